@@ -1,0 +1,280 @@
+"""Priors over gene and species, p(space group, Wyckoff letters, species | conditions), with one interface.
+
+`EmpiricalGenes` resamples the training set; `LearnedGenes` draws new genes from the network. Both honour a
+`GeneRequest` exactly and seed crystal i by (seed, i), so neither batch size nor the number of crystals
+changes what crystal i is.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from autoperi.condition import SCALARS, condition_row
+from autoperi.constraints import GeneRequest
+from autoperi.crystal import Crystal
+from autoperi.gene_batch import GeneBatch
+from autoperi.gene_draw import DrawConfig, draw_hidden, draw_letters, request_hint
+from autoperi.gene_likelihood import gene_log_prob, species_log_prob
+from autoperi.gene_network import GeneNetwork
+from autoperi.gene_search import OrbitSearch, SpeciesSearch
+from autoperi.wyckoff import wyckoff_table
+
+
+class GenePrior(Protocol):
+    """What draws genes, and species where asked, as crystals without geometry."""
+
+    def sample(
+        self,
+        n: int,
+        seed: int,
+        request: GeneRequest | None = None,
+        conditions: dict[str, float] | None = None,
+        temperature: float = 1.0,
+        species: bool = True,
+        config: DrawConfig | None = None,
+        first: int = 0,
+    ) -> list[Crystal]:
+        """Crystals ``first`` to ``first + n - 1`` of the seed; geometry zero, species 0 unless asked for."""
+        ...
+
+
+class EmpiricalGenes:
+    """The genes and species of a training set, as compact arrays that travel inside a checkpoint."""
+
+    def __init__(
+        self, n_sites: np.ndarray, wyckoff: np.ndarray, species: np.ndarray, properties: np.ndarray
+    ) -> None:
+        """Sites per crystal [crystals]; positions and species [sites]; scalars [crystals, scalars]."""
+        if not n_sites.sum() == len(wyckoff) == len(species) or len(properties) != len(n_sites):
+            raise ValueError(
+                f"expected {n_sites.sum()} sites and {len(n_sites)} rows of properties: got {len(wyckoff)} "
+                f"positions, {len(species)} species, {len(properties)} rows"
+            )
+        self._arrays = {
+            "n_sites": n_sites.astype(np.int16),
+            "wyckoff": wyckoff.astype(np.int16),
+            "species": species.astype(np.uint8),
+            "properties": properties.astype(np.float32),
+        }
+        ends = n_sites.cumsum()
+        self._orbits = [tuple(w.tolist()) for w in np.split(wyckoff.astype(int), ends[:-1])]
+        self._species = np.split(species.astype(int), ends[:-1])
+        self._groups = wyckoff_table().space_group.numpy()[[o[0] for o in self._orbits]]
+
+    @classmethod
+    def from_crystals(cls, crystals: Sequence[Crystal]) -> "EmpiricalGenes":
+        """Keep gene, species and known scalars of each crystal; raises ValueError for an empty list."""
+        batch = GeneBatch.from_crystals(crystals)
+        is_site = batch.wyckoff >= 0
+        return cls(
+            is_site.sum(dim=1).numpy(),
+            batch.wyckoff[is_site].numpy(),
+            batch.species[is_site].numpy(),
+            batch.conditions.numpy(),
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything needed to rebuild it with `from_state_dict`, about 20 bytes a crystal and 3 a site."""
+        return {name: torch.from_numpy(array) for name, array in self._arrays.items()}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Tensor]) -> "EmpiricalGenes":
+        """The prior that `state_dict` described."""
+        return cls(**{name: tensor.numpy() for name, tensor in state.items()})
+
+    def __len__(self) -> int:
+        """Number of training crystals."""
+        return len(self._orbits)
+
+    def sample(
+        self,
+        n: int,
+        seed: int,
+        request: GeneRequest | None = None,
+        conditions: dict[str, float] | None = None,
+        temperature: float = 1.0,
+        species: bool = True,
+        config: DrawConfig | None = None,
+        first: int = 0,
+    ) -> list[Crystal]:
+        """Draw training genes (with their own species if asked) among those that meet the request.
+
+        ``conditions`` weigh the training crystals by a Gaussian kernel around each value, 1/20 of the
+        condition's range wide, raised to the guidance factor. ``temperature`` t raises each gene's number
+        of occurrences to 1/t: above 1 rare genes appear more often.
+
+        Raises:
+            ValueError: an impossible request, or one that no training crystal meets.
+        """
+        request, config = request or GeneRequest(), config or DrawConfig()
+        table = wyckoff_table().multiplicity.numpy()
+        sizes = [int(table[list(o)].sum()) for o in self._orbits]
+        search, elements = OrbitSearch(request, max(sizes)), SpeciesSearch(request)
+        known = {orbits: search.accepts(orbits) for orbits in set(self._orbits)}
+        keep = np.array([known[orbits] for orbits in self._orbits])
+        if species:
+            for i in np.flatnonzero(keep):
+                keep[i] = elements.accepts(self._species[i].tolist(), table[list(self._orbits[i])].tolist())
+        weight = keep * self._kernel(condition_row(conditions or {}), config.guidance)
+        if temperature != 1.0:
+            count = Counter(self._orbits)
+            weight = weight * np.array([count[o] ** (1 / temperature - 1) for o in self._orbits])
+        if not weight.sum() > 0:
+            raise ValueError(
+                f"none of the {len(self)} training crystals meets {request} with conditions {conditions}: "
+                "widen the request, or use the learned prior, which draws genes beyond the training set"
+            )
+        cumulative = weight.cumsum()
+        rows = []
+        for i in range(first, first + n):
+            u = np.random.default_rng([seed, i, 0]).random()
+            rows.append(int(np.searchsorted(cumulative, u * cumulative[-1], side="right")))
+        return [
+            _crystal(
+                int(self._groups[row]),
+                self._orbits[row],
+                self._species[row] if species else np.zeros(len(self._orbits[row])),
+                {"seed": seed, "index": first + i, "gene_prior": "empirical"},
+            )
+            for i, row in enumerate(rows)
+        ]
+
+    def _kernel(self, values: list[float], power: float) -> np.ndarray:
+        weight = np.ones(len(self))
+        for column, ((low, high), value) in enumerate(zip(SCALARS.values(), values, strict=True)):
+            if np.isfinite(value):
+                distance = (self._arrays["properties"][:, column] - value) / (0.05 * (high - low))
+                weight *= np.nan_to_num(np.exp(-0.5 * power * distance**2))
+        return weight
+
+
+class LearnedGenes:
+    """Genes and species from the trained network."""
+
+    def __init__(self, network: GeneNetwork) -> None:
+        self.network = network.eval()
+
+    def sample(
+        self,
+        n: int,
+        seed: int,
+        request: GeneRequest | None = None,
+        conditions: dict[str, float] | None = None,
+        temperature: float = 1.0,
+        species: bool = True,
+        config: DrawConfig | None = None,
+        first: int = 0,
+    ) -> list[Crystal]:
+        """Draw space group, orbits and (if asked) species, these at ``temperature``.
+
+        Raises:
+            ValueError: an impossible request, refused before anything is drawn.
+        """
+        request, config = request or GeneRequest(), config or DrawConfig()
+        search = OrbitSearch(request, self.network.config.n_max)
+        values = torch.tensor([condition_row(conditions or {})])
+        crystals = []
+        for start in range(first, first + n, config.batch_size):
+            numbers = range(start, min(start + config.batch_size, first + n))
+            generators = [np.random.default_rng([seed, i, 0]) for i in numbers]
+            genes = draw_letters(self.network, search, generators, values, config)
+            crystals += [
+                _crystal(g, o, np.zeros(len(o)), {"seed": seed, "index": i, "gene_prior": "learned"})
+                for (g, o), i in zip(genes, numbers, strict=True)
+            ]
+        if not species:
+            return crystals
+        return self.draw_species(crystals, seed, request, conditions, temperature, config, first)
+
+    def draw_species(
+        self,
+        crystals: Sequence[Crystal],
+        seed: int,
+        request: GeneRequest | None = None,
+        conditions: dict[str, float] | None = None,
+        temperature: float = 1.0,
+        config: DrawConfig | None = None,
+        first: int = 0,
+    ) -> list[Crystal]:
+        """Species of the sites that have none (0), given the genes and the species already there.
+
+        Crystal i of the list is drawn from (seed, first + i). Geometry is kept with its site.
+
+        Raises:
+            ValueError: a crystal whose gene or given species cannot meet the request.
+        """
+        request, config = request or GeneRequest(), config or DrawConfig()
+        search = SpeciesSearch(request)
+        for i, c in enumerate(crystals):
+            if not search.accepts(c.species.tolist(), c.multiplicities.tolist()):
+                raise ValueError(
+                    f"crystal {i} (gene {c.gene}, species {c.species.tolist()}, 0 = open) cannot become "
+                    f"{request}: change its gene, its given species or the request"
+                )
+        ordered = [_canonical(c) for c in crystals]
+        values = torch.tensor([condition_row(conditions or {})])
+        hint = request_hint(request)
+        # neighbours in size share a batch, which spares padding and changes nothing else
+        by_size = np.argsort([c.n_sites for c in ordered], kind="stable")
+        out: list[Crystal | None] = [None] * len(ordered)
+        for numbers in np.split(by_size, range(config.batch_size, len(ordered), config.batch_size)):
+            if len(numbers) == 0:
+                continue
+            batch = GeneBatch.from_crystals([ordered[i] for i in numbers])
+            batch = replace(batch, conditions=values.expand(len(batch), -1), hint=hint.expand(len(batch), -1))
+            generators = [np.random.default_rng([seed, first + int(i), 1]) for i in numbers]
+            drawn = draw_hidden(self.network, search, batch, generators, temperature, config)
+            for i, species in zip(numbers, drawn, strict=True):
+                out[i] = _canonical(replace(ordered[i], species=np.array(species)))
+        return [c for c in out if c is not None]
+
+    def log_prob(
+        self, crystals: Sequence[Crystal], seed: int = 0, batch_size: int = 64
+    ) -> Float[Tensor, "crystals 2"]:
+        """Natural log-probability of each gene (exact) and of its species (a lower bound in expectation).
+
+        The gene's is that of the unconditional sampler at temperature 1; crystals beyond ``n_max`` atoms
+        are scored as if that were no limit. The species' is along one random order of the sites, drawn
+        from (seed, i), summed over the equivalent labellings of sites on the same position.
+        """
+        out = torch.zeros(len(crystals), 2, dtype=torch.float64)
+        by_size = np.argsort([c.n_sites for c in crystals], kind="stable")
+        for numbers in np.split(by_size, range(batch_size, len(crystals), batch_size)):
+            if len(numbers):
+                chosen = [crystals[i] for i in numbers]
+                batch = GeneBatch.from_crystals([replace(c, properties={}) for c in chosen])
+                generators = [np.random.default_rng([seed, int(i)]) for i in numbers]
+                index = torch.from_numpy(numbers)
+                out[index, 0] = gene_log_prob(self.network, batch)
+                out[index, 1] = species_log_prob(self.network, batch, generators)
+        return out
+
+
+def _crystal(
+    group: int, orbits: Sequence[int], species: np.ndarray, provenance: dict[str, str | int | float]
+) -> Crystal:
+    return Crystal(
+        space_group=group,
+        wyckoff=np.array(orbits, dtype=np.int64),
+        species=np.asarray(species, dtype=np.int64),
+        free=np.zeros((len(orbits), 3)),
+        lattice_coords=np.zeros(6),
+        provenance=provenance,
+    )
+
+
+def _canonical(crystal: Crystal) -> Crystal:
+    """Sites by position index, then species, then free coordinates."""
+    order = np.lexsort((*crystal.free.T[::-1], crystal.species, crystal.wyckoff))
+    return replace(
+        crystal,
+        wyckoff=crystal.wyckoff[order],
+        species=crystal.species[order],
+        free=crystal.free[order],
+    )

@@ -1,0 +1,204 @@
+"""Draw genes and species from the gene network, one decision at a time, with per-crystal random numbers.
+
+A decision is an inverse-CDF draw in float64 from the crystal's own generator, so a crystal does not depend
+on which others share its batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from autoperi.constraints import GeneRequest
+from autoperi.gene_batch import GeneBatch, composition_hint
+from autoperi.gene_network import GeneNetwork
+from autoperi.gene_search import OrbitSearch, SpeciesSearch
+from autoperi.wyckoff import wyckoff_table
+
+
+@dataclass(frozen=True)
+class DrawConfig:
+    """How choices are made from the network's logits.
+
+    Attributes:
+        letter_temperature: of orbits; above 1 gives more new genes.
+        guidance: factor of classifier-free guidance on the conditions: 1 uses the conditional
+            distribution as learned, larger values exaggerate the condition (arXiv:2207.12598).
+        sweeps: rounds in which a random half of the drawn species is hidden and drawn again given the
+            rest (block Gibbs): corrects early choices in the light of later ones.
+        batch_size: crystals per network call; does not change the result.
+    """
+
+    letter_temperature: float = 1.0
+    guidance: float = 1.0
+    sweeps: int = 2
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.letter_temperature <= 0 or self.sweeps < 0 or self.batch_size < 1:
+            raise ValueError(f"expected letter_temperature > 0, sweeps >= 0 and batch_size >= 1: got {self}")
+
+
+def request_hint(request: GeneRequest) -> Float[Tensor, "1 hint"]:
+    """What the request says about the composition, as the network was told in training."""
+    amounts, ratios, system = request.amounts(), request.ratios(), request.system()
+    if amounts is not None:
+        kind, species, atoms = 2, list(amounts), list(amounts.values())
+    elif ratios is not None:
+        kind, species, atoms = 3, list(range(1, len(ratios) + 1)), list(ratios)
+    elif system is not None:
+        kind, species, atoms = 1, sorted(system), [1] * len(system)
+    else:
+        kind, species, atoms = 0, [0], [0]
+    return composition_hint(torch.tensor([species]), torch.tensor([atoms]), torch.tensor([kind]))
+
+
+@torch.no_grad()
+def draw_letters(
+    network: GeneNetwork,
+    search: OrbitSearch,
+    generators: Sequence[np.random.Generator],
+    conditions: Float[Tensor, "1 scalars"],
+    config: DrawConfig,
+) -> list[tuple[int, tuple[int, ...]]]:
+    """One gene per generator: space group and ascending position indices, within the search's request."""
+    n = len(generators)
+    empty = torch.zeros(n, 0, dtype=torch.long)
+    batch = GeneBatch(
+        space_group=torch.zeros(n, dtype=torch.long),
+        wyckoff=empty,
+        species=empty,
+        conditions=conditions.expand(n, -1),
+        hint=request_hint(search.request).expand(n, -1),
+    )
+    first = wyckoff_table().group_start.tolist()
+    possible = np.isin(np.arange(231), search.groups)
+    logits = _guided(network, batch.select(torch.arange(1)), network.group_logits, config.guidance)[0]
+    groups = [_choose(logits, possible, 1.0, rng) for rng in generators]
+    states, chosen = [search.start] * n, [[] for _ in range(n)]
+    active = list(range(n))
+    positions = network.positions()
+    while active:
+        index = torch.tensor(active)
+        part = replace(
+            batch.select(index),
+            space_group=torch.tensor([groups[i] for i in active]),
+            wyckoff=torch.tensor([chosen[i] for i in active], dtype=torch.long).view(len(active), -1),
+        )
+        part = replace(part, species=torch.zeros_like(part.wyckoff))
+        logits = _guided(
+            network, part, lambda b: network.letter_logits(b, positions)[1][:, -1], config.guidance
+        )
+        going = []
+        for i, row in zip(active, logits, strict=True):
+            mask = search.allowed(groups[i], states[i], chosen[i])
+            letter = _choose(row, mask, config.letter_temperature, generators[i])
+            if letter < 27:
+                position = first[groups[i]] + letter
+                chosen[i].append(position)
+                states[i] = search.step(states[i], position)
+                going.append(i)
+        active = going
+    return [(group, tuple(orbits)) for group, orbits in zip(groups, chosen, strict=True)]
+
+
+@torch.no_grad()
+def draw_hidden(
+    network: GeneNetwork,
+    search: SpeciesSearch,
+    batch: GeneBatch,
+    generators: Sequence[np.random.Generator],
+    temperature: float,
+    config: DrawConfig,
+) -> list[list[int]]:
+    """Species of every site of each crystal: given ones stay, hidden ones (0) are drawn in random order.
+
+    A ``temperature`` below 1 favours likely chemistry.
+    """
+    if not temperature > 0:
+        raise ValueError(f"expected a temperature above zero: got {temperature}")
+    wyckoff = [[p for p in row if p >= 0] for row in batch.wyckoff.tolist()]
+    table = wyckoff_table().multiplicity.tolist()
+    atoms = [[table[p] for p in row] for row in wyckoff]
+    species = [row[: len(w)] for row, w in zip(batch.species.tolist(), wyckoff, strict=True)]
+    hidden = [[k for k, z in enumerate(row) if not z] for row in species]
+    positions = network.positions()
+    for sweep in range(1 + config.sweeps):
+        orders = []
+        for i, rng in enumerate(generators):
+            order = rng.permutation(hidden[i]).astype(int).tolist()
+            if sweep:
+                order = order[: (len(order) + 1) // 2] if len(order) > 1 else []
+                for k in order:
+                    species[i][k] = 0
+            orders.append(order)
+        for step in range(max(map(len, orders), default=0)):
+            active = [i for i, order in enumerate(orders) if len(order) > step]
+            part = batch.take(torch.tensor(active))
+            filled = torch.zeros_like(part.species)
+            for row, i in zip(filled, active, strict=True):
+                row[: len(species[i])] = torch.tensor(species[i])
+            where = torch.tensor([orders[i][step] for i in active])
+            rows = torch.arange(len(active))
+            logits = _guided(
+                network,
+                replace(part, species=filled),
+                lambda b, rows=rows, where=where: network.species_logits(b, positions)[rows, where],
+                config.guidance,
+            )
+            for i, row in zip(active, logits, strict=True):
+                site = orders[i][step]
+                mask = search.allowed(species[i], atoms[i], site)
+                present = np.isin(np.arange(len(row)), species[i])
+                row = _tempered(row, mask, present, temperature)
+                species[i][site] = _choose(row, mask, 1.0, generators[i])
+    return species
+
+
+def _guided(
+    network: GeneNetwork,
+    batch: GeneBatch,
+    logits: Callable[[GeneBatch], Tensor],
+    guidance: float,
+) -> np.ndarray:
+    """Logits with classifier-free guidance on the scalar conditions, in float64."""
+    batch = batch.to(network.multiplicity.device)
+    out = logits(batch).double()
+    if guidance != 1.0 and not bool(batch.conditions.isnan().all()):
+        null = logits(replace(batch, conditions=torch.full_like(batch.conditions, torch.nan))).double()
+        out = torch.where(out.isfinite(), null + guidance * (out - null), out)
+    return out.cpu().numpy()
+
+
+def _tempered(logits: np.ndarray, allowed: np.ndarray, present: np.ndarray, temperature: float) -> np.ndarray:
+    """Logits at a temperature that leaves the probability of repeating an element as it was learned.
+
+    Sharpening everything would also sharpen the number of elements per crystal away from the data.
+    """
+    out = np.where(allowed, logits, -np.inf)
+    for part in (allowed & present, allowed & ~present):
+        if np.isfinite(out[part]).any():
+            mass, scaled = _log_sum_exp(out[part]), out[part] / temperature
+            out[part] = scaled - _log_sum_exp(scaled) + mass
+    return out
+
+
+def _log_sum_exp(x: np.ndarray) -> float:
+    top = x.max()
+    return float(top + np.log(np.exp(x - top).sum()))
+
+
+def _choose(logits: np.ndarray, allowed: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+    """Inverse-CDF draw among the allowed options."""
+    options = np.flatnonzero(allowed & np.isfinite(logits))
+    if len(options) == 0:
+        raise RuntimeError(
+            "no option is left from which the request can be met: this is a bug, please report it"
+        )
+    scaled = logits[options] / temperature
+    cumulative = np.exp(scaled - scaled.max()).cumsum()
+    drawn = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
+    return int(options[min(int(drawn), len(options) - 1)])

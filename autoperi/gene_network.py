@@ -1,0 +1,326 @@
+"""One transformer that is the prior over genes and over species (DESIGN, section 6).
+
+Tokens of a crystal: conditions, space group, then one per orbit. Read causally, they predict the group and
+then orbit after orbit in canonical order (ascending position index, the order of `Crystal`), with an exact
+likelihood. Read in both directions with some species hidden, they predict the hidden ones: the any-order
+masked scheme of arXiv:2110.02037. There is no positional encoding, so sites are treated as a set.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot, pad
+
+from autoperi.condition import ConditionEmbedding, drop_conditions
+from autoperi.crystal import MAX_Z
+from autoperi.gene_batch import HINT_SIZE, GeneBatch, composition_hint
+from autoperi.gene_features import (
+    charge_assignments,
+    count_features,
+    element_features,
+    position_features,
+)
+from autoperi.wyckoff import wyckoff_table
+
+_MAX_COUNT = 512
+_PAIR_FEATURES = 6
+
+
+@dataclass(frozen=True)
+class GeneConfig:
+    """Size and training of the gene network.
+
+    Attributes:
+        width: features per token.
+        depth: transformer blocks.
+        heads: attention heads.
+        dropout: probability inside the blocks.
+        n_max: largest number of atoms per primitive cell drawn without being asked for more.
+        hint_share: share of training crystals whose composition is told to the letters (half of it to
+            the species), so that a requested formula can steer the gene.
+        charge_tables: assignments of one charge to every element, whose balance the species logits see.
+        label_smoothing: of the species targets.
+    """
+
+    width: int = 128
+    depth: int = 4
+    heads: int = 8
+    dropout: float = 0.1
+    n_max: int = 20
+    hint_share: float = 0.4
+    charge_tables: int = 24
+    label_smoothing: float = 0.0
+
+
+class GeneNetwork(nn.Module):
+    """p(group), p(next orbit | group, orbits so far) and p(species of a site | gene, some species)."""
+
+    multiplicity: Tensor
+    dim: Tensor
+    group_start: Tensor
+    counts: Tensor
+    position_features: Tensor
+    element_features: Tensor
+
+    def __init__(self, config: GeneConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or GeneConfig()
+        d = config.width
+        table = wyckoff_table()
+        self.register_buffer("multiplicity", table.multiplicity.clone(), persistent=False)
+        self.register_buffer("dim", table.dim.clone(), persistent=False)
+        self.register_buffer("group_start", table.group_start.clone(), persistent=False)
+        counts = count_features(np.arange(_MAX_COUNT + 1))
+        self.register_buffer("counts", torch.from_numpy(counts).float(), persistent=False)
+        positions = torch.from_numpy(position_features())
+        self.register_buffer("position_features", positions, persistent=False)
+        # kept in the checkpoint: a later periodic table must not change a trained network
+        self.register_buffer("element_features", torch.from_numpy(element_features()))
+
+        self.condition = ConditionEmbedding(d)
+        self.hint = nn.Linear(HINT_SIZE, d)
+        self.group = nn.Embedding(231, d)
+        self.position = nn.Embedding(len(positions), d)
+        self.position_mlp = nn.Sequential(nn.Linear(positions.shape[1], d), nn.SiLU(), nn.Linear(d, d))
+        self.element = nn.Embedding(MAX_Z + 1, d)
+        self.element_mlp = nn.Sequential(
+            nn.Linear(self.element_features.shape[1], d), nn.SiLU(), nn.Linear(d, d)
+        )
+        self.mode = nn.Embedding(2, d)
+        self.size = nn.Linear(counts.shape[1], d)
+        self.summary = nn.Linear(3 * counts.shape[1] + d, d)
+        for embedding in (self.group, self.position, self.element, self.mode):
+            nn.init.normal_(embedding.weight, std=0.1)
+        self.blocks = nn.ModuleList(_Block(d, config.heads, config.dropout) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(d)
+        self.to_group = nn.Linear(d, 231)
+        self.to_orbit = nn.Linear(d, d)
+        self.to_stop = nn.Linear(d, 1)
+        self.to_species = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d))
+        self.element_bias = nn.Parameter(torch.zeros(MAX_Z + 1))
+        self.copy = nn.Linear(d, 2 * d, bias=False)
+        self.charges = nn.Parameter(torch.from_numpy(charge_assignments(config.charge_tables)))
+        self.charge_width = nn.Parameter(torch.logspace(-1.5, 0, config.charge_tables))
+        self.balance = nn.Linear(d, config.charge_tables)
+        nn.init.zeros_(self.balance.weight)
+        nn.init.zeros_(self.balance.bias)
+        self.copy_bias = nn.Parameter(torch.zeros(()))
+
+    def group_logits(self, batch: GeneBatch) -> Float[Tensor, "crystals 231"]:
+        """Logits over space-group numbers given conditions and composition hint; number 0 is -inf."""
+        empty = batch.without_sites()
+        return self._group_logits(self._hidden(empty, self.positions(), causal=True)[:, 0])
+
+    def orbit_logits(self, batch: GeneBatch) -> Float[Tensor, "crystals sites+1 letters+1"]:
+        """Logits of what follows each prefix of orbits: a letter of the group (by rank) or, last, to stop.
+
+        Impossible continuations are -inf: other groups' letters, letters before the last one, a position
+        without freedom twice, stopping before the first orbit. The number of atoms is not limited here.
+        """
+        return self.letter_logits(batch)[1]
+
+    def letter_logits(self, batch: GeneBatch, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`group_logits` and `orbit_logits` in one pass, for training."""
+        positions = self.positions() if positions is None else positions
+        hidden = self._hidden(batch, positions, causal=True)
+        return self._group_logits(hidden[:, 0]), self._orbit_logits(batch, positions, hidden[:, 1:])
+
+    def species_logits(
+        self, batch: GeneBatch, positions: Tensor | None = None
+    ) -> Float[Tensor, "crystals sites 101"]:
+        """Logits of the atomic number of every site, where species 0 is hidden; Z = 0 is -inf.
+
+        What is said about sites whose species is given is meaningless.
+        """
+        positions = self.positions() if positions is None else positions
+        h = self._hidden(batch, positions, causal=False)[:, 2:]
+        elements = self._elements()
+        logits = self.to_species(h) @ elements.T * self.config.width**-0.5 + self.element_bias
+        query, key = self.copy(h).chunk(2, dim=-1)
+        pull = query @ key.transpose(-1, -2) * self.config.width**-0.5 + self.copy_bias
+        given = one_hot(batch.species, MAX_Z + 1).to(h) * (batch.species > 0)[..., None]
+        logits = logits + pull @ given + self._charge_balance(batch, h, given)
+        return logits.index_fill(-1, torch.zeros(1, dtype=torch.long, device=h.device), -torch.inf)
+
+    def _charge_balance(self, batch: GeneBatch, h: Tensor, given: Tensor) -> Tensor:
+        """Bias towards elements that would bring the crystal's charge per atom near zero.
+
+        Each table gives every element one charge, learned from a common oxidation state; how much a
+        balance in that table counts is read off the site's own features (little in a metal).
+        """
+        is_site = batch.wyckoff >= 0
+        atoms = self.multiplicity[batch.wyckoff.clamp(min=0)] * is_site
+        share = atoms / atoms.sum(dim=1, keepdim=True).clamp(min=1)
+        charges = torch.cat([torch.zeros_like(self.charges[:1]), self.charges[1:]])
+        known = torch.einsum("cs,csz,zt->ct", share, given, charges)
+        net = known[:, None, None] + share[..., None, None] * charges
+        return torch.einsum("cszt,cst->csz", torch.exp(-(net / self.charge_width).square()), self.balance(h))
+
+    def _group_logits(self, hidden: Tensor) -> Tensor:
+        logits = self.to_group(hidden)
+        return logits.index_fill(-1, torch.zeros(1, dtype=torch.long, device=hidden.device), -torch.inf)
+
+    def _orbit_logits(self, batch: GeneBatch, positions: Tensor, hidden: Tensor) -> Tensor:
+        first = self.group_start[batch.space_group]
+        n_letters = self.group_start[batch.space_group + 1] - first
+        rank = torch.arange(27, device=hidden.device)
+        candidates = (first[:, None] + rank).clamp(max=len(self.position_features) - 1)
+        keys = positions[candidates]
+        logits = torch.einsum("cld,cnd->cln", self.to_orbit(hidden), keys) * self.config.width**-0.5
+        last = torch.cat([torch.full_like(first, -1)[:, None], batch.wyckoff], dim=1)[:, :, None]
+        allowed = (candidates[:, None] > last) | (
+            (candidates[:, None] == last) & (self.dim[candidates] > 0)[:, None]
+        )
+        allowed = allowed & (rank < n_letters[:, None])[:, None]
+        stop = self.to_stop(hidden)
+        begun = torch.arange(hidden.shape[1], device=hidden.device)[:, None] > 0
+        return torch.cat(
+            [logits.masked_fill(~allowed, -torch.inf), stop.masked_fill(~begun, -torch.inf)], dim=-1
+        )
+
+    def positions(self) -> Float[Tensor, "positions width"]:
+        """Embedding of every Wyckoff position; pass it to the logits to compute it once for several."""
+        return self.position.weight + self.position_mlp(self.position_features)
+
+    def _elements(self) -> Float[Tensor, "101 width"]:
+        return self.element.weight + self.element_mlp(self.element_features)
+
+    def _count(self, count: Tensor) -> Tensor:
+        return self.counts[count.clamp(max=_MAX_COUNT)]
+
+    def _hidden(
+        self, batch: GeneBatch, positions: Tensor, causal: bool
+    ) -> Float[Tensor, "crystals sites+2 width"]:
+        """Read the tokens; padding gives zeros."""
+        is_site = batch.wyckoff >= 0
+        wyckoff = batch.wyckoff.clamp(min=0)
+        atoms = self.multiplicity[wyckoff] * is_site
+        head = self.condition(batch.conditions) + self.hint(batch.hint) + self.mode.weight[int(causal)]
+        site = positions[wyckoff] + self.mode.weight[int(causal)]
+        species = torch.zeros_like(batch.species) if causal else batch.species
+        if causal:
+            site = site + self.size(self._count(atoms.cumsum(dim=1)))
+        else:
+            total = atoms.sum(dim=1)
+            elements = self._elements()[species]
+            share = (atoms * (species > 0)).to(head) / total.clamp(min=1)[:, None]
+            mean = (elements * share[..., None]).sum(dim=1)
+            hidden = ((species == 0) & is_site).sum(dim=1)
+            given = one_hot(species, MAX_Z + 1).amax(dim=1)[:, 1:].sum(dim=1)
+            facts = [self._count(total), self._count(hidden), self._count(given), mean]
+            head = head + self.summary(torch.cat(facts, dim=-1))
+            site = site + elements + self.size(self._count(total))[:, None]
+        general = self.group_start[batch.space_group + 1] - 1
+        group = self.group(batch.space_group) + self.position_mlp(self.position_features[general])
+        x = torch.cat([head[:, None], group[:, None], site], dim=1)
+        valid = pad(is_site, (2, 0), value=True)
+        pairs, seen = _pair_features(wyckoff, atoms, species, valid, causal)
+        where = valid.flatten().nonzero()[:, 0]
+        x = x.flatten(0, 1)[where]
+        for block in self.blocks:
+            x = block(x, pairs, seen, where)
+        out = x.new_zeros(valid.numel(), x.shape[-1]).index_copy(0, where, self.norm(x))
+        return out.view(*valid.shape, -1)
+
+
+class _Block(nn.Module):
+    """Pre-norm transformer block: attention on padded tokens, everything else on the ragged ones."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.pair = nn.Linear(_PAIR_FEATURES, heads, bias=False)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "tokens width"],
+        pairs: Float[Tensor, "crystals length length features"],
+        seen: Bool[Tensor, "crystals length length"],
+        where: Int[Tensor, "tokens"],
+    ) -> Float[Tensor, "tokens width"]:
+        crystals, length = pairs.shape[:2]
+        qkv = self.qkv(self.norm_1(x))
+        padded = qkv.new_zeros(crystals * length, qkv.shape[-1]).index_copy(0, where, qkv)
+        q, k, v = padded.view(crystals, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        bias = self.pair(pairs).permute(0, 3, 1, 2).masked_fill(~seen[:, None], -torch.inf)
+        weights = torch.softmax(q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2) + bias, dim=-1)
+        y = (weights @ v).transpose(1, 2).reshape(crystals * length, -1)[where]
+        x = x + self.dropout(self.out(y))
+        return x + self.dropout(self.mlp(self.norm_2(x)))
+
+
+def _pair_features(
+    wyckoff: Int[Tensor, "crystals sites"],
+    atoms: Int[Tensor, "crystals sites"],
+    species: Int[Tensor, "crystals sites"],
+    valid: Bool[Tensor, "crystals length"],
+    causal: bool,
+) -> tuple[Float[Tensor, "crystals length length features"], Bool[Tensor, "crystals length length"]]:
+    """What attention knows about two tokens, and which tokens each may see."""
+    length = valid.shape[1]
+    both = (atoms[:, :, None] > 0) & (atoms[:, None] > 0)
+    same_element = (species[:, :, None] == species[:, None]) & (species > 0)[:, None]
+    features = [
+        wyckoff[:, :, None] == wyckoff[:, None],
+        atoms[:, :, None] == atoms[:, None],
+        same_element,
+        (species > 0)[:, None].expand_as(both),
+        torch.eye(atoms.shape[1], dtype=torch.bool, device=atoms.device).expand_as(both),
+        atoms.clamp(min=1).log()[:, None].expand_as(both),
+    ]
+    pairs = torch.stack([f.float() for f in features], dim=-1) * both[..., None]
+    pairs = pad(pairs, (0, 0, 2, 0, 2, 0))
+    seen = valid[:, None].expand(-1, length, -1)
+    if causal:
+        seen = seen & torch.ones(length, length, dtype=torch.bool, device=valid.device).tril()
+    return pairs, seen
+
+
+def gene_loss(
+    network: GeneNetwork, batch: GeneBatch, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Negative log-likelihoods of complete crystals in nats: ``group``, ``letters``, ``species``.
+
+    The species term is the any-order bound: a uniform number of hidden sites, the cross-entropy of the
+    hidden ones scaled to all sites. Conditions and composition hints are dropped at random.
+    """
+    config, device = network.config, batch.wyckoff.device
+    crystals, sites = batch.wyckoff.shape
+    conditions = drop_conditions(batch.conditions, generator)
+    kind = torch.randint(1, 4, (crystals,), generator=generator)
+    told = torch.rand(crystals, generator=generator)
+    is_site = batch.wyckoff >= 0
+    atoms = network.multiplicity[batch.wyckoff.clamp(min=0)] * is_site
+    given = [
+        composition_hint(batch.species, atoms, (kind * (told < share)).to(device))
+        for share in (config.hint_share, config.hint_share / 2)
+    ]
+    positions = network.positions()
+    group, orbit = network.letter_logits(replace(batch, conditions=conditions, hint=given[0]), positions)
+    loss_group = cross_entropy(group, batch.space_group)
+    first = network.group_start[batch.space_group][:, None]
+    stop = orbit.shape[-1] - 1
+    target = pad(torch.where(is_site, batch.wyckoff - first, stop), (0, 1), value=stop)
+    used = pad(is_site, (1, 0), value=True)
+    loss_letters = cross_entropy(orbit[used], target[used], reduction="sum") / crystals
+
+    count = is_site.sum(dim=1)
+    order = torch.rand(crystals, sites, generator=generator).to(device).masked_fill(~is_site, 2.0)
+    rank = order.argsort(dim=1).argsort(dim=1)
+    n_hidden = 1 + (torch.rand(crystals, generator=generator).to(device) * count).long().clamp(max=count - 1)
+    hide = (rank < n_hidden[:, None]) & is_site
+    partial = replace(batch, species=batch.species.masked_fill(hide, 0), conditions=conditions, hint=given[1])
+    logits = network.species_logits(partial, positions)[hide]
+    nll = cross_entropy(
+        logits[:, 1:], batch.species[hide] - 1, reduction="none", label_smoothing=config.label_smoothing
+    )
+    weight = (count / n_hidden)[:, None].expand(-1, sites)[hide]
+    loss_species = (weight * nll).sum() / crystals
+    return {"group": loss_group, "letters": loss_letters, "species": loss_species}

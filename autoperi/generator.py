@@ -1,0 +1,227 @@
+"""The generator people load: gene priors and flow behind one ``sample``."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autoperi.autoencoder import AutoencoderConfig
+from autoperi.checkpoint import CheckpointError, build, read_config, read_weights, write_checkpoint
+from autoperi.constraints import GeneRequest
+from autoperi.crystal import Crystal
+from autoperi.gene import DrawConfig, EmpiricalGenes, LearnedGenes
+from autoperi.gene_network import GeneConfig, GeneNetwork
+from autoperi.model import FlowModel, FlowSettings
+from autoperi.velocity import VelocityConfig
+
+PRETRAINED = Path(__file__).with_name("pretrained")
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Everything needed to rebuild the networks of a checkpoint."""
+
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    velocity: VelocityConfig = field(default_factory=VelocityConfig)
+    genes: GeneConfig = field(default_factory=GeneConfig)
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How crystals are drawn.
+
+    Attributes:
+        genes: ``learned`` draws new genes, ``empirical`` resamples those of the training set.
+        species: ``prior`` draws species with the gene, ``flow`` lets the flow draw the chemistry.
+        temperature: of the species (``prior``); below 1 is more conservative.
+        letter_temperature: of the orbits (``learned``); above 1 gives more new genes.
+        sweeps: rounds in which half of the drawn species are drawn again given the rest.
+        guidance: strength of the scalar conditions, in gene prior and flow.
+        flow: integration of the flow.
+        workers: threads; the result does not depend on it.
+    """
+
+    genes: Literal["learned", "empirical"] = "learned"
+    species: Literal["prior", "flow"] = "prior"
+    temperature: float = 0.85
+    letter_temperature: float = 1.25
+    sweeps: int = 2
+    guidance: float = 1.0
+    flow: FlowSettings = field(default_factory=FlowSettings)
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or self.workers < 1:
+            raise ValueError(
+                f"expected temperature > 0 and workers >= 1: got {self.temperature} and {self.workers}"
+            )
+
+
+class CrystalGenerator(nn.Module):
+    """A whole checkpoint: gene priors, autoencoder, flow.
+
+    Attributes:
+        config: sizes of the networks.
+        flow: geometry given genes, and the latent space both ways.
+        name: of the checkpoint, written into every crystal's provenance.
+        sha256: of its weights.
+        about: provenance of the weights: command, seed, data, figures.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.flow = FlowModel(config.autoencoder, config.velocity)
+        self.gene_network = GeneNetwork(config.genes)
+        self.empirical = _Arrays()
+        self.name, self.sha256 = "", ""
+        self.about: dict[str, Any] = {}
+
+    def learned_genes(self) -> LearnedGenes:
+        """The learned prior over gene and species."""
+        return LearnedGenes(self.gene_network)
+
+    def empirical_genes(self) -> EmpiricalGenes:
+        """The genes of the training set; raises ValueError for a checkpoint that carries none."""
+        if not self.empirical.state_dict():
+            raise ValueError(f"checkpoint {self.name!r} carries no training genes: use genes='learned'")
+        return EmpiricalGenes.from_state_dict(self.empirical.state_dict())
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        *,
+        request: GeneRequest | None = None,
+        conditions: dict[str, float] | None = None,
+        config: SampleConfig | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Crystal]:
+        """Draw n crystals; crystal i depends on (seed, i) and the arguments, not on n, batches or workers.
+
+        Args:
+            n: how many.
+            seed: of all randomness.
+            request: hard constraints on gene and composition, met exactly.
+            conditions: scalars to steer towards, e.g. ``{"band_gap": 1.3}`` (eV).
+            config: how they are drawn.
+            progress: told how many crystals were just finished.
+
+        Raises:
+            ValueError: n below 1, an impossible request, an unknown condition.
+        """
+        if n < 1:
+            raise ValueError(f"expected to sample at least one crystal: got n = {n}")
+        config = config or SampleConfig()
+        choice = DrawConfig(config.letter_temperature, config.guidance, config.sweeps)
+        prior = self.learned_genes() if config.genes == "learned" else self.empirical_genes()
+        genes = prior.sample(
+            n,
+            seed,
+            request,
+            conditions,
+            temperature=config.temperature if config.genes == "learned" else 1.0,
+            species=config.species == "prior" and config.genes == "learned",
+            config=choice,
+        )
+        if config.species == "prior" and config.genes == "empirical":
+            genes = self.learned_genes().draw_species(
+                genes, seed, request, conditions, config.temperature, choice
+            )
+        return self.draw(genes, seed, conditions=conditions, config=config, progress=progress)
+
+    def draw(
+        self,
+        genes: Sequence[Crystal],
+        seed: int = 0,
+        *,
+        conditions: dict[str, float] | None = None,
+        config: SampleConfig | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Crystal]:
+        """Geometry (and unknown species) for given genes: structure prediction when species are known."""
+        config = config or SampleConfig()
+        settings = replace(config.flow, guidance=config.guidance)
+        if config.workers == 1 or len(genes) < 2 * config.workers:
+            crystals = self.flow.draw(genes, seed, conditions, settings, progress)
+        else:
+            crystals = self._in_threads(genes, seed, conditions, settings, config.workers, progress)
+        origin = {"checkpoint": self.name, "sha256": self.sha256}
+        return [
+            replace(c, id=c.id or f"{i:06d}", provenance={**c.provenance, **origin})
+            for i, c in enumerate(crystals)
+        ]
+
+    def _in_threads(
+        self,
+        genes: Sequence[Crystal],
+        seed: int,
+        conditions: dict[str, float] | None,
+        settings: FlowSettings,
+        workers: int,
+        progress: Callable[[int], None] | None,
+    ) -> list[Crystal]:
+        """Batches of like size shared out, largest first; one-threaded workers beat a threaded one."""
+        sizes = np.array([g.n_sites * g.n_atoms for g in genes])
+        order = np.argsort(-sizes, kind="stable")
+        parts = np.split(order, range(settings.batch_size, len(order), settings.batch_size))
+        drawn: list[Crystal | None] = [None] * len(genes)
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            jobs = [
+                pool.submit(
+                    self.flow.draw,
+                    [genes[i] for i in part],
+                    seed,
+                    conditions,
+                    settings,
+                    progress,
+                    part.tolist(),
+                )
+                for part in parts
+            ]
+            for part, job in zip(parts, jobs, strict=True):
+                for i, crystal in zip(part, job.result(), strict=True):
+                    drawn[i] = crystal
+        return [c for c in drawn if c is not None]
+
+
+class _Arrays(nn.Module):
+    """Named constant tensors inside a state dict; names and shapes are taken from what is loaded."""
+
+    def put(self, arrays: dict[str, Tensor]) -> None:
+        for name, tensor in arrays.items():
+            self.register_buffer(name, tensor)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *_: Any) -> None:
+        self.put({k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)})
+
+
+def save(generator: CrystalGenerator, folder: Path, about: dict[str, Any]) -> str:
+    """Write a checkpoint folder; returns the weights' sha256."""
+    return write_checkpoint(folder, generator, generator.config, about)
+
+
+def load(name_or_path: str | Path = "mp_20", device: str = "cpu") -> CrystalGenerator:
+    """A trained generator: a name of the shipped checkpoints, or a checkpoint folder.
+
+    Raises:
+        CheckpointError: no such checkpoint, or a damaged one.
+    """
+    path = Path(name_or_path)
+    folder = path if path.is_dir() else PRETRAINED / str(name_or_path)
+    if not folder.is_dir():
+        known = sorted(p.name for p in PRETRAINED.iterdir() if p.is_dir())
+        raise CheckpointError(
+            f"expected a checkpoint folder or one of {known}: got {str(name_or_path)!r}, which is neither"
+        )
+    content = read_config(folder)
+    generator = CrystalGenerator(build(GeneratorConfig, content["config"]))
+    read_weights(folder, generator, content["sha256"])
+    generator.name, generator.sha256, generator.about = folder.name, content["sha256"], content["about"]
+    return generator.to(device).eval()

@@ -1,0 +1,236 @@
+"""The generator as one object: gene prior, encoder, flow and decoder, sampled together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from autoperi.autoencoder import Autoencoder, AutoencoderConfig, Latents
+from autoperi.condition import condition_row
+from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.flow import Solver, exact_divergence, hutchinson_divergence, log_prob, sample_flow
+from autoperi.layers import sum_by
+from autoperi.manifold import Point
+from autoperi.velocity import (
+    LATENT_MANIFOLD,
+    VelocityConfig,
+    VelocityNetwork,
+    latent_masks,
+    latent_rows,
+)
+
+Progress = Callable[[int], None]
+"""Told how many crystals were just finished."""
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """How geometry (and, where unknown, chemistry) is drawn for given genes.
+
+    Attributes:
+        solver: integration of the flow.
+        guidance: strength of the scalar conditions; 1 is the plain conditional model.
+        corrections: passes of the denoising decoder after the flow.
+        batch_size: crystals integrated together; does not change the result.
+    """
+
+    solver: Solver = field(default_factory=Solver)
+    guidance: float = 1.0
+    corrections: int = 1
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.corrections < 0:
+            raise ValueError(
+                f"expected batch_size >= 1 and corrections >= 0: got {self.batch_size} and {self.corrections}"
+            )
+
+
+class FlowModel(nn.Module):
+    """Autoencoder and velocity: geometry given genes, and the latent space both ways."""
+
+    def __init__(self, autoencoder: AutoencoderConfig, velocity: VelocityConfig) -> None:
+        super().__init__()
+        self.autoencoder = Autoencoder(autoencoder)
+        self.velocity = VelocityNetwork(velocity)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        genes: Sequence[Crystal],
+        seed: int,
+        conditions: dict[str, float] | None = None,
+        settings: FlowSettings | None = None,
+        progress: Progress | None = None,
+        indices: Sequence[int] | None = None,
+    ) -> list[Crystal]:
+        """Free coordinates, lattice and unknown species of genes; order and provenance are kept.
+
+        Gene i takes its noise from (seed, indices[i]) alone (i where no indices are given), so neither batch
+        size nor neighbours matter.
+        Crystals of like size are integrated together.
+        """
+        settings = settings or FlowSettings()
+        indices = range(len(genes)) if indices is None else indices
+        order = sorted(range(len(genes)), key=lambda i: genes[i].n_sites * genes[i].n_atoms)
+        drawn: list[Crystal | None] = [None] * len(genes)
+        for start in range(0, len(order), settings.batch_size):
+            part = order[start : start + settings.batch_size]
+            batch = self._collate([genes[i] for i in part])
+            noise = self._seeded_noise(batch, seed, [indices[i] for i in part])
+            done = self._integrate(batch, noise, conditions or {}, settings)
+            for i, crystal in zip(part, done.to("cpu").to_crystals(), strict=True):
+                drawn[i] = replace(
+                    crystal,
+                    id=genes[i].id,
+                    properties=genes[i].properties,
+                    provenance={**genes[i].provenance, "seed": seed, "index": indices[i]},
+                )
+            if progress:
+                progress(len(part))
+        return [c for c in drawn if c is not None]
+
+    @torch.no_grad()
+    def trajectory(
+        self, genes: Sequence[Crystal], seed: int, settings: FlowSettings | None = None
+    ) -> list[CrystalBatch]:
+        """The crystals at every solver time, from noise to data, before any correction."""
+        settings = settings or FlowSettings()
+        batch = self._collate(genes)
+        noise = self._seeded_noise(batch, seed, list(range(len(genes))))
+        velocity = self.velocity.field(batch, self._conditions({}, batch), settings.guidance)
+        points = sample_flow(velocity, LATENT_MANIFOLD, noise, settings.solver)
+        return [self._crystals_at(p, batch) for p in points]
+
+    @torch.no_grad()
+    def encode(self, crystals: Sequence[Crystal], batch_size: int = 128) -> list[Latents]:
+        """q(h) of each crystal's sites."""
+        out = []
+        for start in range(0, len(crystals), batch_size):
+            part = crystals[start : start + batch_size]
+            latents = self.autoencoder.encoder(self._collate(part))
+            counts = [c.n_sites for c in part]
+            pairs = zip(latents.mean.split(counts), latents.log_std.split(counts), strict=True)
+            out += [Latents(mean, log_std) for mean, log_std in pairs]
+        return out
+
+    @torch.no_grad()
+    def decode(
+        self, latents: Sequence[Latents], crystals: Sequence[Crystal], passes: int = 1
+    ) -> list[Crystal]:
+        """Crystals from latent means, genes and (possibly noisy) geometry; species are read from h."""
+        batch = self._collate(crystals)
+        h = torch.cat([x.mean for x in latents]).to(batch.free)
+        z = self.velocity.scale.from_coords(batch.lattice_coords, batch)
+        blank = batch.with_species(torch.zeros_like(batch.species))
+        return self._finish((h, batch.free, z), blank, passes).to("cpu").to_crystals()
+
+    def log_prob(
+        self,
+        crystals: Sequence[Crystal],
+        solver: Solver | None = None,
+        probes: int = 0,
+        seed: int = 0,
+        conditions: dict[str, float] | None = None,
+        batch_size: int = 64,
+    ) -> Float[Tensor, "crystals"]:
+        """Log p(h, s, ℓ | gene, species) in nats, at the encoder's mean latents.
+
+        Args:
+            crystals: with known species.
+            solver: of the likelihood integral.
+            probes: Hutchinson probes; 0 takes the exact trace, at one backward pass per coordinate.
+            seed: of the probes.
+            conditions: scalars the density is conditioned on.
+            batch_size: crystals integrated together.
+        """
+        parts = [crystals[i : i + batch_size] for i in range(0, len(crystals), batch_size)]
+        solver, asked = solver or Solver(), conditions or {}
+        densities = [self._log_prob(p, solver, probes, seed + i, asked) for i, p in enumerate(parts)]
+        return torch.cat(densities)
+
+    def _log_prob(
+        self,
+        crystals: Sequence[Crystal],
+        solver: Solver,
+        probes: int,
+        seed: int,
+        conditions: dict[str, float],
+    ) -> Float[Tensor, "crystals"]:
+        batch = self._collate(crystals)
+        with torch.no_grad():
+            h = self.autoencoder.encoder(batch).mean
+        scale = self.velocity.scale
+        point = (h, batch.free, scale.from_coords(batch.lattice_coords, batch))
+        masks, rows = latent_masks(batch, h.shape[1]), latent_rows(batch)
+        velocity = self.velocity.field(batch, self._conditions(conditions, batch))
+        n = batch.n_crystals
+        if probes:
+            generator = torch.Generator().manual_seed(seed)
+            signs = [
+                tuple(torch.randint(0, 2, m.shape, generator=generator).to(m) * 2 - 1 for m in masks)
+                for _ in range(probes)
+            ]
+            divergence = hutchinson_divergence(velocity, rows, masks, n, signs)
+        else:
+            divergence = exact_divergence(velocity, rows, masks, n)
+
+        def base(x: Point) -> Tensor:
+            densities = LATENT_MANIFOLD.base_log_density(x)
+            parts = zip(densities, masks, rows, strict=True)
+            return sum((sum_by((d * m).sum(-1), r, n) for d, m, r in parts), torch.zeros(n).to(h))
+
+        density = log_prob(divergence, base, point, solver)
+        return density + scale.log_volume_change(batch)
+
+    def _collate(self, crystals: Sequence[Crystal]) -> CrystalBatch:
+        parameter = next(self.velocity.parameters())
+        return CrystalBatch.from_crystals(crystals).to(parameter.device, parameter.dtype)
+
+    def _conditions(self, values: dict[str, float], batch: CrystalBatch) -> Tensor:
+        return torch.tensor([condition_row(values)] * batch.n_crystals).to(batch.free)
+
+    def _seeded_noise(self, batch: CrystalBatch, seed: int, indices: list[int]) -> Point:
+        counts = torch.bincount(batch.crystal, minlength=batch.n_crystals).tolist()
+        parts = []
+        latent = self.velocity.config.latent
+        for i, k in zip(indices, counts, strict=True):
+            generator = torch.Generator().manual_seed(_noise_seed(seed, i))
+            shapes = ((k, latent), (k, 3), (1, 6))
+            draws = zip(LATENT_MANIFOLD.factors, shapes, strict=True)
+            parts.append(tuple(m.sample(shape, generator) for m, shape in draws))
+        masks = latent_masks(batch, latent)
+        return tuple(torch.cat(x).to(m) * m for x, m in zip(zip(*parts, strict=True), masks, strict=True))
+
+    def _integrate(
+        self, batch: CrystalBatch, noise: Point, conditions: dict[str, float], settings: FlowSettings
+    ) -> CrystalBatch:
+        field_ = self.velocity.field(batch, self._conditions(conditions, batch), settings.guidance)
+        point = sample_flow(field_, LATENT_MANIFOLD, noise, settings.solver)[-1]
+        return self._finish(point, batch, settings.corrections)
+
+    def _finish(self, point: Point, batch: CrystalBatch, corrections: int) -> CrystalBatch:
+        """Species where unknown, then corrections with all species known."""
+        h, s, z = point
+        unknown = batch.species == 0
+        if bool(unknown.any()):
+            logits = self.autoencoder.decoder(point, batch).logits
+            logits[:, 0] = -torch.inf
+            batch = batch.with_species(torch.where(unknown, logits.argmax(-1), batch.species))
+        for _ in range(corrections):
+            h, s, z = self.autoencoder.decoder.correct((h, s, z), batch)
+        return self._crystals_at((h, s, z), batch)
+
+    def _crystals_at(self, point: Point, batch: CrystalBatch) -> CrystalBatch:
+        """The crystals at a latent point, lattices computed in float64 so that symmetry is exact."""
+        genes = batch.to(dtype=torch.float64)
+        coords = self.velocity.scale.to_coords(point[2].double(), genes)
+        return genes.with_geometry(point[1].double() % 1.0 * genes.free_mask(), coords)
+
+
+def _noise_seed(seed: int, index: int) -> int:
+    """One 32-bit seed of a pair: torch's CPU generator ignores all higher bits of a seed."""
+    return int(np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1)[0])

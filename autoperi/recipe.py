@@ -1,0 +1,212 @@
+"""A whole training as one typed recipe, run stage by stage; every stage resumes where it stood."""
+
+import hashlib
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import lightning
+import numpy as np
+import torch
+from torch import nn
+
+from autoperi.autoencoder import Autoencoder
+from autoperi.checkpoint import build
+from autoperi.dataset import CrystalDataset, load_dataset
+from autoperi.flow import Solver
+from autoperi.gene import EmpiricalGenes
+from autoperi.gene_batch import GeneBatch
+from autoperi.gene_network import GeneNetwork
+from autoperi.generator import CrystalGenerator, GeneratorConfig, save
+from autoperi.model import FlowModel, FlowSettings
+from autoperi.train import (
+    AutoencoderTraining,
+    BatchData,
+    FitConfig,
+    FlowTraining,
+    GeneTraining,
+    SampleCurve,
+    TrainingSet,
+    fit,
+)
+from autoperi.velocity import VelocityNetwork
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+Judge = Callable[[list["Structure"], set[str]], dict[str, float]]
+"""Figures of sampled structures, given the training formulas; comes from the evaluation room."""
+
+Stage = Literal["all", "autoencoder", "genes", "flow", "assemble"]
+_STAGES: tuple[Stage, ...] = ("autoencoder", "genes", "flow", "assemble")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on what, how long.
+
+    Sizes default to those of ``mp_20``, whose model card says where its training differed.
+
+    Attributes:
+        data: data set or path; a path holds train.csv and val.csv.
+        validation: crystals of the val split used to watch the losses.
+        sampled: crystals drawn for the curve of validity and novelty, from genes of the val split.
+        sample_every: epochs between them.
+        generator: sizes of all networks.
+        autoencoder, genes, flow: how each is fitted.
+    """
+
+    data: str = "mp_20"
+    validation: int = 1000
+    sampled: int = 64
+    sample_every: int = 5
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    autoencoder: FitConfig = field(
+        default_factory=lambda: FitConfig(epochs=12, cooldown=6, batch_size=64, lr=2e-3, devices=2)
+    )
+    genes: FitConfig = field(
+        default_factory=lambda: FitConfig(epochs=20, cooldown=15, weight_decay=0.05, devices=1)
+    )
+    flow: FitConfig = field(
+        default_factory=lambda: FitConfig(epochs=100, cooldown=20, batch_size=64, lr=1e-3, devices=2)
+    )
+
+
+def read_recipe(path: Path | None, seed: int | None = None) -> Recipe:
+    """The default recipe, or one from a TOML file; ``seed`` replaces the seeds of all stages.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not TOML, or unknown fields.
+    """
+    recipe = Recipe()
+    if path is not None:
+        try:
+            recipe = build(Recipe, tomllib.loads(path.read_text()))
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"expected TOML in {path}: {error}") from error
+    if seed is not None:
+        fits = {name: replace(getattr(recipe, name), seed=seed) for name in ("autoencoder", "genes", "flow")}
+        recipe = replace(recipe, **fits)
+    return recipe
+
+
+def run_stages(
+    recipe: Recipe,
+    out: Path,
+    stage: Stage,
+    data_dir: Path | None,
+    command: Sequence[str],
+    judge: Judge,
+) -> dict[str, str]:
+    """Run one stage, or all in order, each in a process of its own so that DDP can start anew.
+
+    Returns:
+        What to show: where the stage's result lies.
+    """
+    if stage == "all":
+        for name in _STAGES:
+            subprocess.run([sys.executable, "-m", "autoperi.cli", *command[1:], "--stage", name], check=True)
+        return {"checkpoint": str(out / "checkpoint")}
+    torch.set_num_threads(1)
+    splits = (load_dataset(recipe.data, split, data_dir, fill_hull=True) for split in ("train", "val"))
+    train, val = splits
+    val = val.select(range(min(recipe.validation, len(val))))
+    runs = {"autoencoder": _autoencoder, "genes": _genes, "assemble": _assemble}
+    if stage == "flow":
+        return {stage: str(_flow(recipe, train, val, out, judge))}
+    return {stage: str(runs[stage](recipe, train, val, out))}
+
+
+def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights of a Lightning checkpoint of ours, keyed as the bare network's."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    return {key.removeprefix("network."): value for key, value in state.items()}
+
+
+def _autoencoder(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path) -> Path:
+    config = recipe.autoencoder
+    lightning.seed_everything(config.seed, workers=True)
+    network = Autoencoder(recipe.generator.autoencoder)
+    data = BatchData(TrainingSet.from_dataset(train), TrainingSet.from_dataset(val), config.batch_size)
+    network.decoder.scale.fit(data.train.crystals)
+    return fit(AutoencoderTraining(network, config), data, config, out / "autoencoder")
+
+
+def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path) -> Path:
+    config = recipe.genes
+    lightning.seed_everything(config.seed, workers=True)
+    data = BatchData(GeneBatch.from_crystals(train), GeneBatch.from_crystals(val), config.batch_size)
+    return fit(GeneTraining(GeneNetwork(recipe.generator.genes), config), data, config, out / "genes")
+
+
+def _flow(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path, judge: Judge) -> Path:
+    config = recipe.flow
+    autoencoder = Autoencoder(recipe.generator.autoencoder).eval()
+    autoencoder.load_state_dict(averaged_weights(_last(out, "autoencoder")))
+    lightning.seed_everything(config.seed, workers=True)
+    network = VelocityNetwork(recipe.generator.velocity)
+    seen, held_out = (TrainingSet.from_dataset(part).encoded(autoencoder.encoder) for part in (train, val))
+    data = BatchData(seen, held_out, config.batch_size)
+    network.scale.fit(data.train.crystals)
+    model = FlowModel(recipe.generator.autoencoder, recipe.generator.velocity)
+    model.autoencoder = autoencoder
+    known = {train[i].formula for i in range(len(train))}
+    some = list(val)[: recipe.sampled]
+    blank = [replace(c, species=np.zeros_like(c.species)) for c in some]
+
+    def sampled(velocity: nn.Module, epoch: int) -> dict[str, float]:
+        model.velocity = cast(VelocityNetwork, velocity)
+        settings = FlowSettings(solver=Solver(steps=20))
+        drawn = {
+            "prior": model.draw(some, epoch, settings=settings),
+            "flow": model.draw(blank, epoch, settings=settings),
+        }
+        return {
+            f"{mode}/{name}": value
+            for mode, crystals in drawn.items()
+            for name, value in judge([c.to_structure() for c in crystals], known).items()
+        }
+
+    curve = SampleCurve(sampled, recipe.sample_every)
+    return fit(FlowTraining(network, config), data, config, out / "flow", callbacks=[curve])
+
+
+def _assemble(recipe: Recipe, train: CrystalDataset, _: CrystalDataset, out: Path) -> Path:
+    generator = CrystalGenerator(recipe.generator)
+    parts: dict[str, nn.Module] = {
+        "autoencoder": generator.flow.autoencoder,
+        "genes": generator.gene_network,
+        "flow": generator.flow.velocity,
+    }
+    for name, part in parts.items():
+        part.load_state_dict(averaged_weights(_last(out, name)))
+    generator.empirical.put(EmpiricalGenes.from_crystals(train).state_dict())
+    save(generator, out / "checkpoint", {"recipe": asdict(recipe), **provenance(train)})
+    return out / "checkpoint"
+
+
+def provenance(train: CrystalDataset) -> dict[str, str]:
+    """What a checkpoint must say of where it comes from: data, its hash, versions."""
+    digest = hashlib.sha256()
+    for tensor in (train.space_group, train.wyckoff, train.species, train.free, train.lattice_coords):
+        digest.update(tensor.numpy().tobytes())
+    versions = {name: metadata.version(name) for name in ("autoperi-gnn", "torch", "lightning", "e3nn")}
+    return {
+        "data": train.name,
+        "crystals": str(len(train)),
+        "data sha256": digest.hexdigest(),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def _last(out: Path, stage: str) -> Path:
+    path = out / stage / "last.ckpt"
+    if not path.exists():
+        raise FileNotFoundError(f"expected {path} from the stage {stage}: run --stage {stage} first")
+    return path

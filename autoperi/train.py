@@ -1,0 +1,295 @@
+"""Training: thin Lightning modules around the losses, and the data they are fed."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import lightning
+import torch
+from jaxtyping import Float
+from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from autoperi.autoencoder import Autoencoder, Encoder, Latents
+from autoperi.crystal import CrystalBatch
+from autoperi.dataset import CrystalDataset
+from autoperi.gene_batch import GeneBatch
+from autoperi.gene_network import GeneNetwork, gene_loss
+from autoperi.matching import matching_loss
+from autoperi.velocity import VelocityNetwork
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How one network is trained.
+
+    Attributes:
+        epochs: passes over the training set.
+        batch_size: crystals per step and process.
+        lr: learning rate of AdamW: warm-up, plateau, linear decay to 2% over the cool-down. A finished run
+            is continued by raising ``epochs`` and resuming from before the cool-down.
+        warmup: steps of linear warm-up.
+        cooldown: epochs of linear decay at the end.
+        weight_decay: of AdamW.
+        clip: gradient norm.
+        ema: decay of the weight average that is validated and shipped.
+        seed: of initialisation, order and noise.
+        devices: processes (DDP when above 1).
+        precision: Lightning precision; ``bf16-mixed`` on a GPU.
+        check_every: epochs between validations.
+    """
+
+    epochs: int = 100
+    batch_size: int = 128
+    lr: float = 1e-3
+    warmup: int = 200
+    cooldown: int = 20
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    devices: int = 1
+    precision: str = "32-true"
+    check_every: int = 1
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """All crystals of a split as one ragged batch, with scalar labels and, for the flow, their latents."""
+
+    crystals: CrystalBatch
+    conditions: Float[Tensor, "crystals scalars"]
+    latents: Latents | None = None
+
+    @classmethod
+    def from_dataset(cls, dataset: CrystalDataset) -> "TrainingSet":
+        """Everything of a data set, in float32."""
+        everything = range(len(dataset))
+        return cls(dataset.batch(everything).to(dtype=torch.float32), dataset.conditions(everything))
+
+    def __len__(self) -> int:
+        """Number of crystals."""
+        return self.crystals.n_crystals
+
+    @torch.no_grad()
+    def encoded(self, encoder: Encoder, chunk: int = 256) -> "TrainingSet":
+        """The same set with q(h) of every site."""
+        index = torch.arange(self.crystals.n_crystals)
+        parts = [encoder(self.crystals.select(part)) for part in index.split(chunk)]
+        latents = Latents(torch.cat([p.mean for p in parts]), torch.cat([p.log_std for p in parts]))
+        return TrainingSet(self.crystals, self.conditions, latents)
+
+    def select(self, crystals: Tensor) -> "TrainingSet":
+        """Some crystals with everything that belongs to them."""
+        latents = self.latents
+        if latents is not None:
+            rows, _ = self.crystals.site_rows(crystals)
+            latents = Latents(latents.mean[rows], latents.log_std[rows])
+        return TrainingSet(self.crystals.select(crystals), self.conditions[crystals], latents)
+
+    def to(self, device: torch.device) -> "TrainingSet":
+        """Move everything."""
+        latents = self.latents
+        if latents is not None:
+            latents = Latents(latents.mean.to(device), latents.log_std.to(device))
+        return TrainingSet(self.crystals.to(device), self.conditions.to(device), latents)
+
+
+class Selectable(Protocol):
+    """A set from which rows can be taken and moved to a device."""
+
+    def __len__(self) -> int:
+        """Number of crystals."""
+        ...
+
+    def select(self, index: Tensor, /) -> Self:
+        """Some of them."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """All of it, elsewhere."""
+        ...
+
+
+S = TypeVar("S", bound=Selectable)
+
+
+class BatchData(lightning.LightningDataModule, Generic[S]):
+    """Batches drawn from a train and a val set, both held in memory."""
+
+    def __init__(self, train: S, val: S, batch_size: int) -> None:
+        super().__init__()
+        self.train, self.val, self.batch_size = train, val, batch_size
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled, last incomplete batch dropped unless it is the only one."""
+        return self._loader(self.train, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """In order, all."""
+        return self._loader(self.val, shuffle=False)
+
+    def transfer_batch_to_device(self, batch: S, device: torch.device, _: int) -> S:
+        """Called by Lightning."""
+        return batch.to(device)
+
+    def _loader(self, data: S, *, shuffle: bool) -> DataLoader:
+        return DataLoader(
+            range(len(data)),  # pyright: ignore[reportArgumentType]
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            drop_last=shuffle and len(data) >= self.batch_size,
+            collate_fn=lambda rows: data.select(torch.tensor(rows)),
+        )
+
+
+class _Training(lightning.LightningModule):
+    """AdamW with warm-up, plateau and cool-down, and one loss dictionary logged under train/ and val/."""
+
+    def __init__(self, network: nn.Module, config: FitConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+
+    @abstractmethod
+    def loss(self, batch: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Terms of one batch; ``total`` is minimised."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Noise of its own for every step and process, the same after a resume as without one."""
+        step = self.config.seed * 1_000_003 + self.global_step
+        torch.manual_seed(step * self.trainer.world_size + self.global_rank)
+
+    def training_step(self, batch: Selectable, _: int) -> Tensor:
+        """One optimiser step's loss."""
+        terms = self.loss(batch, None)
+        self.log_dict(
+            {f"train/{k}": v.detach() for k, v in terms.items()},
+            batch_size=len(batch),
+            on_epoch=True,
+            on_step=False,
+            sync_dist=True,
+        )
+        return terms["total"]
+
+    def validation_step(self, batch: Selectable, index: int) -> None:
+        """Loss with the same noise at every validation."""
+        terms = self.loss(batch, torch.Generator().manual_seed(index))
+        self.log_dict({f"val/{k}": v for k, v in terms.items()}, batch_size=len(batch), sync_dist=True)
+
+    def configure_optimizers(self) -> dict:
+        """Weight decay on matrices only."""
+        matrices = [p for p in self.parameters() if p.ndim > 1]
+        others = [p for p in self.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": self.config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=self.config.lr,
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+        cooldown = max(1, round(total * min(1.0, self.config.cooldown / self.config.epochs)))
+
+        def factor(step: int) -> float:
+            return min(1.0, (step + 1) / max(1, self.config.warmup), max(0.02, (total - step) / cooldown))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class AutoencoderTraining(_Training):
+    """Reconstruction, KL and denoising (`Autoencoder.loss`)."""
+
+    network: Autoencoder
+
+    def loss(self, batch: TrainingSet, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Terms of one batch."""
+        return self.network.loss(batch.crystals, generator)
+
+
+class FlowTraining(_Training):
+    """Flow matching (`matching_loss`) on latents drawn from the frozen encoder."""
+
+    network: VelocityNetwork
+
+    def loss(self, batch: TrainingSet, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Terms of one batch; raises ValueError where the set was not encoded."""
+        if batch.latents is None:
+            raise ValueError("expected an encoded training set: call TrainingSet.encoded(encoder) first")
+        h = batch.latents.sample(generator)
+        return matching_loss(self.network, batch.crystals, h, batch.conditions, generator)
+
+
+class GeneTraining(_Training):
+    """Likelihood of space group, orbits and masked species (`gene_loss`)."""
+
+    network: GeneNetwork
+
+    def loss(self, batch: GeneBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Terms of one batch."""
+        terms = gene_loss(self.network, batch, generator)
+        return {"total": torch.stack(list(terms.values())).sum(), **terms}
+
+
+class SampleCurve(lightning.Callback):
+    """Draws a few crystals now and then and logs what a judge says of them, e.g. validity and novelty."""
+
+    def __init__(self, judge: Callable[[nn.Module, int], dict[str, float]], every: int) -> None:
+        self.judge, self.every = judge, every
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Runs with the averaged weights in place."""
+        epoch = trainer.current_epoch
+        if trainer.sanity_checking or (epoch + 1) % self.every or not trainer.is_global_zero:
+            return
+        network = module.network
+        assert isinstance(network, nn.Module)
+        figures = {f"sample/{k}": v for k, v in self.judge(network, epoch).items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=trainer.global_step)
+
+
+def fit(
+    module: lightning.LightningModule,
+    data: BatchData,
+    config: FitConfig,
+    out: Path,
+    *,
+    monitor: str = "val/total",
+    callbacks: Sequence[lightning.Callback] = (),
+) -> Path:
+    """Train, resuming from ``out/last.ckpt`` when it is there; returns the best checkpoint.
+
+    Logs go to ``out/csv`` and ``out/tensorboard``, one version per start: a resumed run keeps its curves.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    best = ModelCheckpoint(
+        out, filename="best", monitor=monitor, save_last=True, enable_version_counter=False
+    )
+    trainer = lightning.Trainer(
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=config.devices,
+        strategy="ddp" if config.devices > 1 else "auto",
+        precision=config.precision,  # pyright: ignore[reportArgumentType]
+        max_epochs=config.epochs,
+        gradient_clip_val=config.clip,
+        check_val_every_n_epoch=config.check_every,
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        logger=[CSVLogger(out, "csv"), TensorBoardLogger(out, "tensorboard")],
+        callbacks=[
+            best,
+            EMAWeightAveraging(decay=config.ema),
+            LearningRateMonitor("epoch"),
+            *callbacks,
+        ],
+        enable_model_summary=False,
+    )
+    last = out / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+    return Path(best.best_model_path)

@@ -1,0 +1,15 @@
+"""Judges crystals from any generator.
+
+    from evaluation import evaluate, read_structures
+    report = evaluate(read_structures("samples.zip"), reference="mp_20")
+    report.save("report")
+
+This room imports neither the generator nor the property models.
+"""
+
+from evaluation.readers import read_structures
+from evaluation.reference import Reference
+from evaluation.report import Report
+from evaluation.suite import EvaluationSettings, evaluate
+
+__all__ = ["EvaluationSettings", "Reference", "Report", "evaluate", "read_structures"]

@@ -1,0 +1,61 @@
+"""One row of cheap facts per crystal: what every distribution and share is computed from."""
+
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+
+import pandas as pd
+from pymatgen.core import Structure
+
+from evaluation.distribution import density
+from evaluation.matching import formula_key
+from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings, gene, space_group
+
+COLUMNS = {
+    "formula": "string",
+    "n_sites": "int32",
+    "n_elements": "int16",
+    "density": "float64",
+    "volume_per_atom": "float64",
+    "space_group_loose": "Int16",
+    "space_group_tight": "Int16",
+    "gene": "string",
+}
+
+
+def describe(structure: Structure, symmetry: SymmetrySettings = MP20_TOLERANCES) -> dict:
+    """Facts of one crystal under the names of `COLUMNS`.
+
+    Density in g/cm³, volume per atom in Å³, space groups at the two tolerances of `symmetry` (None
+    where none is found), gene at the loose one as text.
+    """
+    found = gene(structure, symmetry.loose)
+    return {
+        "formula": formula_key(structure),
+        "n_sites": len(structure),
+        "n_elements": len(structure.composition.elements),
+        "density": density(structure),
+        "volume_per_atom": structure.volume / len(structure),
+        "space_group_loose": None if found is None else found.space_group,
+        "space_group_tight": space_group(structure, symmetry.tight),
+        "gene": None if found is None else str(found),
+    }
+
+
+def description_table(
+    structures: Iterable[Structure],
+    symmetry: SymmetrySettings = MP20_TOLERANCES,
+    workers: int = 1,
+) -> pd.DataFrame:
+    """`describe` of every crystal, one row each, in order."""
+    if workers <= 1:
+        rows = [describe(structure, symmetry) for structure in structures]
+    else:
+        listed = list(structures)
+        with ProcessPoolExecutor(workers) as pool:
+            rows = list(pool.map(describe, listed, [symmetry] * len(listed), chunksize=64))
+    return table_from_rows(rows)
+
+
+def table_from_rows(rows: list[dict]) -> pd.DataFrame:
+    """Rows of `describe` as a table with fixed column types, empty or not."""
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)

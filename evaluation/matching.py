@@ -1,0 +1,155 @@
+"""Which crystals are the same: uniqueness, novelty, and the first twin of each.
+
+Only crystals with one reduced formula can match, so a hash on it decides nearly every pair; the
+slow geometric matcher sees what is left, each crystal reduced to its primitive Niggli cell once.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd
+
+from pymatgen.core import Structure
+from pymatgen.core.structure_matcher import StructureMatcher
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """When two crystals are called the same by pymatgen's StructureMatcher.
+
+    Attributes:
+        ltol: tolerance on cell lengths, as a fraction.
+        stol: tolerance on sites, in units of (volume per atom)^(1/3).
+        angle_tol: tolerance on cell angles, degrees.
+    """
+
+    ltol: float = 0.2
+    stol: float = 0.3
+    angle_tol: float = 5.0
+
+    def matcher(self) -> StructureMatcher:
+        """The matcher, primitive cells compared at equal volume."""
+        return StructureMatcher(ltol=self.ltol, stol=self.stol, angle_tol=self.angle_tol)
+
+    def __str__(self) -> str:
+        """As printed beside every figure that depends on it."""
+        return f"StructureMatcher(ltol={self.ltol}, stol={self.stol}, angle={self.angle_tol})"
+
+
+@dataclass(frozen=True)
+class Twins:
+    """For every crystal the first one it matches.
+
+    Attributes:
+        match: position of the twin, or None.
+        pairs_compared: geometric comparisons made.
+        failures: positions whose comparison raised, with the reason; counted as not matching.
+        settings: the matcher used.
+    """
+
+    match: tuple[int | None, ...]
+    pairs_compared: int
+    failures: Mapping[int, str]
+    settings: MatchSettings
+
+
+def duplicates(structures: Sequence[Structure], settings: MatchSettings = MatchSettings()) -> Twins:
+    """For every crystal the first earlier one that it matches; None for the first of its kind.
+
+    Uniqueness is the share of None. Later crystals are compared with the first of each kind only.
+    """
+    finder = _TwinFinder(settings)
+    buckets: dict[str, list[int]] = defaultdict(list)
+    match: list[int | None] = []
+    for index, structure in enumerate(structures):
+        key = formula_key(structure)
+        twin = finder.first(index, structure, buckets[key], lambda j: structures[j])
+        match.append(twin)
+        if twin is None:
+            buckets[key].append(index)
+    return finder.result(match)
+
+
+def known_in(
+    structures: Sequence[Structure],
+    reference_formulas: Iterable[str],
+    reference_structure: Callable[[int], Structure],
+    settings: MatchSettings = MatchSettings(),
+) -> Twins:
+    """For every crystal the first reference crystal that it matches; novelty is the share of None.
+
+    Args:
+        structures: the crystals judged.
+        reference_formulas: reduced formula of each reference crystal, as `formula_key` writes it.
+        reference_structure: gives reference crystal j; called for formula hits only.
+        settings: the matcher.
+    """
+    buckets: dict[str, list[int]] = defaultdict(list)
+    for index, formula in enumerate(reference_formulas):
+        buckets[formula].append(index)
+    finder = _TwinFinder(settings)
+    return finder.result(
+        [
+            finder.first(index, structure, buckets.get(formula_key(structure), ()), reference_structure)
+            for index, structure in enumerate(structures)
+        ]
+    )
+
+
+def formula_key(structure: Structure) -> str:
+    """Reduced formula with the elements in alphabetical order: equal for all cells of a crystal."""
+    counts = Counter(site.specie.symbol for site in structure)
+    divisor = gcd(*counts.values())
+    return "".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))
+
+
+class _TwinFinder:
+    """One matcher, the primitive cells it has already reduced, and a count of its work."""
+
+    def __init__(self, settings: MatchSettings) -> None:
+        self._settings = settings
+        self._matcher = settings.matcher()
+        self._reduced: dict[int, Structure] = {}
+        self._pairs = 0
+        self._failures: dict[int, str] = {}
+
+    def first(
+        self,
+        index: int,
+        structure: Structure,
+        candidates: Sequence[int],
+        lookup: Callable[[int], Structure],
+    ) -> int | None:
+        """First candidate that matches; the candidates keep their reduced cells."""
+        if not candidates:
+            return None
+        try:
+            own = _reduce(structure)
+        except Exception as error:
+            self._failures[index] = f"no primitive cell: {error}"
+            return None
+        for candidate in candidates:
+            try:
+                other = self._candidate(candidate, lookup)
+                if len(other) != len(own):
+                    continue
+                self._pairs += 1
+                if self._matcher.fit(own, other, skip_structure_reduction=True):
+                    return candidate
+            except Exception as error:
+                self._failures[index] = f"comparison with {candidate}: {error}"
+        return None
+
+    def _candidate(self, candidate: int, lookup: Callable[[int], Structure]) -> Structure:
+        if candidate not in self._reduced:
+            self._reduced[candidate] = _reduce(lookup(candidate))
+        return self._reduced[candidate]
+
+    def result(self, match: Sequence[int | None]) -> Twins:
+        return Twins(tuple(match), self._pairs, self._failures, self._settings)
+
+
+def _reduce(structure: Structure) -> Structure:
+    """Primitive cell of the Niggli cell, without site labels: what StructureMatcher compares."""
+    bare = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
+    return bare.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()

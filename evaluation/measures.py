@@ -1,0 +1,268 @@
+"""From a table of crystals to the figures of a report."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluation.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
+from evaluation.matching import MatchSettings
+from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
+from evaluation.reference import Reference
+from evaluation.stability import StabilitySettings
+from evaluation.symmetry import SymmetrySettings
+
+
+@dataclass(frozen=True)
+class Protocols:
+    """What the labels of the figures are written from; the fields of `EvaluationSettings`."""
+
+    reference: str
+    match: MatchSettings
+    symmetry: SymmetrySettings
+    smact_rules: tuple[str, ...]
+    stability: StabilitySettings | None
+    max_distance_samples: int | None
+    pairs_compared: tuple[int, int]
+
+
+def measure(
+    table: pd.DataFrame,
+    reference: Reference,
+    unreadable: int,
+    protocols: Protocols,
+    bootstrap: BootstrapSettings = DEFAULT_BOOTSTRAP,
+) -> dict[str, Metric]:
+    """Every metric of a report by name.
+
+    Args:
+        table: one row per readable crystal.
+        reference: what the distributions and genes are compared with.
+        unreadable: items that were no crystal; invalid in every share of validity.
+        protocols: for the labels.
+        bootstrap: of the intervals.
+    """
+    metrics = [
+        *_validity(table, unreadable, protocols, bootstrap),
+        *_novelty(table, unreadable, protocols, bootstrap),
+        *_distributions(table, reference, protocols, bootstrap),
+        *_symmetry(table, reference, protocols, bootstrap),
+    ]
+    if protocols.stability is not None and "e_above_hull" in table:
+        metrics += _stability(table, unreadable, protocols.stability, bootstrap)
+    return {metric.name: metric for metric in metrics}
+
+
+def _padded(mask: Any, unreadable: int) -> np.ndarray:
+    """Shares of validity are of all items: unreadable ones are appended as False."""
+    return np.concatenate([np.asarray(mask, dtype=bool), np.zeros(unreadable, dtype=bool)])
+
+
+def _validity(
+    table: pd.DataFrame, unreadable: int, protocols: Protocols, bootstrap: BootstrapSettings
+) -> list[Metric]:
+    items = "all items, unreadable ones invalid"
+    first = protocols.smact_rules[0]
+    columns = {
+        "structural_validity": (
+            table["structural_valid"],
+            "CDVAE: distances between sites >= 0.5 Å, volume >= 0.1 Å³; own images not checked",
+        ),
+        "strict_validity": (
+            table["contact_ratio"] >= 0.5,
+            "contacts >= 0.5 x sum of covalent radii, own images checked",
+        ),
+    }
+    for rule in protocols.smact_rules:
+        columns[f"smact_{rule}"] = (
+            table[f"smact_{rule}"],
+            f"SMACT neutral and Pauling-ordered, oxidation states {rule}, alloys valid",
+        )
+    columns["valid"] = (_valid(table, protocols), f"structural_validity and smact_{first}")
+    return [
+        mean_metric(name, _padded(mask, unreadable), items, protocol, bootstrap)
+        for name, (mask, protocol) in columns.items()
+    ]
+
+
+def _valid(table: pd.DataFrame, protocols: Protocols) -> Any:
+    return table["structural_valid"] & table[f"smact_{protocols.smact_rules[0]}"]
+
+
+def _novelty(
+    table: pd.DataFrame, unreadable: int, protocols: Protocols, bootstrap: BootstrapSettings
+) -> list[Metric]:
+    unique, novel = table["duplicate_of"].isna(), table["reference_twin"].isna()
+    within, against = protocols.pairs_compared
+    vun = _valid(table, protocols) & unique & novel
+    match = str(protocols.match)
+    return [
+        mean_metric(
+            "uniqueness",
+            unique.to_numpy(),
+            "readable crystals",
+            f"no earlier crystal matches; {match}; {within} pairs compared",
+            bootstrap,
+        ),
+        mean_metric(
+            "novelty",
+            novel.to_numpy(),
+            "readable crystals",
+            f"no crystal of {protocols.reference} matches; {match}; {against} pairs compared",
+            bootstrap,
+        ),
+        mean_metric(
+            "valid_unique_novel",
+            _padded(vun, unreadable),
+            "all items, unreadable ones invalid",
+            "valid, uniqueness and novelty together",
+            bootstrap,
+        ),
+    ]
+
+
+def _distributions(
+    table: pd.DataFrame, reference: Reference, protocols: Protocols, bootstrap: BootstrapSettings
+) -> list[Metric]:
+    valid = table[_valid(table, protocols)]
+    if protocols.max_distance_samples is not None:
+        valid = valid.iloc[: protocols.max_distance_samples]
+    who = (
+        "valid crystals"
+        if protocols.max_distance_samples is None
+        else (f"first {protocols.max_distance_samples} valid crystals")
+    )
+    metrics = []
+    for column, unit in (("density", "g/cm³"), ("n_elements", ""), ("volume_per_atom", "Å³")):
+        target = np.sort(reference.table[column].to_numpy(dtype=float))
+        metrics.append(
+            statistic_metric(
+                f"wasserstein_{column}",
+                np.asarray(valid[column], dtype=float),
+                lambda v, target=target: wasserstein(v, target),
+                who,
+                f"first Wasserstein distance to {protocols.reference}",
+                bootstrap,
+                unit=unit,
+            )
+        )
+    volumes = reference.table["volume_per_atom"].to_numpy(dtype=float)
+    metrics.append(
+        statistic_metric(
+            "median_volume_per_atom_ratio",
+            np.asarray(valid["volume_per_atom"], dtype=float),
+            lambda v: median_ratio(v, volumes),
+            who,
+            f"median over the median of {protocols.reference}",
+            bootstrap,
+        )
+    )
+    return metrics
+
+
+def _symmetry(
+    table: pd.DataFrame, reference: Reference, protocols: Protocols, bootstrap: BootstrapSettings
+) -> list[Metric]:
+    who = "readable crystals"
+    loose, tight = protocols.symmetry.loose, protocols.symmetry.tight
+    metrics = [
+        mean_metric(
+            f"p1_share_{label}",
+            (table[f"space_group_{label}"].fillna(1) == 1).to_numpy(),
+            who,
+            f"moyopy at symprec {symprec} Å; no answer counts as P1",
+            bootstrap,
+        )
+        for label, symprec in (("loose", loose), ("tight", tight))
+    ]
+    groups = table["space_group_loose"].fillna(1).to_numpy(dtype=int)
+    target = reference.space_groups
+    label = f"space groups at {loose} Å against {protocols.reference}"
+    metrics.append(
+        statistic_metric(
+            "space_group_jensen_shannon",
+            groups,
+            lambda v: jensen_shannon(Counter(v.tolist()), target),
+            who,
+            f"Jensen-Shannon distance (base 2) of {label}",
+            bootstrap,
+        )
+    )
+    metrics.append(
+        statistic_metric(
+            "space_group_total_variation",
+            groups,
+            lambda v: total_variation(Counter(v.tolist()), target),
+            who,
+            f"total variation of {label}",
+            bootstrap,
+        )
+    )
+    with_gene = table[table["gene"].notna()]
+    metrics.append(
+        mean_metric(
+            "new_gene_share",
+            ~np.asarray(with_gene["gene_known"], dtype=bool),
+            "readable crystals with a gene",
+            f"(space group, Wyckoff letters) at {loose} Å not in {protocols.reference}",
+            bootstrap,
+        )
+    )
+    return metrics
+
+
+def _stability(
+    table: pd.DataFrame,
+    unreadable: int,
+    stability: StabilitySettings,
+    bootstrap: BootstrapSettings,
+) -> list[Metric]:
+    """A failed relaxation is not stable; it has no energy, and is left out of the median alone."""
+    protocol = stability.protocol()
+    unique, novel = table["duplicate_of"].isna(), table["reference_twin"].isna()
+    symmetric = table["space_group_loose"].fillna(1) != 1
+    items = "all items, failed relaxations not stable"
+    metrics = []
+    for threshold in stability.thresholds:
+        stable = table["e_above_hull"] <= threshold
+        where = f"e_above_hull <= {threshold} eV/atom; {protocol}"
+        for name, mask in (
+            ("stable", stable),
+            ("sun", stable & unique & novel),
+            ("ssun", stable & unique & novel & symmetric),
+        ):
+            metrics.append(
+                mean_metric(f"{name}_{threshold:g}", _padded(mask, unreadable), items, where, bootstrap)
+            )
+    energies = table["e_above_hull"].to_numpy(dtype=float)
+    energies = energies[np.isfinite(energies)]
+    relaxed = table["error"].fillna("missing") == ""
+    metrics += [
+        statistic_metric(
+            "median_e_above_hull",
+            energies,
+            lambda v: float(np.median(v)),
+            "relaxed crystals",
+            protocol,
+            bootstrap,
+            bootstrap.resamples,
+            "eV/atom",
+        ),
+        mean_metric(
+            "relaxation_converged",
+            _padded(table["converged"] & relaxed, unreadable),
+            items,
+            protocol,
+            bootstrap,
+        ),
+        mean_metric(
+            "relaxed_matches_raw",
+            table.loc[relaxed, "matches_raw"].to_numpy(dtype=bool),
+            "relaxed crystals",
+            f"{stability.match}; {protocol}",
+            bootstrap,
+        ),
+    ]
+    return metrics

@@ -1,0 +1,107 @@
+"""A number that says what it is: value, denominator, sample size, interval and protocol."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class BootstrapSettings:
+    """How intervals are found.
+
+    Attributes:
+        resamples: bootstrap resamples for a share or a mean; 0 switches intervals off.
+        resamples_distance: the same for a distance between distributions, which is dearer.
+        level: coverage of the interval.
+        seed: of the resampling.
+    """
+
+    resamples: int = 1000
+    resamples_distance: int = 200
+    level: float = 0.95
+    seed: int = 0
+
+
+DEFAULT_BOOTSTRAP = BootstrapSettings()
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a report.
+
+    Attributes:
+        name: short name, unique in a report.
+        value: the figure; NaN when the denominator is empty.
+        low: lower end of the bootstrap interval; None when it was not computed.
+        high: upper end.
+        n: how many crystals the value was computed from.
+        denominator: in words, what those crystals are.
+        protocol: rule, thresholds and reference, enough to compute it again.
+        unit: "" for shares and pure numbers.
+    """
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    denominator: str
+    protocol: str
+    unit: str = ""
+
+    def as_dict(self) -> dict[str, str | int | float | None]:
+        """Plain values; NaN becomes None so that the JSON stays standard."""
+        record = asdict(self)
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in record.items()}
+
+
+def mean_metric(
+    name: str,
+    values: np.ndarray,
+    denominator: str,
+    protocol: str,
+    bootstrap: BootstrapSettings = DEFAULT_BOOTSTRAP,
+    unit: str = "",
+) -> Metric:
+    """Mean of per-crystal values (a share when they are booleans) with its percentile interval."""
+    return statistic_metric(
+        name,
+        np.asarray(values, dtype=float),
+        lambda v: float(v.mean()),
+        denominator,
+        protocol,
+        bootstrap,
+        bootstrap.resamples,
+        unit,
+    )
+
+
+def statistic_metric(
+    name: str,
+    values: np.ndarray,
+    statistic: Callable[[np.ndarray], float],
+    denominator: str,
+    protocol: str,
+    bootstrap: BootstrapSettings = DEFAULT_BOOTSTRAP,
+    resamples: int | None = None,
+    unit: str = "",
+) -> Metric:
+    """Any statistic of per-crystal values with its percentile bootstrap interval.
+
+    Crystals are resampled with replacement (Efron 1979, doi:10.1214/aos/1176344552); the reference
+    a distance is taken to is held fixed. A distance is biased upwards by resampling, so its interval
+    may lie above its value.
+    """
+    values = np.asarray(values)
+    n = len(values)
+    if n == 0:
+        return Metric(name, float("nan"), None, None, 0, denominator, protocol, unit)
+    count = bootstrap.resamples_distance if resamples is None else resamples
+    low = high = None
+    if count > 0:
+        rng = np.random.default_rng(bootstrap.seed)
+        draws = [statistic(values[rng.integers(0, n, n)]) for _ in range(count)]
+        tail = 50 * (1 - bootstrap.level)
+        low, high = (float(q) for q in np.percentile(draws, [tail, 100 - tail]))
+    return Metric(name, float(statistic(values)), low, high, n, denominator, protocol, unit)

@@ -1,0 +1,156 @@
+"""Crystals from anybody's files, with every unreadable item named.
+
+`read_structures` accepts a folder, a zip, CIF, POSCAR, extxyz, CSV with a CIF or POSCAR column,
+pymatgen JSON or JSON lines, npz arrays and the `.pt` files of CDVAE and DiffCSP; text formats may
+be gzipped. A folder that holds `crystals.extxyz` is read from that file alone.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pymatgen.core import Structure
+
+from evaluation.raw_items import RawItem, parse_item, raw_items
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One crystal and the name it goes by in its file."""
+
+    id: str
+    structure: Structure
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One item that is no crystal, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReadResult:
+    """Everything found at a path.
+
+    Attributes:
+        samples: readable crystals, in the file's order.
+        failures: unreadable items; they count as invalid in every share of validity.
+        source: the path read.
+        ignored: files of a folder or zip with no known structure suffix.
+    """
+
+    samples: tuple[Sample, ...]
+    failures: tuple[Failure, ...]
+    source: str
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def structures(self) -> list[Structure]:
+        """The crystals without their names."""
+        return [sample.structure for sample in self.samples]
+
+
+def read_structures(path: Path | str, limit: int | None = None, workers: int = 1) -> ReadResult:
+    """Read every crystal at a path.
+
+    Args:
+        path: file or folder, see above.
+        limit: stop after this many items, readable or not.
+        workers: processes that parse.
+
+    Raises:
+        FileNotFoundError: when there is nothing at the path.
+        ValueError: when the format is not known; the message lists those that are.
+    """
+    path = Path(path)
+    ignored: list[str] = []
+    items = _limited(raw_items(path, ignored), limit)
+    samples: list[Sample] = []
+    failures: list[Failure] = []
+    seen: dict[str, int] = {}
+    for item, parsed in parsed_items(items, workers):
+        if isinstance(parsed, str):
+            failures.append(Failure(_unique(item.id, seen), parsed))
+            continue
+        for k, structure in enumerate(parsed):
+            name = item.id if len(parsed) == 1 else f"{item.id}#{k}"
+            problem = _problem(structure)
+            if problem:
+                failures.append(Failure(_unique(name, seen), problem))
+            else:
+                samples.append(Sample(_unique(name, seen), structure))
+    return ReadResult(tuple(samples), tuple(failures), str(path), tuple(ignored))
+
+
+def parsed_items(
+    items: Iterator[RawItem], workers: int = 1
+) -> Iterator[tuple[RawItem, list[Structure] | str]]:
+    """Each raw item with its structures, or with the reason why there are none."""
+    if workers <= 1:
+        for item in items:
+            yield item, _parse(item)
+        return
+    listed = list(items)
+    with ProcessPoolExecutor(workers) as pool:
+        yield from zip(listed, pool.map(_parse, listed, chunksize=64), strict=True)
+
+
+def _parse(item: RawItem) -> list[Structure] | str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            structures = parse_item(item)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"[:300]
+    return structures or "no structure in it"
+
+
+def _problem(structure: Structure) -> str:
+    """Why a structure cannot be judged, or the empty string."""
+    if not np.isfinite(structure.lattice.matrix).all():
+        return "lattice is not finite"
+    if not np.isfinite(structure.frac_coords).all():
+        return "coordinates are not finite"
+    if not structure.is_ordered:
+        return "partial occupancies"
+    if len(structure) == 0:
+        return "no atoms"
+    return ""
+
+
+def _limited(items: Iterator[RawItem], limit: int | None) -> Iterator[RawItem]:
+    for count, item in enumerate(items):
+        if limit is not None and count >= limit:
+            return
+        yield item
+
+
+def _unique(name: str, seen: dict[str, int]) -> str:
+    """The name, numbered from its second appearance on."""
+    seen[name] = seen.get(name, 0) + 1
+    return name if seen[name] == 1 else f"{name}~{seen[name]}"
+
+
+def as_read_result(structures: "Sequence[Structure] | ReadResult") -> ReadResult:
+    """A plain list of structures as if it had been read; disordered or broken ones become failures.
+
+    Each is named by its position, zero padded so that names sort like positions.
+    """
+    if isinstance(structures, ReadResult):
+        return structures
+    width = len(str(max(0, len(structures) - 1)))
+    samples: list[Sample] = []
+    failures: list[Failure] = []
+    for index, structure in enumerate(structures):
+        name = f"{index:0{width}d}"
+        problem = _problem(structure)
+        if problem:
+            failures.append(Failure(name, problem))
+        else:
+            samples.append(Sample(name, structure))
+    return ReadResult(tuple(samples), tuple(failures), "list of structures")

@@ -1,0 +1,234 @@
+"""The crystals that samples are compared with: facts of each, and each crystal on demand."""
+
+import hashlib
+import importlib.metadata
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pymatgen.core import Structure
+
+from evaluation.description import describe, table_from_rows
+from evaluation.raw_items import RawItem, raw_items
+from evaluation.readers import as_read_result, parsed_items
+from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings
+
+_Record = tuple[np.ndarray, np.ndarray, np.ndarray, dict]
+_NAMED = {"mp_20": "mp_20/train", "perov_5": "perov_5/train", "carbon_24": "carbon_24/train"}
+_LAYOUT = 2  # raise it when the columns or the arrays change: old caches are then left alone
+
+
+@dataclass(frozen=True)
+class ReferenceSettings:
+    """Where a reference is found and kept.
+
+    Attributes:
+        data_dir: folder that holds `mp_20/train.csv.gz` and the like; by default the environment
+            variable AUTOPERI_DATA, then `~/.cache/autoperi/data`.
+        cache_dir: where computed facts are kept; by default `~/.cache/autoperi/evaluation`
+            (under XDG_CACHE_HOME when that is set).
+        symmetry: tolerances of the space groups.
+        workers: processes used the first time.
+    """
+
+    data_dir: Path | None = None
+    cache_dir: Path | None = None
+    symmetry: SymmetrySettings = field(default_factory=SymmetrySettings)
+    workers: int = 1
+
+
+class Reference:
+    """A set of crystals to compare with.
+
+    Attributes:
+        name: as printed beside every figure.
+        digest: SHA-256 of the file it came from, or of the crystals.
+        table: one row of `describe` per crystal.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        digest: str,
+        table: pd.DataFrame,
+        arrays: dict[str, np.ndarray],
+        unreadable: int = 0,
+    ) -> None:
+        """Use `load_reference` or `Reference.from_structures`."""
+        self.name = name
+        self.digest = digest
+        self.table = table
+        self.unreadable = unreadable
+        self._arrays = arrays
+        self._ends = np.cumsum(arrays["n"])
+
+    def __len__(self) -> int:
+        """Number of crystals."""
+        return len(self.table)
+
+    def __str__(self) -> str:
+        """Name, size and digest."""
+        return f"{self.name} ({len(self)} crystals, sha256 {self.digest[:12]})"
+
+    def structure(self, index: int) -> Structure:
+        """Crystal number `index`."""
+        end, count = self._ends[index], self._arrays["n"][index]
+        atoms = slice(end - count, end)
+        return Structure(
+            self._arrays["cell"][index],
+            self._arrays["z"][atoms].tolist(),
+            self._arrays["frac"][atoms],
+        )
+
+    @cached_property
+    def genes(self) -> frozenset[str]:
+        """The genes that occur."""
+        return frozenset(self.table["gene"].dropna())
+
+    @cached_property
+    def space_groups(self) -> Counter:
+        """How often each space group occurs at the loose tolerance."""
+        return Counter(self.table["space_group_loose"].dropna().astype(int))
+
+    @classmethod
+    def from_structures(
+        cls,
+        structures: Sequence[Structure],
+        name: str = "own",
+        symmetry: SymmetrySettings = MP20_TOLERANCES,
+    ) -> "Reference":
+        """A reference of crystals at hand, not cached."""
+        result = as_read_result(structures)
+        rows, arrays = _collect([_record(s.structure, symmetry) for s in result.samples])
+        digest = hashlib.sha256(b"".join(arrays[k].tobytes() for k in sorted(arrays))).hexdigest()
+        return cls(name, digest, table_from_rows(rows), arrays, len(result.failures))
+
+
+def load_reference(
+    source: str | Path = "mp_20", settings: ReferenceSettings = ReferenceSettings()
+) -> Reference:
+    """A reference by name (`mp_20`, `perov_5`, `carbon_24`: their train splits) or from any file.
+
+    The first time every crystal is described and kept in the cache, under the hash of the input, so
+    a changed file is never mistaken for the old one; later loads take a second.
+
+    Raises:
+        FileNotFoundError: when the data is nowhere to be found; the message says what to do.
+    """
+    path = _locate(str(source), settings)
+    digest = _digest(path)
+    name = f"{source} train" if str(source) in _NAMED else path.name
+    tolerance = f"{settings.symmetry.loose}-{settings.symmetry.tight}"
+    version = importlib.metadata.version("moyopy")
+    folder = _cache_dir(settings) / f"{digest[:20]}-{_LAYOUT}-moyopy{version}-{tolerance}"
+    table_file, array_file = folder / "table.parquet", folder / "crystals.npz"
+    if not (table_file.exists() and array_file.exists()):
+        _build(path, folder, settings)
+    with np.load(array_file, allow_pickle=False) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    unreadable = int(arrays.pop("unreadable"))
+    return Reference(name, digest, pd.read_parquet(table_file), arrays, unreadable)
+
+
+def data_folder() -> Path:
+    """Where data sets are looked for when no folder is named: AUTOPERI_DATA, else the cache."""
+    named = os.environ.get("AUTOPERI_DATA")
+    return Path(named) if named else _user_cache() / "data"
+
+
+def _build(path: Path, folder: Path, settings: ReferenceSettings) -> None:
+    """Describe every crystal at a path and store the result; a broken-off build leaves nothing."""
+    from rich.progress import track
+
+    items = list(raw_items(path, []))
+    described = _described(items, settings)
+    progress = track(described, total=len(items), description=f"reading {path.name} once")
+    kept: list[_Record] = []
+    unreadable = 0
+    for records in progress:
+        kept.extend(records)
+        unreadable += not records
+    rows, arrays = _collect(kept)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"partial-{os.getpid()}.npz"
+    np.savez(partial, unreadable=np.array(unreadable), **arrays)  # type: ignore[arg-type]
+    table_from_rows(rows).to_parquet(folder / "table.parquet", index=False)
+    partial.replace(folder / "crystals.npz")
+
+
+def _described(items: list[RawItem], settings: ReferenceSettings) -> Iterator[list[_Record]]:
+    tolerances = [settings.symmetry] * len(items)
+    if settings.workers <= 1:
+        yield from map(_describe_item, items, tolerances)
+        return
+    with ProcessPoolExecutor(settings.workers) as pool:
+        yield from pool.map(_describe_item, items, tolerances, chunksize=128)
+
+
+def _describe_item(item: RawItem, symmetry: SymmetrySettings) -> list[_Record]:
+    """Structures of an item with their facts; empty when it is unreadable or disordered."""
+    _, parsed = next(parsed_items(iter([item])))
+    if isinstance(parsed, str):
+        return []
+    samples = as_read_result(parsed).samples
+    return [_record(s.structure, symmetry) for s in samples]
+
+
+def _record(structure: Structure, symmetry: SymmetrySettings) -> _Record:
+    """Species, positions, cell and facts: plain arrays travel between processes faster."""
+    numbers = np.array(structure.atomic_numbers, dtype=np.int16)
+    return numbers, structure.frac_coords, structure.lattice.matrix, describe(structure, symmetry)
+
+
+def _collect(records: list[_Record]) -> tuple[list[dict], dict[str, np.ndarray]]:
+    rows = [row for *_, row in records]
+    arrays = {
+        "z": np.concatenate([np.zeros(0, dtype=np.int16), *(numbers for numbers, *_ in records)]),
+        "frac": np.concatenate([np.zeros((0, 3)), *(frac for _, frac, *_ in records)]),
+        "n": np.array([row["n_sites"] for row in rows], dtype=np.int64),
+        "cell": np.array([cell for *_, cell, _ in records], dtype=float).reshape(-1, 3, 3),
+    }
+    return rows, arrays
+
+
+def _locate(source: str, settings: ReferenceSettings) -> Path:
+    if source not in _NAMED:
+        path = Path(source)
+        if path.exists():
+            return path
+        raise FileNotFoundError(
+            f"no reference {source!r}: expected one of {sorted(_NAMED)} or a path that exists"
+        )
+    folder = Path(settings.data_dir) if settings.data_dir else data_folder()
+    for suffix in (".csv.gz", ".csv"):
+        path = folder / f"{_NAMED[source]}{suffix}"
+        if path.exists():
+            return path
+    raise FileNotFoundError(
+        f"no {_NAMED[source]}.csv or .csv.gz under {folder}: set AUTOPERI_DATA or pass data_dir"
+    )
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "autoperi"
+
+
+def _cache_dir(settings: ReferenceSettings) -> Path:
+    return Path(settings.cache_dir) if settings.cache_dir else _user_cache() / "evaluation"
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

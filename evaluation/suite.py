@@ -1,0 +1,130 @@
+"""One call that judges a set of crystals: every convention side by side, each with its label."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+from pymatgen.core import Structure
+
+from evaluation.description import description_table
+from evaluation.element_references import ElementReferences
+from evaluation.hull import ConvexHull
+from evaluation.matching import MatchSettings, Twins, duplicates, known_in
+from evaluation.measures import Protocols, measure
+from evaluation.metric import BootstrapSettings
+from evaluation.readers import ReadResult, as_read_result
+from evaluation.reference import Reference, ReferenceSettings, data_folder, load_reference
+from evaluation.report import Report
+from evaluation.stability import StabilitySettings, stability_table
+from evaluation.symmetry import SymmetrySettings
+from evaluation.validity import RuleSet, contact_ratio, smact_valid, structural_validity
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Every convention of a report.
+
+    Attributes:
+        smact_rules: rule sets reported; the first decides what "valid" means further on.
+        missing_electronegativity_passes: see `smact_valid`.
+        match: matcher of uniqueness and novelty.
+        symmetry: tolerances of the space groups.
+        bootstrap: of the intervals.
+        max_distance_samples: Wasserstein distances use the first so many valid crystals, as CDVAE
+            does; None uses all.
+        stability: relax and report energies above the hull; None leaves this slow step out.
+    """
+
+    smact_rules: tuple[RuleSet, ...] = ("smact14", "default", "icsd24")
+    missing_electronegativity_passes: bool = True
+    match: MatchSettings = field(default_factory=MatchSettings)
+    symmetry: SymmetrySettings = field(default_factory=SymmetrySettings)
+    bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
+    max_distance_samples: int | None = 1000
+    stability: StabilitySettings | None = None
+
+
+def evaluate(
+    structures: Sequence[Structure] | ReadResult,
+    reference: str | Path | Reference = "mp_20",
+    data_dir: Path | str | None = None,
+    settings: EvaluationSettings = EvaluationSettings(),
+    workers: int = 1,
+    journal: Path | str | None = None,
+) -> Report:
+    """Judge crystals from any generator.
+
+    Args:
+        structures: crystals, or what `read_structures` returned; its failures count as invalid.
+        reference: name of a data set (`mp_20`: its train split), a file of crystals, or a
+            Reference.
+        data_dir: folder of the data sets; by default that of AUTOPERI_DATA.
+        settings: every convention.
+        workers: processes used where work can be shared.
+        journal: JSON lines file that makes relaxations resumable.
+
+    Returns:
+        the report: a row per crystal, the metrics with their labels, figures on `save`.
+    """
+    read = as_read_result(structures)
+    if not isinstance(reference, Reference):
+        where = ReferenceSettings(
+            Path(data_dir) if data_dir else None, symmetry=settings.symmetry, workers=workers
+        )
+        reference = load_reference(reference, where)
+    found = duplicates(read.structures, settings.match)
+    known = known_in(read.structures, reference.table["formula"], reference.structure, settings.match)
+    table = _crystal_table(read, reference, found, known, settings, workers)
+    if settings.stability is not None:
+        stability = replace(settings.stability, workers=workers)
+        hull = ConvexHull.from_mp20(data_dir or data_folder())
+        judged = stability_table(read.samples, hull, ElementReferences.load(), stability, journal)
+        table = table.join(judged, on="id")
+    protocols = Protocols(
+        reference=str(reference),
+        match=settings.match,
+        symmetry=settings.symmetry,
+        smact_rules=settings.smact_rules,
+        stability=settings.stability,
+        max_distance_samples=settings.max_distance_samples,
+        pairs_compared=(found.pairs_compared, known.pairs_compared),
+    )
+    metrics = measure(table, reference, len(read.failures), protocols, settings.bootstrap)
+    return Report(
+        per_structure=table,
+        metrics=metrics,
+        failures=read.failures,
+        source=read.source,
+        reference_name=str(reference),
+        reference_table=reference.table,
+        settings=settings,
+        pairs_compared={"duplicates": found.pairs_compared, "reference": known.pairs_compared},
+    )
+
+
+def _crystal_table(
+    read: ReadResult,
+    reference: Reference,
+    found: Twins,
+    known: Twins,
+    settings: EvaluationSettings,
+    workers: int,
+) -> pd.DataFrame:
+    """One row per readable crystal, everything but stability."""
+    structures = read.structures
+    names = [sample.id for sample in read.samples]
+    table = description_table(structures, settings.symmetry, workers)
+    table.insert(0, "id", names)
+    table["structural_valid"] = [structural_validity(s) for s in structures]
+    table["contact_ratio"] = [contact_ratio(s) for s in structures]
+    missing = "passes" if settings.missing_electronegativity_passes else "fails"
+    for rule in settings.smact_rules:
+        table[f"smact_{rule}"] = [
+            smact_valid(s.composition, rule, missing_electronegativity=missing) for s in structures
+        ]
+    table["duplicate_of"] = pd.array([None if j is None else names[j] for j in found.match], dtype="string")
+    table["reference_twin"] = pd.array(known.match, dtype="Int64")
+    table["match_error"] = [found.failures.get(k) or known.failures.get(k) or "" for k in range(len(names))]
+    table["gene_known"] = [g in reference.genes for g in table["gene"]]
+    return table

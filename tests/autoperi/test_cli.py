@@ -1,0 +1,77 @@
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from ase.io import read
+
+from autoperi.files import read_crystals
+from tests.prototypes import prototype
+
+
+def run(*arguments):
+    """The command line as a user calls it."""
+    command = [sys.executable, "-m", "autoperi.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["sample", "train", "encode", "evaluate", "info"])
+def test_help_has_an_example(command):
+    """Every command explains itself with an example, a seed and an output folder."""
+    done = run(command, "--help")
+    assert done.returncode == 0
+    for word in ("Example:", "--seed", "--out"):
+        assert word in done.stdout
+
+
+def test_sample_writes_everything(tmp_path):
+    """extxyz, CIF, table and run record agree with each other."""
+    done = run("sample", "--n", 6, "--seed", 1, "--steps", 4, "--workers", 1, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    frames = read(tmp_path / "crystals.extxyz", ":")
+    table = pd.read_csv(tmp_path / "crystals.csv")
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert len(frames) == len(table) == len(list((tmp_path / "cif").glob("*.cif"))) == 6
+    assert [len(f) for f in frames] == table["atoms"].tolist()
+    assert record["seed"] == 1
+    assert len(record["checkpoint"]["sha256"]) == 64
+    assert [c.formula for c in read_crystals(tmp_path)] == table["formula"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--formula", "Fe2O", "--space-group", "230", "--atoms", "1", "20"), "230"),
+        (("--elements", "Xx"), "Xx"),
+        (("--n", "0"), "at least one"),
+        (("--checkpoint", "nowhere"), "mp_20"),
+        (("--space-group", "231"), "231"),
+    ],
+)
+def test_bad_requests_are_one_line_and_status_two(tmp_path, arguments, text):
+    """A user error names what was got; no traceback."""
+    done = run("sample", "--out", tmp_path, *arguments)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_encode_skips_names_and_fails(tmp_path):
+    """A damaged file costs its own row, is named, and the exit status is not zero."""
+    folder = tmp_path / "cifs"
+    folder.mkdir()
+    prototype("NaCl").to(filename=str(folder / "salt.cif"))
+    (folder / "broken.cif").write_text("data_x\n_cell_length_a 3\nloop_\n_atom")
+    done = run("encode", folder, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "broken" in done.stderr
+    table = pd.read_csv(tmp_path / "out" / "latents.csv")
+    assert set(table["element"]) == {"Na", "Cl"}
+
+
+def test_info_prints_the_hash():
+    """The shipped checkpoint describes itself."""
+    done = run("info", "mp_20")
+    assert done.returncode == 0
+    assert "sha256" in done.stdout

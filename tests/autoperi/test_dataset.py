@@ -1,0 +1,239 @@
+"""Data sets: flat arrays, cache, resumption, download, labels and hull."""
+
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+from pymatgen.core import Composition
+from pymatgen.io.cif import CifWriter
+
+from autoperi import download, preprocess
+from autoperi.crystal import CrystalBatch
+from autoperi.dataset import CrystalDataset, fill_e_above_hull, load_dataset
+from autoperi.download import DownloadError, dataset_file, git_blob_id
+from autoperi.hull import Hull
+from tests.prototypes import random_crystal
+
+NAMES = ["NaCl", "CsCl", "TiO2 rutile", "Fe bcc", "CdI2"]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def table(tmp_path, prototypes):
+    """Five good rows and a broken one."""
+    lines = ["material_id,formation_energy_per_atom,band_gap,cif"]
+    for i, name in enumerate(NAMES):
+        lines.append(f'{name},{-0.5 * i},{"" if i == 1 else i},"{CifWriter(prototypes[name])}"')
+    lines.insert(3, 'broken,-9,1,"data_x _cell_length_a"')
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "train.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "t" / "train.csv"
+
+
+def _load(path, split=None, **options):
+    with pytest.warns(UserWarning, match="1 of 6 crystals of train.csv are left out, first broken"):
+        return load_dataset(path, split, workers=1, progress=False, **options)
+
+
+def test_load_names_what_fails_and_keeps_the_rest(table, tmp_path):
+    data = _load(table)
+    assert data.ids.tolist() == NAMES
+    assert [c.formula for c in data] == ["NaCl", "CsCl", "TiO2", "Fe", "CdI2"]
+    assert [f[:2] for f in data.failures] == [("broken", "train.csv, row 2")]
+    assert set(data.labels) == {"formation_energy", "band_gap", "e_above_hull"}
+    assert np.isnan(data.labels["band_gap"]).tolist() == [False, True, False, False, False]
+    assert np.isnan(data.labels["e_above_hull"]).all()
+    assert data[1].properties == {"formation_energy": -0.5}
+    report = next((tmp_path / "cache").rglob("failures.csv")).read_text()
+    assert "broken" in report
+    assert len(_load(table.parent, "train")) == 5
+
+
+def test_second_load_comes_from_the_cache(table, monkeypatch):
+    first = _load(table)
+    monkeypatch.setattr(preprocess, "symmetrise", None)
+    second = _load(table)
+    assert torch.equal(first.free, second.free)
+    table.write_text(table.read_text() + "\n")
+    with pytest.raises(ValueError, match="none could be used"), pytest.warns(UserWarning, match="left out"):
+        load_dataset(table, None, workers=1)
+
+
+def test_interrupted_preparation_resumes(table, monkeypatch):
+    monkeypatch.setattr(preprocess, "_CHUNK", 2)
+    whole, calls = preprocess.symmetrise, []
+
+    def dies(structure, config):
+        calls.append(structure)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(structure, config)
+
+    monkeypatch.setattr(preprocess, "symmetrise", dies)
+    with pytest.raises(KeyboardInterrupt):
+        load_dataset(table, None, workers=1, progress=False)
+    assert len(_load(table)) == 5
+    assert len(calls) == 3 + 3  # the first chunk of two was not done again
+
+
+def test_parallel_equals_serial_and_dead_workers_cost_one_row(table, monkeypatch):
+    monkeypatch.setattr(preprocess, "_IN_PROCESS", 0)
+    monkeypatch.setattr(preprocess, "_CHUNK", 2)
+    serial = _load(table)
+    monkeypatch.setattr(preprocess, "_SCHEMA", -1)
+    with pytest.warns(UserWarning, match="1 of 6"):
+        parallel = load_dataset(table, None, workers=2)
+    assert torch.equal(serial.free, parallel.free)
+    whole = preprocess.symmetrise
+    monkeypatch.setattr(
+        preprocess,
+        "symmetrise",
+        lambda s, c: __import__("os")._exit(1) if "Cs" in s.symbol_set else whole(s, c),
+    )
+    monkeypatch.setattr(preprocess, "_SCHEMA", -2)
+    with pytest.warns(UserWarning, match="2 of 6"):
+        survived = load_dataset(table, None, workers=2)
+    assert "CsCl" not in survived.ids
+    assert any("process that symmetrised it died" in reason for _, _, reason in survived.failures)
+
+
+def test_batch_equals_collate():
+    """Gathering from flat arrays is the same as collating crystals one by one."""
+    crystals = [random_crystal(g, 5) for g in (1, 14, 62, 194, 225)]
+    data = CrystalDataset.from_crystals(crystals)
+    for indices in ([3, 0, 3], [4], np.arange(5), torch.tensor([2, 1])):
+        got = data.batch(indices)
+        expected = CrystalBatch.from_crystals([crystals[int(i)] for i in indices])
+        for name in ("space_group", "lattice_coords", "crystal", "wyckoff", "species", "free"):
+            assert torch.equal(getattr(got, name), getattr(expected, name)), name
+    assert data.n_atoms().tolist() == [c.n_atoms for c in crystals]
+    assert [c.gene for c in data[1:3]] == [c.gene for c in crystals[1:3]]
+    assert data.conditions([0, 1]).isnan().all()
+    with pytest.raises(IndexError, match="below 5"):
+        data[5]
+
+
+def test_unknown_sources_are_explained(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="mp_20, perov_5"):
+        load_dataset("mp_21")
+    with pytest.raises(ValueError, match="train, val, test: got 'tset'"):
+        load_dataset("mp_20", "tset", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"mp_20/train\.csv"):
+        load_dataset("mp_20", "train", tmp_path)
+    monkeypatch.setenv("AUTOPERI_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="unset"):
+        dataset_file("mp_20", "val")
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A home on this machine that publishes one split."""
+    monkeypatch.delenv("AUTOPERI_DATA", raising=False)
+    home = tmp_path / "home" / "mp_20"
+    home.mkdir(parents=True)
+    (home / "train.csv").write_text("material_id,cif\n")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "home"))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    url, good = f"http://127.0.0.1:{http.server_port}", git_blob_id(b"material_id,cif\n")
+    monkeypatch.setitem(download._HOMES, "mp_20", (url, {"train": good, "val": good}))
+    yield home
+    http.shutdown()
+
+
+def test_download_is_checked_and_kept(server):
+    file = dataset_file("mp_20", "train")
+    assert file.read_text() == "material_id,cif\n"
+    (server / "train.csv").unlink()
+    assert dataset_file("mp_20", "train") == file
+
+
+def test_corrupted_download_is_refused(server, tmp_path):
+    (server / "train.csv").write_text("material_id,ci")
+    with pytest.raises(DownloadError, match=r"git blob id.*cut off or the file has changed"):
+        dataset_file("mp_20", "train")
+    assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] == []
+    with pytest.raises(DownloadError, match=r"cannot download.*set AUTOPERI_DATA"):
+        dataset_file("mp_20", "val")
+
+
+def test_git_blob_id_is_git_s():
+    assert git_blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+def test_hull_is_pymatgen_s():
+    """Random ternary systems against the phase diagram of pymatgen."""
+    rng = np.random.default_rng(0)
+    compositions = [
+        {z: int(n) for z, n in zip((3, 8, 26), row, strict=True) if n} for row in rng.integers(0, 4, (40, 3))
+    ]
+    compositions = [c for c in compositions if c]
+    energies = np.where([len(c) > 1 for c in compositions], rng.normal(-0.6, 0.6, len(compositions)), 0.02)
+    hull = Hull(compositions, energies)
+    symbols = {3: "Li", 8: "O", 26: "Fe"}
+    entries = [
+        PDEntry(Composition({symbols[z]: n for z, n in c.items()}), e * sum(c.values()))
+        for c, e in zip(compositions, energies, strict=True)
+    ]
+    diagram = PhaseDiagram([*entries, *(PDEntry(Composition(s), 0.0) for s in symbols.values())])
+    for composition, energy, entry in zip(compositions, energies, entries, strict=True):
+        expected = diagram.get_e_above_hull(entry)
+        assert hull.above(composition, energy) == pytest.approx(expected, abs=1e-8)
+
+
+def test_hull_of_nothing_is_zero():
+    hull = Hull([{11: 1, 17: 1}], np.array([np.nan]))
+    assert hull.above({11: 1, 17: 1}, 0.3) == 0.3
+    assert hull.above({11: 1}, 0.1) == pytest.approx(0.1)
+
+
+def test_fill_keeps_what_is_there(table):
+    data = _load(table)
+    given = data.labels["e_above_hull"].copy()
+    given[0] = 0.5
+    data.labels["e_above_hull"][:] = given
+    [filled] = fill_e_above_hull([data])
+    assert filled.labels["e_above_hull"].tolist() == [0.5, 0.0, 0.0, 0.0, 0.0]
+    assert np.isnan(data.labels["e_above_hull"][1])
+
+
+def test_hull_over_splits_is_filled_once_and_kept(table, tmp_path, monkeypatch):
+    for split in ("val", "test"):
+        (table.parent / f"{split}.csv").write_text(table.read_text())
+    with pytest.warns(UserWarning, match="left out"):
+        first = load_dataset(table.parent, "val", workers=1, fill_hull=True)
+    assert np.isfinite(first.labels["e_above_hull"]).all()
+    assert len(list((tmp_path / "cache" / "hull").iterdir())) == 1
+    monkeypatch.setattr("autoperi.dataset.fill_e_above_hull", None)
+    with pytest.warns(UserWarning, match="left out"):
+        second = load_dataset(table.parent, "val", workers=1, fill_hull=True)
+    np.testing.assert_array_equal(first.labels["e_above_hull"], second.labels["e_above_hull"])
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("file", "used", "failed"),
+    [
+        ("zeolites_iza/iza_zeolites.csv.gz", 6, 0),
+        ("obelix/all_cifs.tar.gz", 1, 5),
+        ("oc20_slabs/oc20_30_relaxed.extxyz.gz", 6, 0),
+        ("odac_mofs/odac_promising_mofs.csv.gz", 6, 0),
+    ],
+)
+def test_large_and_awkward_cells(data_folder, file, used, failed):
+    """Frameworks, slabs and experimental CIFs: used, or named with a reason."""
+    some = list(preprocess.iterate_rows(data_folder / file))[:6]
+    arrays = preprocess._arrays(some, preprocess.SymmetriseConfig())
+    assert len(arrays["ids"]) + len(arrays["failures"]) == 6
+    assert abs(len(arrays["ids"]) - used) <= 2
+    assert abs(len(arrays["failures"]) - failed) <= 2
+    assert all("partially" in r or "occupied" in r or "apart" in r for r in arrays["failures"][:, 2])

@@ -1,0 +1,106 @@
+"""Output folder: read back unchanged, readable by others, quick."""
+
+import json
+import time
+
+import ase.io
+import numpy as np
+import pandas as pd
+import pytest
+from pymatgen.core import Structure
+
+from autoperi.crystal import Crystal
+from autoperi.files import read_crystals, write_crystals
+from tests.prototypes import random_crystal
+
+
+@pytest.fixture
+def crystals():
+    made = []
+    for i, group in enumerate((1, 15, 62, 166, 225)):
+        c = random_crystal(group, 3)
+        made.append(
+            Crystal(
+                group, c.wyckoff, c.species, c.free, c.lattice_coords, f"c{i}",
+                {"log_likelihood": -1.5 * i, "band_gap": 0.1 + i}, {"seed": 7, "note": 'a "quoted" word'},
+            )
+        )  # fmt: skip
+    return made
+
+
+def test_lossless(crystals, tmp_path):
+    write_crystals(crystals, tmp_path, {"seed": 7})
+    for path in (tmp_path, tmp_path / "crystals.extxyz"):
+        for a, b in zip(crystals, read_crystals(path), strict=True):
+            assert (a.id, a.space_group, a.properties, a.provenance) == (
+                b.id, b.space_group, b.properties, b.provenance,
+            )  # fmt: skip
+            for name in ("wyckoff", "species", "free", "lattice_coords"):
+                np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_other_programs_read_the_same_crystal(crystals, tmp_path):
+    write_crystals(crystals, tmp_path, {})
+    frames = ase.io.read(tmp_path / "crystals.extxyz", ":")
+    for crystal, atoms in zip(crystals, frames, strict=True):
+        assert atoms.info["id"] == crystal.id
+        assert atoms.info["gene"] == crystal.gene
+        structure = crystal.to_structure()
+        assert atoms.cell.volume == pytest.approx(structure.volume)
+        offset = atoms.get_scaled_positions() - structure.frac_coords
+        assert np.abs(offset - offset.round()).max() < 1e-6
+        cif = Structure.from_file(tmp_path / "cif" / f"{crystal.id}.cif")
+        assert cif.composition.reduced_formula == crystal.formula
+
+
+def test_table_and_run_record(crystals, tmp_path):
+    write_crystals(crystals, tmp_path, {"seed": 7, "checkpoint": "abc"})
+    table = pd.read_csv(tmp_path / "crystals.csv")
+    expected = "id formula space_group space_group_symbol wyckoff gene sites atoms volume_per_atom density"
+    assert list(table.columns) == [*expected.split(), "log_likelihood", "band_gap"]
+    assert table.space_group_symbol.tolist() == ["P1", "C2/c", "Pnma", "R-3m", "Fm-3m"]
+    assert table.volume_per_atom.tolist() == pytest.approx([25.0] * 5)
+    assert table.density[4] == pytest.approx(crystals[4].to_structure().density, rel=1e-3)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["seed"], record["checkpoint"], record["crystals"], record["skipped"]) == (7, "abc", 5, {})
+    assert record["versions"]["torch"]
+
+
+def test_bad_crystals_are_skipped_and_named(crystals, tmp_path):
+    good = crystals[0]
+    unknown = Crystal(1, good.wyckoff, 0 * good.species, good.free, good.lattice_coords, "unknown")
+    broken = Crystal(1, good.wyckoff, good.species, good.free, good.lattice_coords * np.nan, "broken")
+    huge = Crystal(1, good.wyckoff, good.species, good.free, good.lattice_coords + 40, "huge")
+    with pytest.warns(UserWarning, match="3 of 4 crystals not written, first unknown"):
+        write_crystals([unknown, good, broken, huge], tmp_path, {})
+    assert [c.id for c in read_crystals(tmp_path)] == [good.id]
+    assert set(json.loads((tmp_path / "run.json").read_text())["skipped"]) == {"unknown", "broken", "huge"}
+
+
+def test_awkward_ids_are_kept_apart(crystals, tmp_path):
+    ids = ["a/b", "a:b", "", "../x", "A_b"]
+    named = [Crystal(c.space_group, c.wyckoff, c.species, c.free, c.lattice_coords, i) for c, i in zip(crystals, ids, strict=True)]  # fmt: skip # noqa: E501
+    write_crystals(named, tmp_path, {})
+    assert len(list((tmp_path / "cif").glob("*.cif"))) == 5
+    assert len({c.id for c in read_crystals(tmp_path)}) == 5
+    assert not (tmp_path / "x.cif").exists()
+
+
+def test_no_crystals_and_foreign_files(tmp_path):
+    write_crystals([], tmp_path, {})
+    assert read_crystals(tmp_path) == []
+    assert len(pd.read_csv(tmp_path / "crystals.csv")) == 0
+    (tmp_path / "crystals.extxyz").write_text("1\nfree text\nH 0 0 0\n")
+    with pytest.raises(ValueError, match="not written by write_crystals; use load_dataset"):
+        read_crystals(tmp_path)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        read_crystals(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="plain numbers"):
+        write_crystals([], tmp_path, {"seed": object()})
+
+
+def test_a_thousand_crystals_take_seconds(tmp_path, crystals):
+    start = time.perf_counter()
+    write_crystals(crystals * 200, tmp_path, {})
+    assert time.perf_counter() - start < 15  # about 1.5 s on a free core
+    assert len(read_crystals(tmp_path)) == 1000

@@ -1,0 +1,244 @@
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from moyopy import Cell, MoyoDataset
+from spglib import get_spacegroup_type, get_symmetry_from_database
+
+from autoperi.autoencoder import Latents
+from autoperi.crystal import CrystalBatch
+from autoperi.flow import Solver
+from autoperi.model import FlowModel, FlowSettings
+from autoperi.velocity import latent_masks
+from autoperi.wyckoff import wyckoff_table
+from tests.autoperi.small import SOME_GROUPS, largest, small_batch, small_crystal, tiny_model
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:spglib")
+QUICK = FlowSettings(Solver("midpoint", steps=3), corrections=1, batch_size=128)
+
+
+@pytest.fixture(scope="module")
+def model() -> FlowModel:
+    return tiny_model(torch.float64)
+
+
+@cache
+def _hall_numbers() -> dict[int, int]:
+    """Hall number of the standard setting of each group: axis b, hexagonal axes, origin choice 2."""
+    found: dict[int, int] = {}
+    second = set()
+    for hall in range(1, 531):
+        kind = get_spacegroup_type(hall)
+        if kind.number not in found or (kind.choice.startswith("2") and kind.number not in second):
+            found[kind.number] = hall
+            second |= {kind.number} if kind.choice.startswith("2") else set()
+    return found
+
+
+def _operations(number: int, hall: int) -> tuple[np.ndarray, np.ndarray]:
+    """All operations of a group from spglib's database, in our primitive cell."""
+    data = get_symmetry_from_database(hall)
+    cell = wyckoff_table().primitive[number].numpy()
+    inverse = np.linalg.inv(cell)
+    return inverse @ data["rotations"] @ cell, data["translations"] @ inverse.T
+
+
+def _violation(rotations, shifts, lattice, frac, species) -> float:
+    """How far, in Å, the worst operation carries the lattice or an atom from where an atom is."""
+    columns = lattice.T
+    turn = columns @ rotations @ np.linalg.inv(columns)
+    strain = np.abs(turn.transpose(0, 2, 1) @ turn - np.eye(3)).max()
+    moved = np.einsum("oij,aj->oai", rotations, frac) + shifts[:, None]
+    difference = moved[:, :, None] - frac[None, None]
+    distance = np.linalg.norm((difference - np.round(difference)) @ lattice, axis=-1)
+    distance[:, species[:, None] != species[None, :]] = np.inf
+    return max(float(strain), float(distance.min(-1).max()))
+
+
+@pytest.mark.parametrize(("dtype", "every"), [(torch.float32, 1), (torch.float64, 4)])
+def test_every_point_of_the_trajectory_has_the_group(dtype, every):
+    """From noise to data, each crystal is invariant under every operation of its gene's group.
+
+    All 230 groups (in float32); the operations are spglib's, not ours; the network is as it was initialised.
+    """
+    model = tiny_model(dtype)
+    genes = [replace(small_crystal(g, 3, sites=2, max_atoms=8), id=str(g)) for g in range(1, 231, every)]
+    # every site its own species, so that invariance is not met by accident
+    genes = [replace(c, species=np.arange(1, c.n_sites + 1)) for c in genes]
+    steps = model.trajectory(genes, seed=0, settings=FlowSettings(Solver("euler", steps=2)))
+    assert len(steps) == 3
+    first, last = steps[0].to_crystals(), steps[-1].to_crystals()
+    assert any(largest(torch.from_numpy(a.free - b.free)) > 1e-3 for a, b in zip(first, last, strict=True))
+    hall = _hall_numbers()
+    for batch in steps:
+        for crystal in batch.to_crystals():
+            operations = _operations(crystal.space_group, hall[crystal.space_group])
+            assert _violation(*operations, *crystal.expand()) < 1e-6, crystal.space_group
+
+
+def test_a_symmetry_search_finds_the_group(model):
+    """A symmetry search (symprec 1e-3 Å) finds at least as many operations as the gene has."""
+    genes = [replace(small_crystal(g, 5), id=str(g)) for g in SOME_GROUPS]
+    genes = [replace(c, species=np.arange(1, c.n_sites + 1)) for c in genes]
+    hall = _hall_numbers()
+    same = 0
+    for batch in model.trajectory(genes, seed=1, settings=FlowSettings(Solver("euler", steps=2))):
+        for crystal in batch.to_crystals():
+            lattice, frac, species = crystal.expand()
+            found = MoyoDataset(Cell(lattice.tolist(), frac.tolist(), species.tolist()), symprec=1e-3)
+            expected = len(_operations(crystal.space_group, hall[crystal.space_group])[0])
+            centring = round(1 / np.linalg.det(wyckoff_table().primitive[crystal.space_group].numpy()))
+            assert len(found.operations) >= expected // centring
+            same += found.number == crystal.space_group
+    assert same > len(SOME_GROUPS)
+
+
+def _same(a, b) -> float:
+    worst = 0.0
+    for x, y in zip(a, b, strict=True):
+        assert x.space_group == y.space_group
+        assert (x.wyckoff == y.wyckoff).all()
+        assert (x.species == y.species).all()
+        turn = x.free - y.free
+        worst = max(
+            worst, np.abs(turn - np.round(turn)).max(), np.abs(x.lattice_coords - y.lattice_coords).max()
+        )
+    return worst
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
+def test_batch_size_does_not_matter(dtype, tolerance):
+    """The same seed gives the same crystals whatever the batch size; another seed gives others."""
+    model = tiny_model(dtype)
+    genes = [small_crystal(g, 0, sites=2, max_atoms=8) for g in (1, 15, 36, 62, 166, 194, 225)]
+    genes = [replace(c, id=f"gene {i}") for i, c in enumerate(genes)]
+    draws = [model.draw(genes, 5, settings=replace(QUICK, batch_size=n)) for n in (1, 3, 128)]
+    assert _same(draws[0], draws[1]) < tolerance
+    assert _same(draws[0], draws[2]) < tolerance
+    assert _same(draws[0], model.draw(genes, 5, settings=QUICK)) < tolerance
+    assert _same(draws[0], model.draw(genes, 6, settings=QUICK)) > 0.01
+    assert [c.id for c in draws[1]] == [c.id for c in genes]
+    assert [c.provenance["index"] for c in draws[1]] == list(range(len(genes)))
+
+
+def test_neither_seed_nor_index_repeats_noise(model):
+    """Each of a thousand pairs of seed and index has noise of its own."""
+    batch = small_batch([225])
+    draws = {
+        float(model._seeded_noise(batch, seed, [index])[0][0, 0])
+        for seed in (0, 1, 2, 1 << 33)
+        for index in range(250)
+    }
+    assert len(draws) == 1000
+
+
+def test_noise_follows_the_index(model):
+    """Gene i drawn alone under its own index is the gene drawn among the others."""
+    genes = [small_crystal(g, 0, sites=2, max_atoms=8) for g in (1, 62, 166)]
+    together = model.draw(genes, 3, settings=QUICK)
+    alone = [model.draw([g], 3, settings=QUICK, indices=[i])[0] for i, g in enumerate(genes)]
+    assert _same(together, alone) < 1e-9
+
+
+def test_guidance_of_one_or_of_nothing_is_plain(model):
+    """Guidance 1 is the conditional model, and guidance without conditions the unconditional one."""
+    genes = [small_crystal(g, 0, sites=2, max_atoms=8) for g in (62, 194)]
+    plain = model.draw(genes, 0, settings=QUICK)
+    assert _same(plain, model.draw(genes, 0, settings=replace(QUICK, guidance=3.0))) == 0
+    assert _same(plain, model.draw(genes, 0, conditions={}, settings=QUICK)) == 0
+    gap = {"band_gap": 2.0}
+    asked = model.draw(genes, 0, conditions=gap, settings=QUICK)
+    assert _same(asked, model.draw(genes, 0, gap, replace(QUICK, guidance=1.0))) == 0
+    assert _same(asked, plain) > 1e-6
+    assert _same(asked, model.draw(genes, 0, gap, replace(QUICK, guidance=3.0))) > 1e-6
+
+
+def test_unknown_conditions_are_refused(model):
+    """A condition the model does not know is an error with the known ones named."""
+    with pytest.raises(ValueError, match=r"expected conditions among .*band_gap.*got \['colour'\]"):
+        model.draw([small_crystal(225, 0)], 0, conditions={"colour": 1.0}, settings=QUICK)
+
+
+def test_known_species_stay(model):
+    """Species given are kept, unknown ones become elements from 1 to 100, and nothing else of the gene."""
+    genes = [small_crystal(g, 1, sites=4) for g in (1, 62, 166, 194, 221)]
+    genes = [replace(c, species=np.where(np.arange(c.n_sites) % 2, 0, c.species)) for c in genes]
+    for gene, crystal in zip(genes, model.draw(genes, 0, settings=QUICK), strict=True):
+        known = gene.species > 0
+        assert (crystal.species[known] == gene.species[known]).all()
+        assert ((crystal.species >= 1) & (crystal.species <= 100)).all()
+        assert crystal.gene == gene.gene
+        assert ((crystal.free >= 0) & (crystal.free < 1)).all()
+
+
+def test_impossible_settings_are_refused():
+    """No batch and no negative corrections."""
+    with pytest.raises(ValueError, match="batch_size >= 1"):
+        FlowSettings(batch_size=0)
+    with pytest.raises(ValueError, match="corrections >= 0"):
+        FlowSettings(corrections=-1)
+
+
+def test_encode_and_decode_fit_together(model):
+    """Encoding in parts is encoding at once, and decoding returns crystals of the same genes."""
+    crystals = [small_crystal(g, 0, sites=2, max_atoms=8) for g in (1, 62, 166)]
+    together, parts = model.encode(crystals), model.encode(crystals, batch_size=1)
+    for a, b in zip(together, parts, strict=True):
+        assert largest(a.mean - b.mean) < 1e-10
+        assert largest(a.log_std - b.log_std) < 1e-10
+    decoded = model.decode(together, crystals)
+    assert [c.gene for c in decoded] == [c.gene for c in crystals]
+
+
+def test_log_prob_without_flow_is_the_base():
+    """If nothing moves, log p is the base density of (h, z), and that of ℓ by the change of variables."""
+    model = tiny_model(torch.float64)
+
+    def still(*_):
+        return lambda _, point: tuple(x * 0 for x in point)
+
+    model.velocity.field = still
+    crystals = [small_crystal(g, 0, sites=2, max_atoms=8) for g in (1, 62, 225)]
+    batch = CrystalBatch.from_crystals(crystals)
+    found = model.log_prob(crystals, Solver(steps=2))
+    masks = latent_masks(batch, 3)
+    normal = torch.distributions.Normal(
+        torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+    )
+    scale, h = model.velocity.scale, model.encode(crystals)
+    z = scale.from_coords(batch.lattice_coords, batch)
+    for i in range(3):
+        free = masks[2][i] > 0
+        spread = scale.spread[batch.family()[i]][free]
+        expected = normal.log_prob(h[i].mean).sum() + (normal.log_prob(z[i][free]) - spread.log()).sum()
+        assert largest(found[i] - expected) < 1e-9
+
+
+def test_log_prob_by_probes_tends_to_the_exact_one(model):
+    """The Hutchinson likelihood scatters about the exact one, and is the same for the same seed."""
+    crystals = [small_crystal(g, 0, sites=2, max_atoms=4) for g in (62, 225)]
+    solver = Solver("euler", steps=2)
+    exact = model.log_prob(crystals, solver)
+    few, many = (model.log_prob(crystals, solver, probes=n, seed=1) for n in (2, 30))
+    assert torch.equal(few, model.log_prob(crystals, solver, probes=2, seed=1))
+    assert largest(many / exact - 1) < 0.02
+    assert not few.requires_grad
+
+
+def test_log_prob_does_not_depend_on_the_neighbours(model):
+    """The log-density of a crystal in a batch is that of the crystal alone."""
+    crystals = [small_crystal(g, 0, sites=2, max_atoms=4) for g in (62, 225)]
+    solver = Solver("euler", steps=2)
+    together = model.log_prob(crystals, solver)
+    for i, crystal in enumerate(crystals):
+        assert largest(model.log_prob([crystal], solver) - together[i]) < 1e-9
+
+
+def test_latents_of_a_batch_belong_to_its_sites(model):
+    """Encode returns one row per site of each crystal."""
+    batch = small_batch((1, 225))
+    for latents, crystal in zip(model.encode(batch.to_crystals()), batch.to_crystals(), strict=True):
+        assert isinstance(latents, Latents)
+        assert len(latents.mean) == crystal.n_sites

@@ -1,0 +1,24 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.prototypes import PROTOTYPES, prototype
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def prototypes():
+    """About thirty well-known crystals with published lattice constants, by name."""
+    return {name: prototype(name) for name in PROTOTYPES}
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder of real data sets; tests that ask for it carry the mark ``data``."""
+    folder = os.environ.get("AUTOPERI_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("AUTOPERI_DATA does not name the folder of data sets")
+    return Path(folder)

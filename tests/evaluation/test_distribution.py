@@ -1,0 +1,42 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation.distribution import density, jensen_shannon, median_ratio, total_variation, wasserstein
+from tests.evaluation.crystals import diamond, disguised
+
+NUMBERS = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
+
+
+@given(NUMBERS, st.floats(-50, 50))
+def test_wasserstein_of_a_shift_is_the_shift(values, shift):
+    values = np.array(values)
+    assert wasserstein(values + shift, values) == pytest.approx(abs(shift), abs=1e-9)
+
+
+@given(NUMBERS, NUMBERS)
+def test_wasserstein_is_the_area_between_quantiles(first, second):
+    n = min(len(first), len(second))
+    first, second = np.sort(first[:n]), np.sort(second[:n])
+    assert wasserstein(first, second) == pytest.approx(np.abs(first - second).mean(), abs=1e-9)
+
+
+def test_empty_sets_have_no_distance():
+    assert np.isnan(wasserstein(np.array([]), np.array([1.0])))
+    assert np.isnan(jensen_shannon({}, {1: 2}))
+    assert np.isnan(median_ratio(np.array([]), np.array([1.0])))
+
+
+def test_histogram_distances_on_hand_computed_cases():
+    assert jensen_shannon(Counter("aab"), Counter("aabaab")) == pytest.approx(0, abs=1e-7)
+    assert jensen_shannon({"a": 1}, {"b": 5}) == pytest.approx(1)
+    assert total_variation({"a": 1}, {"b": 5}) == 1
+    assert total_variation({"a": 3, "b": 1}, {"a": 1, "b": 1}) == pytest.approx(0.25)
+
+
+def test_density_of_silicon():
+    assert density(diamond()) == pytest.approx(2.329, abs=0.003)
+    assert density(disguised(diamond(), 0)) == pytest.approx(density(diamond()))

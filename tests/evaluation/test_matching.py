@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Structure
+
+from evaluation.matching import duplicates, formula_key, known_in
+from tests.evaluation.crystals import disguised, rocksalt, zoo
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 10_000))
+def test_every_disguise_is_found_out(seed):
+    crystals = zoo()
+    twins = duplicates(crystals + [disguised(c, seed) for c in crystals])
+    assert twins.match == (None,) * len(crystals) + tuple(range(len(crystals)))
+    assert twins.pairs_compared == len(crystals)
+    assert not twins.failures
+
+
+def test_polymorphs_differ():
+    salt = rocksalt()
+    caesium_chloride = Structure(salt.lattice, ["Na", "Cl"], [[0] * 3, [0.5] * 3])
+    assert duplicates([salt, caesium_chloride]).match == (None, None)
+
+
+def test_formulas_that_differ_cost_no_comparison():
+    assert duplicates(zoo()).pairs_compared == 0
+
+
+def test_novelty_reads_only_formula_hits():
+    reference = zoo()
+    asked = []
+
+    def lookup(index):
+        asked.append(index)
+        return reference[index]
+
+    new = rocksalt("K", "Br", 6.6)
+    twins = known_in([disguised(reference[2], 1), new], [formula_key(s) for s in reference], lookup)
+    assert twins.match == (2, None)
+    assert set(asked) == {2}
+    assert str(twins.settings) == "StructureMatcher(ltol=0.2, stol=0.3, angle=5.0)"
+
+
+@pytest.mark.parametrize("crystal", zoo())
+def test_formula_key_is_the_same_for_a_supercell(crystal):
+    assert formula_key(disguised(crystal, 3)) == formula_key(crystal)

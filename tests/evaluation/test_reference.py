@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from evaluation.reference import Reference, ReferenceSettings, load_reference
+from tests.evaluation.crystals import rocksalt, zoo
+from tests.evaluation.test_readers import write_npz
+
+
+def test_crystals_come_back_as_they_were():
+    reference = Reference.from_structures(zoo())
+    assert len(reference) == len(zoo())
+    for k, crystal in enumerate(zoo()):
+        assert reference.structure(k) == crystal
+    assert reference.space_groups[225] == 2
+    assert "225:a b" in reference.genes
+
+
+def test_the_cache_follows_the_content_of_the_file(tmp_path):
+    settings = ReferenceSettings(cache_dir=tmp_path / "cache")
+    path = write_npz(tmp_path / "set.npz", zoo())
+    first = load_reference(path, settings)
+    again = load_reference(path, settings)
+    assert first.table.equals(again.table)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    write_npz(path, [rocksalt("K", "Br", 6.6)])
+    changed = load_reference(path, settings)
+    assert changed.digest != first.digest
+    assert len(changed) == 1
+    assert np.allclose(changed.structure(0).lattice.abc, 6.6)
+
+
+def test_a_missing_data_set_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="AUTOPERI_DATA"):
+        load_reference("mp_20", ReferenceSettings(data_dir=tmp_path))
+    with pytest.raises(FileNotFoundError, match="mp_20"):
+        load_reference("no_such_set")

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+
+from evaluation.symmetry import gene, space_group
+from tests.evaluation.crystals import disguised, zoo
+
+EXPECTED = ["225:a b", "221:a b c", "136:a f", "227:a", "186:b b", "225:a b"]
+
+
+@pytest.mark.parametrize(("crystal", "expected"), list(zip(zoo(), EXPECTED, strict=True)))
+def test_known_genes(crystal, expected):
+    assert str(gene(crystal)) == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(range(len(zoo()))))
+def test_gene_does_not_depend_on_origin_cell_or_order(seed, which):
+    crystal = zoo()[which]
+    assert gene(disguised(crystal, seed)) == gene(crystal)
+
+
+def test_noise_is_symmetric_at_the_loose_tolerance_only():
+    crystal = zoo()[1].make_supercell(1, in_place=False)
+    crystal.perturb(0.03)
+    assert space_group(crystal, 0.1) == 221
+    assert space_group(crystal, 0.001) != 221
+
+
+def test_what_has_no_cell_has_no_group():
+    broken = Structure(Lattice.cubic(4), ["Na"], [[np.nan] * 3])
+    assert space_group(broken) is None
+    assert gene(broken) is None
