@@ -67,7 +67,7 @@ class Recipe:
     sample_every: int = 5
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     autoencoder: FitConfig = field(
-        default_factory=lambda: FitConfig(epochs=12, cooldown=6, batch_size=64, lr=2e-3, devices=2)
+        default_factory=lambda: FitConfig(epochs=16, cooldown=8, batch_size=64, lr=2e-3, ema=0.995, devices=2)
     )
     genes: FitConfig = field(
         default_factory=lambda: FitConfig(epochs=20, cooldown=15, weight_decay=0.05, devices=1)
