@@ -123,10 +123,10 @@ def time_features(t: Float[Tensor, "crystals"], count: int = 16) -> Float[Tensor
 def known_sites(
     species: Int[Tensor, "sites"], crystal: Int[Tensor, "sites"], generator: torch.Generator | None = None
 ) -> Int[Tensor, "sites"]:
-    """Hide species for training: all known on half the crystals, none on a quarter, some on the rest."""
+    """Hide species for training: all known on 60% of the crystals, none on 20%, some on the rest."""
     n = int(crystal.max()) + 1
     mode = torch.rand(n, generator=generator)
     rate = torch.rand(n, generator=generator)
-    rate = torch.where(mode < 0.5, 1.0, torch.where(mode < 0.75, 0.0, rate))
+    rate = torch.where(mode < 0.6, 1.0, torch.where(mode < 0.8, 0.0, rate))
     keep = torch.rand(len(species), generator=generator) < rate[crystal.cpu()]
     return torch.where(keep.to(species.device), species, 0)

@@ -22,7 +22,7 @@ from autoperi.flow import Solver
 from autoperi.gene import EmpiricalGenes
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_network import GeneNetwork
-from autoperi.generator import CrystalGenerator, GeneratorConfig, save
+from autoperi.generator import CrystalGenerator, GeneratorConfig, load, save
 from autoperi.model import FlowModel, FlowSettings
 from autoperi.train import (
     AutoencoderTraining,
@@ -43,7 +43,8 @@ Judge = Callable[[list["Structure"], set[str]], dict[str, float]]
 """Figures of sampled structures, given the training formulas; comes from the evaluation room."""
 
 Stage = Literal["all", "autoencoder", "genes", "flow", "assemble"]
-_STAGES: tuple[Stage, ...] = ("autoencoder", "genes", "flow", "assemble")
+_FITTED: tuple[Stage, ...] = ("autoencoder", "genes", "flow")
+_STAGES: tuple[Stage, ...] = (*_FITTED, "assemble")
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,17 @@ class Recipe:
         validation: crystals of the val split used to watch the losses.
         sampled: crystals drawn for the curve of validity and novelty, from genes of the val split.
         sample_every: epochs between them.
+        start: checkpoint (shipped name or folder) whose weights training starts from: fine-tuning, or one
+            more sitting. Its sizes are used.
         generator: sizes of all networks.
-        autoencoder, genes, flow: how each is fitted.
+        autoencoder, genes, flow: how each is fitted; with ``epochs = 0`` it stays as it is in ``start``.
     """
 
     data: str = "mp_20"
     validation: int = 1000
     sampled: int = 64
     sample_every: int = 5
+    start: str | None = None
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     autoencoder: FitConfig = field(
         default_factory=lambda: FitConfig(epochs=16, cooldown=8, batch_size=64, lr=2e-3, ema=0.995, devices=2)
@@ -91,9 +95,14 @@ def read_recipe(path: Path | None, seed: int | None = None) -> Recipe:
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"expected TOML in {path}: {error}") from error
     if seed is not None:
-        fits = {name: replace(getattr(recipe, name), seed=seed) for name in ("autoencoder", "genes", "flow")}
+        fits = {name: replace(getattr(recipe, name), seed=seed) for name in _FITTED}
         recipe = replace(recipe, **fits)
-    return recipe
+    if recipe.start is None:
+        idle = [name for name in _FITTED if getattr(recipe, name).epochs == 0]
+        if idle:
+            raise ValueError(f"expected `start`, a checkpoint, for parts that are not trained: {idle}")
+        return recipe
+    return replace(recipe, generator=load(recipe.start).config)
 
 
 def run_stages(
@@ -113,6 +122,8 @@ def run_stages(
         for name in _STAGES:
             subprocess.run([sys.executable, "-m", "autoperi.cli", *command[1:], "--stage", name], check=True)
         return {"checkpoint": str(out / "checkpoint")}
+    if stage in _FITTED and getattr(recipe, stage).epochs == 0:
+        return {stage: f"as in {recipe.start}"}
     torch.set_num_threads(1)
     splits = (load_dataset(recipe.data, split, data_dir, fill_hull=True) for split in ("train", "val"))
     train, val = splits
@@ -132,9 +143,12 @@ def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 def _autoencoder(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path) -> Path:
     config = recipe.autoencoder
     lightning.seed_everything(config.seed, workers=True)
-    network = Autoencoder(recipe.generator.autoencoder)
     data = BatchData(TrainingSet.from_dataset(train), TrainingSet.from_dataset(val), config.batch_size)
-    network.decoder.scale.fit(data.train.crystals)
+    if recipe.start:
+        network = load(recipe.start).flow.autoencoder.train()
+    else:
+        network = Autoencoder(recipe.generator.autoencoder)
+        network.decoder.scale.fit(data.train.crystals)
     return fit(AutoencoderTraining(network, config), data, config, out / "autoencoder")
 
 
@@ -142,18 +156,22 @@ def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path
     config = recipe.genes
     lightning.seed_everything(config.seed, workers=True)
     data = BatchData(GeneBatch.from_crystals(train), GeneBatch.from_crystals(val), config.batch_size)
-    return fit(GeneTraining(GeneNetwork(recipe.generator.genes), config), data, config, out / "genes")
+    network = load(recipe.start).gene_network if recipe.start else GeneNetwork(recipe.generator.genes)
+    return fit(GeneTraining(network.train(), config), data, config, out / "genes")
 
 
 def _flow(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path, judge: Judge) -> Path:
     config = recipe.flow
     autoencoder = Autoencoder(recipe.generator.autoencoder).eval()
-    autoencoder.load_state_dict(averaged_weights(_last(out, "autoencoder")))
+    autoencoder.load_state_dict(_weights(recipe, out, "autoencoder"))
     lightning.seed_everything(config.seed, workers=True)
-    network = VelocityNetwork(recipe.generator.velocity)
     seen, held_out = (TrainingSet.from_dataset(part).encoded(autoencoder.encoder) for part in (train, val))
     data = BatchData(seen, held_out, config.batch_size)
-    network.scale.fit(data.train.crystals)
+    if recipe.start:
+        network = load(recipe.start).flow.velocity.train()
+    else:
+        network = VelocityNetwork(recipe.generator.velocity)
+        network.scale.fit(data.train.crystals)
     model = FlowModel(recipe.generator.autoencoder, recipe.generator.velocity)
     model.autoencoder = autoencoder
     known = {train[i].formula for i in range(len(train))}
@@ -179,13 +197,8 @@ def _flow(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path,
 
 def _assemble(recipe: Recipe, train: CrystalDataset, _: CrystalDataset, out: Path) -> Path:
     generator = CrystalGenerator(recipe.generator)
-    parts: dict[str, nn.Module] = {
-        "autoencoder": generator.flow.autoencoder,
-        "genes": generator.gene_network,
-        "flow": generator.flow.velocity,
-    }
-    for name, part in parts.items():
-        part.load_state_dict(averaged_weights(_last(out, name)))
+    for stage in _FITTED:
+        _part(generator, stage).load_state_dict(_weights(recipe, out, stage))
     generator.empirical.put(EmpiricalGenes.from_crystals(train).state_dict())
     save(generator, out / "checkpoint", {"recipe": asdict(recipe), **provenance(train)})
     return out / "checkpoint"
@@ -205,8 +218,20 @@ def provenance(train: CrystalDataset) -> dict[str, str]:
     }
 
 
-def _last(out: Path, stage: str) -> Path:
+def _part(generator: CrystalGenerator, stage: Stage) -> nn.Module:
+    parts = {
+        "autoencoder": generator.flow.autoencoder,
+        "genes": generator.gene_network,
+        "flow": generator.flow.velocity,
+    }
+    return parts[stage]
+
+
+def _weights(recipe: Recipe, out: Path, stage: Stage) -> dict[str, torch.Tensor]:
+    """What a stage ended with: its last averaged weights, or those of ``start`` where it was not run."""
+    if recipe.start and getattr(recipe, stage).epochs == 0:
+        return _part(load(recipe.start), stage).state_dict()
     path = out / stage / "last.ckpt"
     if not path.exists():
         raise FileNotFoundError(f"expected {path} from the stage {stage}: run --stage {stage} first")
-    return path
+    return averaged_weights(path)

@@ -32,7 +32,9 @@ class VelocityConfig:
 
     latent: int = 8
     condition_width: int = 32
-    network: OrbitNetworkConfig = field(default_factory=OrbitNetworkConfig)
+    network: OrbitNetworkConfig = field(
+        default_factory=lambda: OrbitNetworkConfig(width=192, vectors=48, layers=6)
+    )
 
 
 _LAST = 0.02
