@@ -74,7 +74,7 @@ class Recipe:
         default_factory=lambda: FitConfig(epochs=16, cooldown=8, batch_size=64, lr=2e-3, ema=0.995, devices=2)
     )
     genes: FitConfig = field(
-        default_factory=lambda: FitConfig(epochs=20, cooldown=15, weight_decay=0.05, devices=1)
+        default_factory=lambda: FitConfig(epochs=60, cooldown=30, weight_decay=0.05, devices=1)
     )
     flow: FitConfig = field(
         default_factory=lambda: FitConfig(epochs=100, cooldown=20, batch_size=64, lr=1e-3, devices=2)
