@@ -65,9 +65,14 @@ class _Pairs:
 
 
 class OrbitNetwork(nn.Module):
-    """Site and crystal inputs plus geometry -> invariant, vector and tensor features."""
+    """Site and crystal inputs plus geometry -> invariant, vector and tensor features.
+
+    With ``mixed`` the matrix products of training's message passing run in bfloat16; geometry and sums
+    over neighbours stay in the precision of the batch.
+    """
 
     tensors = 4
+    mixed = False
 
     def __init__(self, config: OrbitNetworkConfig, site_inputs: int, crystal_inputs: int) -> None:
         super().__init__()
@@ -102,9 +107,10 @@ class OrbitNetwork(nn.Module):
         vectors = scalars.new_zeros(len(scalars), 3, self.config.vectors)
         for message, update, gather in zip(self.messages, self.updates, self.crystals, strict=True):
             turned = graph.rotation @ vectors[graph.atoms.site]
-            scalars, vectors = message(scalars, vectors, turned, pairs)
-            scalars, vectors = update(scalars, vectors, crystal[batch.crystal])
-            crystal = gather(crystal, scalars, weights, batch.crystal)
+            with torch.autocast(scalars.device.type, torch.bfloat16, enabled=self.mixed and self.training):
+                scalars, vectors = message(scalars, vectors, turned, pairs)
+                scalars, vectors = update(scalars, vectors, crystal[batch.crystal])
+                crystal = gather(crystal, scalars, weights, batch.crystal)
         return OrbitFeatures(scalars, vectors, crystal, self._strain(scalars, pairs, graph, batch))
 
     def _pairs(self, graph: OrbitGraph) -> _Pairs:

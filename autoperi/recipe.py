@@ -77,7 +77,9 @@ class Recipe:
         default_factory=lambda: FitConfig(epochs=60, cooldown=30, weight_decay=0.05, devices=1)
     )
     flow: FitConfig = field(
-        default_factory=lambda: FitConfig(epochs=100, cooldown=20, batch_size=64, lr=1e-3, devices=2)
+        default_factory=lambda: FitConfig(
+            epochs=100, cooldown=20, batch_size=64, lr=1e-3, devices=2, mixed=True
+        )
     )
 
 

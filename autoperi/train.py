@@ -20,6 +20,7 @@ from autoperi.dataset import CrystalDataset
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_network import GeneNetwork, gene_loss
 from autoperi.matching import matching_loss
+from autoperi.orbit_network import OrbitNetwork
 from autoperi.velocity import VelocityNetwork
 
 
@@ -39,7 +40,7 @@ class FitConfig:
         ema: decay of the weight average that is validated and shipped.
         seed: of initialisation, order and noise.
         devices: processes (DDP when above 1).
-        precision: Lightning precision; ``bf16-mixed`` on a GPU.
+        mixed: matrix products in bfloat16 where that is safe (`OrbitNetwork`, `GeneNetwork`).
         check_every: epochs between validations.
     """
 
@@ -53,7 +54,7 @@ class FitConfig:
     ema: float = 0.999
     seed: int = 0
     devices: int = 1
-    precision: str = "32-true"
+    mixed: bool = False
     check_every: int = 1
 
 
@@ -154,6 +155,9 @@ class _Training(lightning.LightningModule):
         super().__init__()
         self.network = network
         self.config = config
+        for part in network.modules():
+            if isinstance(part, OrbitNetwork):
+                part.mixed = config.mixed
 
     @abstractmethod
     def loss(self, batch: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -232,7 +236,9 @@ class GeneTraining(_Training):
 
     def loss(self, batch: GeneBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Terms of one batch."""
-        terms = gene_loss(self.network, batch, generator)
+        mixed = self.config.mixed and self.training
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            terms = gene_loss(self.network, batch, generator)
         return {"total": torch.stack(list(terms.values())).sum(), **terms}
 
 
@@ -275,7 +281,6 @@ def fit(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=config.devices,
         strategy="ddp" if config.devices > 1 else "auto",
-        precision=config.precision,  # pyright: ignore[reportArgumentType]
         max_epochs=config.epochs,
         gradient_clip_val=config.clip,
         check_val_every_n_epoch=config.check_every,

@@ -34,7 +34,7 @@ def test_own_data_from_csv_to_crystals(folder):
         VelocityConfig(network=TRUNK),
         GeneConfig(width=16, depth=1, heads=2),
     )
-    recipe = Recipe(str(folder), 6, 2, 1, sizes, autoencoder=ONE, genes=ONE, flow=ONE)
+    recipe = Recipe(str(folder), 6, 2, 1, generator=sizes, autoencoder=ONE, genes=ONE, flow=ONE)
     out = folder / "run"
     for stage in ("autoencoder", "genes", "flow", "assemble"):
         run_stages(recipe, out, stage, None, [], training_figures)
