@@ -145,7 +145,9 @@ def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 def _autoencoder(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path) -> Path:
     config = recipe.autoencoder
     lightning.seed_everything(config.seed, workers=True)
-    data = BatchData(TrainingSet.from_dataset(train), TrainingSet.from_dataset(val), config.batch_size)
+    data = BatchData(
+        TrainingSet.from_dataset(train), TrainingSet.from_dataset(val), config.batch_size, config.seed
+    )
     if recipe.start:
         network = load(recipe.start).flow.autoencoder.train()
     else:
@@ -157,7 +159,9 @@ def _autoencoder(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out
 def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path) -> Path:
     config = recipe.genes
     lightning.seed_everything(config.seed, workers=True)
-    data = BatchData(GeneBatch.from_crystals(train), GeneBatch.from_crystals(val), config.batch_size)
+    data = BatchData(
+        GeneBatch.from_crystals(train), GeneBatch.from_crystals(val), config.batch_size, config.seed
+    )
     network = load(recipe.start).gene_network if recipe.start else GeneNetwork(recipe.generator.genes)
     return fit(GeneTraining(network.train(), config), data, config, out / "genes")
 
@@ -168,7 +172,7 @@ def _flow(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path,
     autoencoder.load_state_dict(_weights(recipe, out, "autoencoder"))
     lightning.seed_everything(config.seed, workers=True)
     seen, held_out = (TrainingSet.from_dataset(part).encoded(autoencoder.encoder) for part in (train, val))
-    data = BatchData(seen, held_out, config.batch_size)
+    data = BatchData(seen, held_out, config.batch_size, config.seed)
     if recipe.start:
         network = load(recipe.start).flow.velocity.train()
     else:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from autoperi.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.crystal import CrystalBatch
@@ -122,12 +122,12 @@ S = TypeVar("S", bound=Selectable)
 class BatchData(lightning.LightningDataModule, Generic[S]):
     """Batches drawn from a train and a val set, both held in memory."""
 
-    def __init__(self, train: S, val: S, batch_size: int) -> None:
+    def __init__(self, train: S, val: S, batch_size: int, seed: int = 0) -> None:
         super().__init__()
-        self.train, self.val, self.batch_size = train, val, batch_size
+        self.train, self.val, self.batch_size, self.seed = train, val, batch_size, seed
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled, last incomplete batch dropped unless it is the only one."""
+        """Shuffled anew every epoch, last incomplete batch dropped unless it is the only one."""
         return self._loader(self.train, shuffle=True)
 
     def val_dataloader(self) -> DataLoader:
@@ -139,13 +139,20 @@ class BatchData(lightning.LightningDataModule, Generic[S]):
         return batch.to(device)
 
     def _loader(self, data: S, *, shuffle: bool) -> DataLoader:
+        rows: Any = range(len(data))
         return DataLoader(
-            range(len(data)),  # pyright: ignore[reportArgumentType]
+            rows,
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            sampler=self._shuffled(rows) if shuffle else None,
             drop_last=shuffle and len(data) >= self.batch_size,
             collate_fn=lambda rows: data.select(torch.tensor(rows)),
         )
+
+    def _shuffled(self, rows: Any) -> DistributedSampler:
+        """This process's share, in an order that follows from seed and epoch: a resumed run sees the same."""
+        trainer = self.trainer
+        processes, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        return DistributedSampler(rows, processes, rank, seed=self.seed)
 
 
 class _Training(lightning.LightningModule):

@@ -81,30 +81,23 @@ def test_fit_writes_logs_and_resumes(tmp_path):
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
-    """Stopping after the first of two epochs and resuming ends at the same weights as never stopping."""
+    """Stopping after the first of two epochs and resuming ends at the same weights, shuffling included."""
     data = _set()
     config = FitConfig(epochs=2, batch_size=8, warmup=2, cooldown=1, ema=0.5)
-    fit(_module(data, config), _InOrder(data, data, 8), config, tmp_path / "whole")
+    fit(_module(data, config), BatchData(data, data, 8), config, tmp_path / "whole")
 
     def stop(trainer, *_):
         trainer.should_stop = True
 
     halt = lightning.pytorch.callbacks.LambdaCallback(on_train_epoch_end=stop)
-    fit(_module(data, config), _InOrder(data, data, 8), config, tmp_path / "parts", callbacks=[halt])
+    fit(_module(data, config), BatchData(data, data, 8), config, tmp_path / "parts", callbacks=[halt])
     assert _last(tmp_path / "parts")["global_step"] == 2
-    fit(_module(data, config), _InOrder(data, data, 8), config, tmp_path / "parts")
+    fit(_module(data, config), BatchData(data, data, 8), config, tmp_path / "parts")
     whole, parts = _last(tmp_path / "whole"), _last(tmp_path / "parts")
     assert whole["global_step"] == parts["global_step"] == 4
     for state in ("state_dict", "current_model_state"):
         for name, value in whole[state].items():
             assert torch.allclose(value, parts[state][name], atol=1e-6), name
-
-
-class _InOrder(BatchData):
-    """Training batches in order: the order of a shuffled set is not restored."""
-
-    def train_dataloader(self):
-        return self._loader(self.train, shuffle=False)
 
 
 def _last(folder: Path) -> dict:
