@@ -24,6 +24,7 @@ from autoperi.gene_batch import GeneBatch
 from autoperi.gene_network import GeneNetwork
 from autoperi.generator import CrystalGenerator, GeneratorConfig, load, save
 from autoperi.model import FlowModel, FlowSettings
+from autoperi.model_card import Trained, model_card
 from autoperi.train import (
     AutoencoderTraining,
     BatchData,
@@ -44,6 +45,7 @@ Judge = Callable[[list["Structure"], set[str]], dict[str, float]]
 
 Stage = Literal["all", "autoencoder", "genes", "flow", "assemble"]
 _FITTED: tuple[Stage, ...] = ("autoencoder", "genes", "flow")
+_CHOSEN = "chosen.ckpt"
 _STAGES: tuple[Stage, ...] = (*_FITTED, "assemble")
 
 
@@ -66,7 +68,7 @@ class Recipe:
 
     data: str = "mp_20"
     validation: int = 1000
-    sampled: int = 64
+    sampled: int = 128
     sample_every: int = 5
     start: str | None = None
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -191,13 +193,15 @@ def _flow(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path,
             "prior": model.draw(some, epoch, settings=settings),
             "flow": model.draw(blank, epoch, settings=settings),
         }
-        return {
+        figures = {
             f"{mode}/{name}": value
             for mode, crystals in drawn.items()
             for name, value in judge([c.to_structure() for c in crystals], known).items()
         }
+        both = [figures[f"{mode}/valid_and_new"] for mode in drawn]
+        return {**figures, "valid_and_new": sum(both) / len(both)}
 
-    curve = SampleCurve(sampled, recipe.sample_every)
+    curve = SampleCurve(sampled, recipe.sample_every, out / "flow" / _CHOSEN, config)
     return fit(FlowTraining(network, config), data, config, out / "flow", callbacks=[curve])
 
 
@@ -206,8 +210,19 @@ def _assemble(recipe: Recipe, train: CrystalDataset, _: CrystalDataset, out: Pat
     for stage in _FITTED:
         _part(generator, stage).load_state_dict(_weights(recipe, out, stage))
     generator.empirical.put(EmpiricalGenes.from_crystals(train).state_dict())
-    save(generator, out / "checkpoint", {"recipe": asdict(recipe), **provenance(train)})
-    return out / "checkpoint"
+    origin, folder = provenance(train), out / "checkpoint"
+    save(generator, folder, {"recipe": asdict(recipe), **origin})
+    parts = [
+        Trained(
+            name=stage,
+            parameters=sum(p.numel() for p in _part(generator, stage).parameters()),
+            fit=getattr(recipe, stage),
+            folder=out / stage,
+        )
+        for stage in _FITTED
+    ]
+    (folder / "MODEL_CARD.md").write_text(model_card(out.name, origin, recipe.start, parts))
+    return folder
 
 
 def provenance(train: CrystalDataset) -> dict[str, str]:
@@ -234,10 +249,12 @@ def _part(generator: CrystalGenerator, stage: Stage) -> nn.Module:
 
 
 def _weights(recipe: Recipe, out: Path, stage: Stage) -> dict[str, torch.Tensor]:
-    """What a stage ended with: its last averaged weights, or those of ``start`` where it was not run."""
+    """What a stage ended with: its averaged weights, or those of ``start`` where it was not run."""
     if recipe.start and getattr(recipe, stage).epochs == 0:
         return _part(load(recipe.start), stage).state_dict()
-    path = out / stage / "last.ckpt"
+    path = out / stage / _CHOSEN
+    if not path.exists():
+        path = out / stage / "last.ckpt"
     if not path.exists():
         raise FileNotFoundError(f"expected {path} from the stage {stage}: run --stage {stage} first")
     return averaged_weights(path)

@@ -250,21 +250,38 @@ class GeneTraining(_Training):
 
 
 class SampleCurve(lightning.Callback):
-    """Draws a few crystals now and then and logs what a judge says of them, e.g. validity and novelty."""
+    """Draws a few crystals now and then and logs what a judge says of them, e.g. validity and novelty.
 
-    def __init__(self, judge: Callable[[nn.Module, int], dict[str, float]], every: int) -> None:
-        self.judge, self.every = judge, every
+    Of the averaged weights judged during the cool-down, those with the highest ``valid_and_new`` are kept in
+    ``chosen``, the later of equals: they become the checkpoint.
+    """
+
+    def __init__(
+        self, judge: Callable[[nn.Module, int], dict[str, float]], every: int, chosen: Path, config: FitConfig
+    ) -> None:
+        self.judge, self.every, self.chosen = judge, every, chosen
+        self.first = config.epochs - config.cooldown
+        self.last = config.epochs - 1
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Runs with the averaged weights in place."""
         epoch = trainer.current_epoch
-        if trainer.sanity_checking or (epoch + 1) % self.every or not trainer.is_global_zero:
+        due = (epoch + 1) % self.every == 0 or epoch == self.last
+        if trainer.sanity_checking or not due or not trainer.is_global_zero:
             return
         network = module.network
         assert isinstance(network, nn.Module)
-        figures = {f"sample/{k}": v for k, v in self.judge(network, epoch).items()}
+        figures = self.judge(network, epoch)
         for logger in trainer.loggers:
-            logger.log_metrics(figures, step=trainer.global_step)
+            logger.log_metrics({f"sample/{k}": v for k, v in figures.items()}, step=trainer.global_step)
+        if epoch >= self.first:
+            self._keep(module, {"epoch": epoch, "figure": figures["valid_and_new"]})
+
+    def _keep(self, module: lightning.LightningModule, about: dict[str, float]) -> None:
+        before = torch.load(self.chosen, weights_only=True) if self.chosen.exists() else None
+        stale = before is None or before["epoch"] < self.first or before["epoch"] > about["epoch"]
+        if stale or about["figure"] >= before["figure"]:
+            torch.save({**about, "state_dict": module.state_dict()}, self.chosen)
 
 
 def fit(

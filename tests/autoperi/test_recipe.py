@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+import torch
 
 from autoperi.autoencoder import AutoencoderConfig
 from autoperi.gene_network import GeneConfig
@@ -42,6 +43,12 @@ def test_own_data_from_csv_to_crystals(folder):
     assert "sample/prior/valid_and_new" in logged
     generator = load(out / "checkpoint")
     assert generator.about["crystals"] == "16"
+    card = (out / "checkpoint" / "MODEL_CARD.md").read_text()
+    assert "### flow" in card
+    assert "valid_and_new" in card
+    chosen = torch.load(out / "flow" / "chosen.ckpt", weights_only=True)["state_dict"]
+    velocity = generator.flow.velocity.state_dict()
+    assert all(torch.equal(velocity[k.removeprefix("network.")], v) for k, v in chosen.items())
     assert len(generator.sample(2, config=SampleConfig())) == 2
 
 
