@@ -337,7 +337,7 @@ class Info:
 
 
 def _summary(title: str, rows: dict[str, str]) -> None:
-    table = Table(title=title, show_header=False)
+    table = Table(title=title, show_header=False, min_width=len(title) + 4)
     for name, value in rows.items():
         table.add_row(name, value)
     _out.print(table)
