@@ -9,6 +9,7 @@ from autoperi.crystal import CrystalBatch
 from autoperi.embedding import known_sites
 from autoperi.flow import geodesic_path
 from autoperi.layers import sum_by
+from autoperi.pairing import pair
 from autoperi.velocity import LATENT_MANIFOLD, VelocityNetwork, base_point, latent_rows
 from autoperi.wyckoff import wyckoff_table
 
@@ -17,31 +18,6 @@ _SHARPEST = 0.1
 
 SPECIES_WEIGHT = 0.2
 """Weight of the auxiliary cross-entropy on hidden species."""
-
-
-def nearest_image(batch: CrystalBatch, start: Float[Tensor, "sites 3"]) -> Float[Tensor, "sites 3"]:
-    """Free coordinates of the same crystal, each site given by the atom of its orbit nearest to ``start``.
-
-    Every image is the same orbit, and the velocity network treats them alike, so this is an exact coupling
-    of the base to the data with shorter, less ambiguous paths (equivariant optimal transport per site;
-    idea of Klein et al., arXiv:2306.15030).
-    """
-    table = wyckoff_table(str(batch.device))
-    counts = table.image_start[batch.wyckoff + 1] - table.image_start[batch.wyckoff]
-    site = torch.repeat_interleave(torch.arange(batch.n_sites, device=batch.device), counts)
-    first = counts.cumsum(0) - counts
-    row = table.image_start[batch.wyckoff][site] + torch.arange(len(site), device=site.device) - first[site]
-    linear = table.image_linear[row].to(batch.free)
-    images = torch.einsum("rij,rj->ri", linear, batch.free[site]) + table.image_shift[row].to(batch.free)
-    offset = images - start[site]
-    offset = (offset - offset.round()) * batch.free_mask()[site]
-    cart = torch.einsum("rij,rj->ri", batch.cartesian_basis()[site], offset)
-    squared = cart.square().sum(-1)
-    best = squared.new_full((batch.n_sites,), torch.inf).scatter_reduce(0, site, squared, "amin")
-    winner = (squared <= best[site]).nonzero().squeeze(-1)
-    chosen = torch.zeros(batch.n_sites, dtype=torch.long, device=site.device)
-    chosen[site[winner]] = winner
-    return images[chosen] % 1.0 * batch.free_mask()
 
 
 def without_drift(batch: CrystalBatch, rate: Float[Tensor, "sites 3"]) -> Float[Tensor, "sites 3"]:
@@ -77,10 +53,12 @@ def matching_loss(
         conditions: scalar labels, NaN where missing.
         generator: source of all randomness.
     """
-    x_0 = base_point(batch, latents.shape[1], generator)
+    h_0, s_0, z_0 = base_point(batch, latents.shape[1], generator)
+    s_0, s_1 = pair(batch, s_0)
     z_1 = network.scale.from_coords(batch.lattice_coords, batch)
-    x_1 = (latents, nearest_image(batch, x_0[1]), z_1)
-    t = torch.rand(batch.n_crystals, generator=generator, dtype=z_1.dtype).to(batch.device)
+    x_0, x_1 = (h_0, s_0, z_0), (latents, s_1, z_1)
+    # late times, where geometry is decided, come more often (Beta(1.9, 1): Geffner et al., arXiv:2503.00710)
+    t = torch.rand(batch.n_crystals, generator=generator, dtype=z_1.dtype).to(batch.device).pow(1 / 1.9)
     rows = latent_rows(batch)
     to_h, to_s, to_z = LATENT_MANIFOLD.log(x_0, x_1)
     # a site may go the longer way round once the drift is taken off: the path must go where its target says

@@ -63,6 +63,10 @@ class WyckoffTable:
     ``orbit_*`` rows ``orbit_start[p] : orbit_start[p+1]`` are the operations that carry a site of
     position ``p`` onto every atom of its orbit (the first is the identity). ``image_*`` rows are the
     affine maps ``s -> A s + a`` that give the same orbit from another of its atoms on the same set.
+
+    A group looks the same from ``origins[g]`` origins, its own first. ``move_*`` rows
+    ``move_start[p] : move_start[p+1]`` say, origin by origin, what the change does to s of position p; an
+    orbit that it carries to another position has ``move_keeps`` 0.
     """
 
     space_group: Int[Tensor, "positions"]
@@ -83,6 +87,11 @@ class WyckoffTable:
     image_start: Int[Tensor, "positions+1"]
     image_linear: Float[Tensor, "images 3 3"]
     image_shift: Float[Tensor, "images 3"]
+    origins: Int[Tensor, "231"]
+    move_start: Int[Tensor, "positions+1"]
+    move_linear: Float[Tensor, "moves 3 3"]
+    move_shift: Float[Tensor, "moves 3"]
+    move_keeps: Int[Tensor, "moves"]
     group_start: Int[Tensor, "232"]
     """Positions of group g are ``group_start[g] : group_start[g+1]``, in the order a, b, c, ..."""
     family: Int[Tensor, "231"]

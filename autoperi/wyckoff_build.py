@@ -24,6 +24,7 @@ def build_wyckoff_arrays() -> dict[str, np.ndarray]:
     rows: dict[str, list] = {key: [] for key in _ROW_KEYS}
     orbit_start, image_start, group_start = [0], [0], [0, 0]
     family, primitive, polar = [0], [np.eye(3)], [np.eye(3)]
+    origins, move_start = [0], [0]
     centrings = _standard_centrings(HallSymbolEntry)
     for number in range(1, 231):
         cell = PRIMITIVE[centrings[number]]
@@ -35,11 +36,13 @@ def build_wyckoff_arrays() -> dict[str, np.ndarray]:
         family.append(FAMILIES.index("hexagonal" if system == "trigonal" else system))
         primitive.append(cell)
         polar.append(W.mean(axis=0))
+        signs, shifts = _origins(W, w, polar[-1])
+        origins.append(len(signs))
         positions = sorted(Group(number).Wyckoff_positions, key=lambda p: (p.letter == "A", p.letter))
         for rank, position in enumerate(positions):
             affine = position.ops[0].affine_matrix
             record = _position(
-                W, w, np.linalg.inv(cell) @ affine[:3, :3], np.linalg.inv(cell) @ affine[:3, 3]
+                W, w, np.linalg.inv(cell) @ affine[:3, :3], np.linalg.inv(cell) @ affine[:3, 3], signs, shifts
             )
             expected = len(position.ops) * abs(np.linalg.det(cell))
             if not np.isclose(len(record["orbit_rotation"]), expected):
@@ -48,12 +51,14 @@ def build_wyckoff_arrays() -> dict[str, np.ndarray]:
             rows["letter"].append(rank)
             rows["multiplicity"].append(len(record["orbit_rotation"]))
             for key, value in record.items():
-                (rows[key].extend if key.startswith(("orbit", "image")) else rows[key].append)(value)
+                (rows[key].extend if key.startswith(("orbit", "image", "move")) else rows[key].append)(value)
             orbit_start.append(len(rows["orbit_rotation"]))
             image_start.append(len(rows["image_linear"]))
+            move_start.append(len(rows["move_linear"]))
         group_start.append(len(rows["space_group"]))
     out = {key: np.array(value) for key, value in rows.items()}
     out |= {"orbit_start": np.array(orbit_start), "image_start": np.array(image_start)}
+    out |= {"origins": np.array(origins), "move_start": np.array(move_start)}
     out |= {"group_start": np.array(group_start), "family": np.array(family)}
     return out | {"primitive": np.array(primitive), "polar": np.array(polar)}
 
@@ -70,6 +75,9 @@ _ROW_KEYS = [
     "orbit_shift",
     "image_linear",
     "image_shift",
+    "move_linear",
+    "move_shift",
+    "move_keeps",
 ]
 
 
@@ -99,7 +107,30 @@ def _is_integer(x: np.ndarray) -> np.ndarray:
     return np.all(np.abs(x - np.round(x)) < _TOL, axis=-1)
 
 
-def _position(W: np.ndarray, w: np.ndarray, span: np.ndarray, origin: np.ndarray) -> dict:
+def _origins(W: np.ndarray, w: np.ndarray, polar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The other origins of a group: all x -> e x + t, e = 1 or -1, that carry its operations onto themselves.
+
+    They are the part of the Euclidean normalizer (ITA, chapter 3.5) that exists for every cell of the
+    group. Shifts along polar directions are continuous and left out; the identity comes first.
+    """
+    grid = np.array(list(product(range(24), repeat=3))) / 24
+    grid = grid[np.abs(grid @ polar.T).max(-1) < _TOL]
+    moved = grid @ (np.eye(3) - W).transpose(0, 2, 1)  # operations, grid, 3
+    found = [(1.0, t) for t in grid[_is_integer(moved).all(0)]]
+    if not (np.abs(W + np.eye(3)).max((1, 2)) < _TOL).any():
+        found += [(-1.0, t) for t in grid[_is_integer(moved - 2 * w[:, None]).all(0)]]
+    signs, shifts = zip(*found, strict=True)
+    return np.array(signs), np.array(shifts)
+
+
+def _position(
+    W: np.ndarray,
+    w: np.ndarray,
+    span: np.ndarray,
+    origin: np.ndarray,
+    signs: np.ndarray,
+    shifts: np.ndarray,
+) -> dict:
     """One Wyckoff position from its representative ``x = span @ (x, y, z) + origin`` (primitive)."""
     origin = _wrap(origin)
     completed, dim = _unimodular_completion(span)
@@ -121,6 +152,7 @@ def _position(W: np.ndarray, w: np.ndarray, span: np.ndarray, origin: np.ndarray
     a[:, :dim] = _wrap(shift[onto][:, :dim])
     _, first = np.unique(np.c_[A.reshape(-1, 9), np.round(a, 5)], axis=0, return_index=True)
     first = np.sort(first)
+    moves = [_move(W, w, completed, dim, origin, e, t) for e, t in zip(signs, shifts, strict=True)]
     return {
         "dim": dim,
         "origin": origin,
@@ -130,7 +162,33 @@ def _position(W: np.ndarray, w: np.ndarray, span: np.ndarray, origin: np.ndarray
         "orbit_shift": w[kept],
         "image_linear": A[first],
         "image_shift": a[first],
+        "move_linear": [linear for linear, _, _ in moves],
+        "move_shift": [shift for _, shift, _ in moves],
+        "move_keeps": [keeps for _, _, keeps in moves],
     }
+
+
+def _move(
+    W: np.ndarray,
+    w: np.ndarray,
+    completed: np.ndarray,
+    dim: int,
+    origin: np.ndarray,
+    sign: float,
+    shift: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """What x -> sign x + shift does to s of one position, and whether its orbit stays on that position."""
+    inverse = np.linalg.inv(completed)
+    linear = sign * inverse @ W @ completed
+    offset = (sign * (origin @ W.transpose(0, 2, 1) + w) + shift - origin) @ inverse.T
+    onto = np.all(np.abs(linear[:, dim:, :dim]) < _TOL, axis=(1, 2)) & _is_integer(offset[:, dim:])
+    A, a = np.zeros((3, 3)), np.zeros(3)
+    if not onto.any():
+        return A, a, False
+    first = int(onto.argmax())
+    A[:dim, :dim] = np.round(linear[first, :dim, :dim])
+    a[:dim] = _wrap(offset[first, :dim])
+    return A, a, True
 
 
 def _unimodular_completion(span: np.ndarray) -> tuple[np.ndarray, int]:

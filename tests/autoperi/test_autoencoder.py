@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from autoperi import autoencoder as autoencoder_module
 from autoperi.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.crystal import CrystalBatch
-from autoperi.matching import nearest_image
+from autoperi.pairing import nearest_image
 from autoperi.symmetry import symmetrise
 from tests.autoperi.small import (
     TINY_AUTOENCODER,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from autoperi.crystal import CrystalBatch
 from autoperi.graph import orbit_graph
-from autoperi.matching import nearest_image
 from autoperi.orbit_network import OrbitFeatures, OrbitNetwork
+from autoperi.pairing import nearest_image
 from autoperi.symmetry import symmetrise
 from autoperi.wyckoff import wyckoff_table
 from tests.autoperi.small import (

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from autoperi.condition import condition_row
 from autoperi.crystal import CrystalBatch
-from autoperi.matching import matching_loss, nearest_image
+from autoperi.matching import matching_loss
 from autoperi.orbit_network import OrbitNetworkConfig
+from autoperi.pairing import nearest_image
 from autoperi.velocity import VelocityConfig, VelocityNetwork, base_point, latent_masks, latent_rows
 from autoperi.wyckoff import wyckoff_table
 from tests.autoperi.small import (
