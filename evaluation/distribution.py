@@ -62,6 +62,22 @@ def total_variation(samples: Mapping[Hashable, float], reference: Mapping[Hashab
     return float(0.5 * np.abs(p / p.sum() - q / q.sum()).sum())
 
 
+def chi_square(samples: Mapping[Hashable, float], reference: Mapping[Hashable, float]) -> float:
+    """Pearson's Σ (q - p)² / p between shares q of the samples and p of the reference.
+
+    Over the keys of the reference, q normalised over them, as WyFormer takes it on space groups
+    (arXiv:2503.02407): samples outside are dropped. Multiply by the number of samples for the test
+    statistic. NaN when either is empty there.
+    """
+    keys = [key for key, count in reference.items() if count > 0]
+    p = np.array([reference[key] for key in keys], dtype=float)
+    q = np.array([samples.get(key, 0) for key in keys], dtype=float)
+    if p.sum() == 0 or q.sum() == 0:
+        return float("nan")
+    p, q = p / p.sum(), q / q.sum()
+    return float(((q - p) ** 2 / p).sum())
+
+
 def _aligned(
     samples: Mapping[Hashable, float], reference: Mapping[Hashable, float]
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -2,12 +2,15 @@
 
 Only crystals with one reduced formula can match, so a hash on it decides nearly every pair; the
 slow geometric matcher sees what is left, each crystal reduced to its primitive Niggli cell once.
+Where one formula has thousands of crystals (Carbon-24), a finer bucket, by space group or by gene,
+saves most of those comparisons, and misses twins whose symmetry was found differently.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
+from typing import Literal
 
 from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
@@ -21,11 +24,14 @@ class MatchSettings:
         ltol: tolerance on cell lengths, as a fraction.
         stol: tolerance on sites, in units of (volume per atom)^(1/3).
         angle_tol: tolerance on cell angles, degrees.
+        bucket: which crystals meet at all: those of one reduced `formula`, which loses no match, or
+            those of one formula that also share the `space_group` or the `gene` found for them.
     """
 
     ltol: float = 0.2
     stol: float = 0.3
     angle_tol: float = 5.0
+    bucket: Literal["formula", "space_group", "gene"] = "formula"
 
     def matcher(self) -> StructureMatcher:
         """The matcher, primitive cells compared at equal volume."""
@@ -33,7 +39,8 @@ class MatchSettings:
 
     def __str__(self) -> str:
         """As printed beside every figure that depends on it."""
-        return f"StructureMatcher(ltol={self.ltol}, stol={self.stol}, angle={self.angle_tol})"
+        within = "" if self.bucket == "formula" else f" within one formula and {self.bucket}"
+        return f"StructureMatcher(ltol={self.ltol}, stol={self.stol}, angle={self.angle_tol}){within}"
 
 
 @dataclass(frozen=True)
@@ -53,45 +60,59 @@ class Twins:
     settings: MatchSettings
 
 
-def duplicates(structures: Sequence[Structure], settings: MatchSettings = MatchSettings()) -> Twins:
+def duplicates(
+    structures: Sequence[Structure],
+    settings: MatchSettings = MatchSettings(),
+    buckets: Sequence[Hashable] | None = None,
+) -> Twins:
     """For every crystal the first earlier one that it matches; None for the first of its kind.
 
     Uniqueness is the share of None. Later crystals are compared with the first of each kind only.
+
+    Args:
+        structures: the crystals.
+        settings: the matcher.
+        buckets: a label per crystal; crystals of different labels are not compared. By default the
+            reduced formula, which every match shares.
     """
     finder = _TwinFinder(settings)
-    buckets: dict[str, list[int]] = defaultdict(list)
+    kinds: dict[Hashable, list[int]] = defaultdict(list)
     match: list[int | None] = []
-    for index, structure in enumerate(structures):
-        key = formula_key(structure)
-        twin = finder.first(index, structure, buckets[key], lambda j: structures[j])
+    labels = [formula_key(s) for s in structures] if buckets is None else buckets
+    for index, (structure, label) in enumerate(zip(structures, labels, strict=True)):
+        twin = finder.first(index, structure, kinds[label], lambda j: structures[j])
         match.append(twin)
         if twin is None:
-            buckets[key].append(index)
+            kinds[label].append(index)
     return finder.result(match)
 
 
 def known_in(
     structures: Sequence[Structure],
-    reference_formulas: Iterable[str],
+    reference_buckets: Iterable[Hashable],
     reference_structure: Callable[[int], Structure],
     settings: MatchSettings = MatchSettings(),
+    buckets: Sequence[Hashable] | None = None,
 ) -> Twins:
     """For every crystal the first reference crystal that it matches; novelty is the share of None.
 
     Args:
         structures: the crystals judged.
-        reference_formulas: reduced formula of each reference crystal, as `formula_key` writes it.
-        reference_structure: gives reference crystal j; called for formula hits only.
+        reference_buckets: a label of each reference crystal, by default its reduced formula as
+            `formula_key` writes it.
+        reference_structure: gives reference crystal j; called for crystals of one label only.
         settings: the matcher.
+        buckets: the label of each crystal judged, see `duplicates`.
     """
-    buckets: dict[str, list[int]] = defaultdict(list)
-    for index, formula in enumerate(reference_formulas):
-        buckets[formula].append(index)
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for index, label in enumerate(reference_buckets):
+        members[label].append(index)
+    labels = [formula_key(s) for s in structures] if buckets is None else buckets
     finder = _TwinFinder(settings)
     return finder.result(
         [
-            finder.first(index, structure, buckets.get(formula_key(structure), ()), reference_structure)
-            for index, structure in enumerate(structures)
+            finder.first(index, structure, members.get(label, ()), reference_structure)
+            for index, (structure, label) in enumerate(zip(structures, labels, strict=True))
         ]
     )
 

@@ -39,6 +39,8 @@ class Metric:
         denominator: in words, what those crystals are.
         protocol: rule, thresholds and reference, enough to compute it again.
         unit: "" for shares and pure numbers.
+        note: what happened in this run (work done, crystals left out); no part of the protocol, so
+            two models' figures may differ in it and still be compared.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Metric:
     denominator: str
     protocol: str
     unit: str = ""
+    note: str = ""
 
     def as_dict(self) -> dict[str, str | int | float | None]:
         """Plain values; NaN becomes None so that the JSON stays standard."""

@@ -68,6 +68,12 @@ def gene(structure: Structure, symprec: float = SymmetrySettings.loose) -> Gene 
     return _first_relabelling(int(dataset.number), raw, _Cell(std_cell))
 
 
+def equivalent_atoms(structure: Structure, symprec: float = SymmetrySettings.tight) -> np.ndarray:
+    """For every atom the first one that symmetry maps it to; every atom itself without a group."""
+    dataset = _dataset(structure, symprec)
+    return np.arange(len(structure)) if dataset is None else np.array(dataset.orbits)
+
+
 class _Cell:
     """A cell that all compare equal, so that the cache below is keyed by the letters alone."""
 

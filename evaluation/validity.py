@@ -1,8 +1,9 @@
 """Is it a crystal at all, and could its composition be one: the two validities everyone reports."""
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache, reduce
 from math import gcd
+from operator import or_
 from typing import Literal
 
 import numpy as np
@@ -34,7 +35,9 @@ def contact_ratio(structure: Structure) -> float:
 
     min over pairs and images of d_ij / (r_i + r_j), with the covalent radii of Cordero et al.
     (doi:10.1039/b801115j) for neutral atoms. Capped at 1.0: longer contacts are not told apart.
-    A cell that is flat or not finite gives 0. Periodic images of one atom count like any pair.
+    A cell that is flat or not finite gives 0. Periodic images of one atom count like any pair; when
+    they alone are nearer than a fifth of the touching distance, that fraction is given and no other
+    pair is looked at.
     """
     if not np.isfinite(structure.lattice.matrix).all() or structure.volume < 0.1:
         return 0.0
@@ -83,21 +86,47 @@ def smact_valid(
         missing_electronegativity: what the Pauling test says when an element has no Pauling value
             (He, Ne, Ar, Pm, Rn, Lr): CDVAE lets it pass, the SMACT library (4.0) fails it.
     """
+    reduced = _reduced_counts(composition)
+    return _smact_valid(reduced, rule_set, include_alloys, missing_electronegativity)
+
+
+def charge_imbalance(composition: Composition | str, rule_set: RuleSet = "icsd24") -> float:
+    """Smallest net charge of the reduced formula that listed oxidation states allow, in e.
+
+    Unlike `smact_valid`, atoms of one element may have different states of one sign (Fe3O4 is
+    neutral), and electronegativities are not looked at. 0 for one element or metals only; infinite
+    when an element has no listed state.
+    """
+    return _charge_imbalance(_reduced_counts(composition), rule_set)
+
+
+def _reduced_counts(composition: Composition | str) -> tuple[tuple[str, int], ...]:
+    """Elements and their counts, truncated to integers and divided by their greatest divisor."""
     amounts = Composition(composition).get_el_amt_dict()
-    symbols = list(amounts)
+    counts = [int(n) for n in amounts.values()]
+    divisor = gcd(*counts)
+    return tuple(sorted((s, n // divisor if divisor else 0) for s, n in zip(amounts, counts, strict=True)))
+
+
+@lru_cache(maxsize=200_000)
+def _smact_valid(
+    reduced: tuple[tuple[str, int], ...],
+    rule_set: RuleSet,
+    include_alloys: bool,
+    missing_electronegativity: Literal["passes", "fails"],
+) -> bool:
+    symbols = [symbol for symbol, _ in reduced]
+    counts = [count for _, count in reduced]
     if len(symbols) == 1:
         return True
     if include_alloys and all(symbol in _metals() for symbol in symbols):
         return True
-    counts = [int(n) for n in amounts.values()]
-    divisor = gcd(*counts)
-    if divisor == 0:
+    if not any(counts):
         return False
     table = _oxidation_states(rule_set)
     states = [table.get(symbol, ()) for symbol in symbols]
     if not all(states):
         return False
-    counts = [n // divisor for n in counts]
     eneg = [_electronegativities().get(symbol) for symbol in symbols]
     known = [e for e in eneg if e is not None]
     if len(known) < len(eneg):
@@ -115,6 +144,39 @@ def smact_valid(
         )
         for threshold in (-np.inf, *sorted(set(known)))
     )
+
+
+@lru_cache(maxsize=200_000)
+def _charge_imbalance(reduced: tuple[tuple[str, int], ...], rule_set: RuleSet) -> float:
+    symbols = [symbol for symbol, _ in reduced]
+    if len(symbols) == 1 or all(symbol in _metals() for symbol in symbols):
+        return 0.0
+    table = _oxidation_states(rule_set)
+    # A set of integers is kept as the bits of one, bit k standing for the charge k + lowest.
+    total, lowest = 1, 0
+    for symbol, count in reduced:
+        charges = _charges(tuple(table.get(symbol, ())), count)
+        if not charges:
+            return float("inf")
+        start = min(charges)
+        total = reduce(or_, (total << (charge - start) for charge in charges))
+        lowest += start
+    reached = [k + lowest for k in range(total.bit_length()) if total >> k & 1]
+    return float(min(abs(charge) for charge in reached))
+
+
+def _charges(states: tuple[int, ...], count: int) -> set[int]:
+    """Total charges of so many atoms of an element, all cations or all anions."""
+    found: set[int] = set()
+    for sign in (1, -1):
+        side = [sign * q for q in states if sign * q >= 0]
+        if not side:
+            continue
+        sums = 1
+        for _ in range(count):
+            sums = reduce(or_, (sums << q for q in side))
+        found |= {sign * k for k in range(sums.bit_length()) if sums >> k & 1}
+    return found
 
 
 def _neutral(states: list[tuple[int, ...]], counts: list[int]) -> bool:

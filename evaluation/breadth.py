@@ -1,0 +1,162 @@
+"""How much of chemistry and of structure space a set of samples reaches."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluation.chemistry import anonymous_formula, element_fractions, supply_concentration
+from evaluation.distribution import chi_square, jensen_shannon
+from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
+from evaluation.reference import Reference
+
+
+def breadth_columns(table: pd.DataFrame, reference: Reference) -> pd.DataFrame:
+    """Per-crystal facts behind `breadth_metrics`, one row per row of a table of `describe`.
+
+    `anonymous_formula`; `prototype`, the gene with the anonymous formula; whether formula,
+    anonymous formula and prototype occur in the reference; the two supply concentrations.
+    """
+    known = reference.table
+    anonymous = _unique_map(table["formula"], anonymous_formula)
+    prototype = _prototype(table["gene"], anonymous)
+    reference_anonymous = _unique_map(known["formula"], anonymous_formula)
+    supply = [supply_concentration(formula) for formula in table["formula"]]
+    return pd.DataFrame(
+        {
+            "anonymous_formula": anonymous,
+            "prototype": prototype,
+            "formula_known": table["formula"].isin(set(known["formula"])),
+            "anonymous_formula_known": anonymous.isin(set(reference_anonymous)),
+            "prototype_known": prototype.isin(set(_prototype(known["gene"], reference_anonymous).dropna())),
+            "hhi_production": [production for production, _ in supply],
+            "hhi_reserve": [reserve for _, reserve in supply],
+        },
+        index=table.index,
+    )
+
+
+def breadth_metrics(
+    table: pd.DataFrame,
+    reference: Reference,
+    label: str,
+    bootstrap: BootstrapSettings = DEFAULT_BOOTSTRAP,
+) -> list[Metric]:
+    """Elements, supply risk, new formulas and prototypes, and how much of the reference is reached.
+
+    Shares of what is new need no geometric matcher: a crystal whose formula, anonymous formula or
+    prototype (gene with anonymous formula) does not occur in the reference is new by that hash.
+
+    Args:
+        table: `describe`, `breadth_columns` and `duplicate_of` of every readable crystal.
+        reference: what is compared with.
+        label: the reference in words.
+        bootstrap: of the intervals.
+    """
+    who = "readable crystals"
+    metrics = [
+        _elements(table, reference, label, bootstrap),
+        _space_groups(table, reference, label, bootstrap),
+    ]
+    for column, what in (("hhi_production", "production"), ("hhi_reserve", "reserves")):
+        values = table[column].to_numpy(dtype=float)
+        metrics.append(
+            mean_metric(
+                column,
+                values[np.isfinite(values)],
+                "readable crystals with tabulated elements",
+                f"Herfindahl-Hirschman index of {what} by mass fraction, 0 to 10,000 (pymatgen)",
+                bootstrap,
+            )
+        )
+    for column, what in (
+        ("formula", "reduced formula"),
+        ("anonymous_formula", "anonymous formula"),
+        ("prototype", "gene with anonymous formula"),
+    ):
+        rows = table[table[column].notna()]
+        metrics.append(
+            mean_metric(
+                f"new_{column}_share",
+                ~np.asarray(rows[f"{column}_known"], dtype=bool),
+                who if column != "prototype" else "readable crystals with a gene",
+                f"{what} not in {label}",
+                bootstrap,
+            )
+        )
+    return metrics + _reach(table, reference, label)
+
+
+def _elements(table: pd.DataFrame, reference: Reference, label: str, bootstrap: BootstrapSettings) -> Metric:
+    target = dict(enumerate(element_fractions(reference.table["formula"]).sum(axis=0)))
+    return statistic_metric(
+        "element_jensen_shannon",
+        element_fractions(table["formula"]),
+        lambda rows: jensen_shannon(dict(enumerate(rows.sum(axis=0))), target),
+        "readable crystals",
+        f"Jensen-Shannon distance (base 2) of atomic fractions, crystals weighed alike, against {label}",
+        bootstrap,
+    )
+
+
+def _space_groups(
+    table: pd.DataFrame, reference: Reference, label: str, bootstrap: BootstrapSettings
+) -> Metric:
+    return statistic_metric(
+        "space_group_chi_square",
+        table["space_group_loose"].fillna(1).to_numpy(dtype=int),
+        lambda groups: chi_square(Counter(groups.tolist()), reference.space_groups),
+        "readable crystals",
+        f"Σ (q - p)² / p over the space groups of {label}, after WyFormer (arXiv:2503.02407)",
+        bootstrap,
+    )
+
+
+def _reach(table: pd.DataFrame, reference: Reference, label: str) -> list[Metric]:
+    """Counts of distinct things; they grow with the number of samples, so they have no interval."""
+    size, who = len(table), "readable crystals"
+    unique = table[table["duplicate_of"].isna()]
+    anonymous = _unique_map(reference.table["formula"], anonymous_formula)
+    metrics = [
+        Metric(
+            "unique_structures",
+            float(len(unique)),
+            None,
+            None,
+            size,
+            who,
+            "crystals that match no earlier one, by the matcher of `uniqueness`",
+        )
+    ]
+    for name, samples, target in (
+        ("space_group", table["space_group_loose"], reference.table["space_group_loose"]),
+        ("gene", table["gene"], reference.table["gene"]),
+        ("prototype", table["prototype"], _prototype(reference.table["gene"], anonymous)),
+    ):
+        found = set(samples.dropna())
+        reached = np.asarray(target.dropna().isin(found), dtype=bool)
+        metrics += [
+            Metric(f"distinct_{name}s", float(len(found)), None, None, size, who, f"different {name}s"),
+            Metric(
+                f"{name}_coverage",
+                float(reached.mean()) if reached.size else float("nan"),
+                None,
+                None,
+                size,
+                who,
+                f"share of the crystals of {label} whose {name} occurs among the samples",
+            ),
+        ]
+    return metrics
+
+
+def _prototype(gene: Any, anonymous: Any) -> Any:
+    """Gene and anonymous formula as one text; missing where there is no gene."""
+    return gene.astype("string") + " " + anonymous.astype("string")
+
+
+def _unique_map(values: Any, function: Callable[[str], str]) -> Any:
+    """A function of text, called once per distinct value."""
+    return values.map({value: function(value) for value in values.unique()}).astype("string")
