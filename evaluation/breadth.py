@@ -50,7 +50,7 @@ def breadth_metrics(
     prototype (gene with anonymous formula) does not occur in the reference is new by that hash.
 
     Args:
-        table: `describe`, `breadth_columns` and `duplicate_of` of every readable crystal.
+        table: `describe`, `breadth_columns` and `unique` of every readable crystal.
         reference: what is compared with.
         label: the reference in words.
         bootstrap: of the intervals.
@@ -86,7 +86,7 @@ def breadth_metrics(
                 bootstrap,
             )
         )
-    return metrics + _reach(table, reference, label)
+    return metrics + _reach(table, reference, label, bootstrap)
 
 
 def _elements(table: pd.DataFrame, reference: Reference, label: str, bootstrap: BootstrapSettings) -> Metric:
@@ -114,42 +114,38 @@ def _space_groups(
     )
 
 
-def _reach(table: pd.DataFrame, reference: Reference, label: str) -> list[Metric]:
-    """Counts of distinct things; they grow with the number of samples, so they have no interval."""
-    size, who = len(table), "readable crystals"
-    unique = table[table["duplicate_of"].isna()]
+def _reach(
+    table: pd.DataFrame, reference: Reference, label: str, bootstrap: BootstrapSettings
+) -> list[Metric]:
+    """Counts of distinct things, and the share of the reference that they cover.
+
+    All grow with the number of samples: compare equal numbers only. A count has no interval, since a
+    resample holds fewer distinct things by construction; a share resamples the reference crystals.
+    """
+    size = len(table)
     anonymous = _unique_map(reference.table["formula"], anonymous_formula)
-    metrics = [
-        Metric(
-            "unique_structures",
-            float(len(unique)),
-            None,
-            None,
-            size,
-            who,
-            "crystals that match no earlier one, by the matcher of `uniqueness`",
-        )
-    ]
+    counts = {"unique_structures": (table["unique"].sum(), "crystals that match no earlier one")}
+    metrics = []
     for name, samples, target in (
         ("space_group", table["space_group_loose"], reference.table["space_group_loose"]),
         ("gene", table["gene"], reference.table["gene"]),
         ("prototype", table["prototype"], _prototype(reference.table["gene"], anonymous)),
     ):
         found = set(samples.dropna())
-        reached = np.asarray(target.dropna().isin(found), dtype=bool)
-        metrics += [
-            Metric(f"distinct_{name}s", float(len(found)), None, None, size, who, f"different {name}s"),
-            Metric(
+        counts[f"distinct_{name}s"] = (len(found), f"different {name}s".replace("_", " "))
+        metrics.append(
+            mean_metric(
                 f"{name}_coverage",
-                float(reached.mean()) if reached.size else float("nan"),
-                None,
-                None,
-                size,
-                who,
-                f"share of the crystals of {label} whose {name} occurs among the samples",
-            ),
-        ]
-    return metrics
+                np.asarray(target.dropna().isin(found), dtype=bool),
+                "reference crystals",
+                f"{name} occurs among the {size} samples; {label}".replace("_", " "),
+                bootstrap,
+            )
+        )
+    return [
+        Metric(name, float(count), None, None, size, "readable crystals", f"count of {what}")
+        for name, (count, what) in counts.items()
+    ] + metrics
 
 
 def _prototype(gene: Any, anonymous: Any) -> Any:

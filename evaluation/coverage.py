@@ -1,14 +1,18 @@
 """COV-R, COV-P and their kin: whether samples and reference crystals lie near each other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.spatial.distance import cdist
 
 from evaluation.divergence import frechet_distance, squared_mmd
-from evaluation.fingerprints import Fingerprints
+from evaluation.fingerprints import Fingerprints, FingerprintSettings, fingerprints
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
+from evaluation.readers import ReadResult
+from evaluation.reference import Reference, ReferenceSettings, load_reference
+from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings
 
 _MMD_CRYSTALS = 2000  # kernels grow with the square
 
@@ -141,6 +145,67 @@ def coverage_metrics(
             _mmd_metric(what, own, target, shown, label, bootstrap),
         ]
     return metrics
+
+
+def coverage_report(
+    read: ReadResult,
+    reference: Reference,
+    settings: CoverageSettings = CoverageSettings(),
+    bootstrap: BootstrapSettings = DEFAULT_BOOTSTRAP,
+    data_dir: Path | str | None = None,
+    symmetry: SymmetrySettings = MP20_TOLERANCES,
+    workers: int = 1,
+) -> tuple[pd.DataFrame, list[Metric]]:
+    """Draw, fingerprint and compare samples and reference.
+
+    Args:
+        read: the samples; unreadable ones are drawn like any other and count as not covered.
+        reference: what is covered unless the settings name another.
+        settings: how many of which crystals.
+        bootstrap: of the intervals.
+        data_dir: where a named reference is found.
+        symmetry: tolerances a named reference is described with.
+        workers: processes.
+
+    Returns:
+        a table indexed by id of the samples drawn (`nearest_structure`, `nearest_composition`,
+        `covered`, `fingerprint_error`), and the metrics.
+    """
+    if settings.reference is not None:
+        where = ReferenceSettings(Path(data_dir) if data_dir else None, symmetry=symmetry, workers=workers)
+        reference = load_reference(settings.reference, where)
+    cutoffs = settings.cutoffs or Cutoffs.of(reference.name)
+    size = len(read.samples) + len(read.failures)
+    taken = draw(size, settings.samples, settings.seed)
+    chosen = [read.samples[k] for k in taken if k < len(read.samples)]
+    targets = draw(len(reference), settings.reference_samples, settings.seed)
+    how = FingerprintSettings(settings.cache_dir, workers)
+    target = fingerprints([reference.structure(int(k)) for k in targets], how)
+    own = fingerprints([sample.structure for sample in chosen], how)
+    unread = {len(chosen) + k: "unreadable" for k in range(len(taken) - len(chosen))}
+    counted = replace(own, failures={**own.failures, **unread})
+    nearest = nearest_distances(counted, target)
+    label = f"{len(taken)} samples, {len(targets)} crystals of {reference}"
+    metrics = coverage_metrics(counted, target, nearest, cutoffs, label, bootstrap)
+    note = (
+        f"{len(own.index)} of {size} samples and {len(target.index)} of {len(reference)} reference "
+        f"crystals fingerprinted; failed: {len(counted.failures)} and {len(target.failures)}"
+    )
+    table = pd.DataFrame(
+        {
+            "nearest_structure": np.nan,
+            "nearest_composition": np.nan,
+            "covered": False,
+            "fingerprint_error": "",
+        },
+        index=[sample.id for sample in chosen],
+    )
+    table.iloc[own.index, 0] = nearest.sample_structure
+    table.iloc[own.index, 1] = nearest.sample_composition
+    table.iloc[own.index, 2] = covered(nearest.sample_structure, nearest.sample_composition, cutoffs)
+    for position, reason in own.failures.items():
+        table.iloc[position, 3] = reason
+    return table, [replace(metric, note=note) for metric in metrics]
 
 
 def draw(size: int, wanted: int | None, seed: int) -> np.ndarray:

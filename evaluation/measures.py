@@ -1,18 +1,22 @@
 """From a table of crystals to the figures of a report."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from evaluation.breadth import breadth_metrics
 from evaluation.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
 from evaluation.matching import MatchSettings
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
 from evaluation.reference import Reference
+from evaluation.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
 from evaluation.stability import StabilitySettings
 from evaluation.symmetry import SymmetrySettings
+
+_CHARGE_TOLERANCE = 0.1  # e
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def measure(
         *_novelty(table, unreadable, protocols, bootstrap),
         *_distributions(table, reference, protocols, bootstrap),
         *_symmetry(table, reference, protocols, bootstrap),
+        *breadth_metrics(table, reference, protocols.reference, bootstrap),
     ]
     if protocols.stability is not None and "e_above_hull" in table:
         metrics += _stability(table, unreadable, protocols.stability, bootstrap)
@@ -75,43 +80,59 @@ def _validity(
             "contacts >= 0.5 x sum of covalent radii, own images checked",
         ),
     }
+    columns["density_sane"] = (
+        table["density_sane"],
+        f"{DENSITY_RANGE[0]:g} to {DENSITY_RANGE[1]:g} g/cm³ and {ATOM_DENSITY_RANGE[0]:g} to "
+        f"{ATOM_DENSITY_RANGE[1]:g} atoms/Å³",
+    )
+    columns["cif_round_trip"] = (
+        table["cif_round_trip"],
+        "pymatgen reads back from CIF what it wrote, within 0.01 Å",
+    )
+    columns["charge_neutrality"] = (
+        table["charge_imbalance"] <= _CHARGE_TOLERANCE,
+        f"net charge <= {_CHARGE_TOLERANCE} e per reduced formula, oxidation states icsd24, mixed "
+        "valence allowed, alloys neutral",
+    )
     for rule in protocols.smact_rules:
         columns[f"smact_{rule}"] = (
             table[f"smact_{rule}"],
             f"SMACT neutral and Pauling-ordered, oxidation states {rule}, alloys valid",
         )
-    columns["valid"] = (_valid(table, protocols), f"structural_validity and smact_{first}")
+    columns["valid"] = (table["valid"], f"structural_validity and smact_{first}")
     return [
         mean_metric(name, _padded(mask, unreadable), items, protocol, bootstrap)
         for name, (mask, protocol) in columns.items()
     ]
 
 
-def _valid(table: pd.DataFrame, protocols: Protocols) -> Any:
-    return table["structural_valid"] & table[f"smact_{protocols.smact_rules[0]}"]
-
-
 def _novelty(
     table: pd.DataFrame, unreadable: int, protocols: Protocols, bootstrap: BootstrapSettings
 ) -> list[Metric]:
-    unique, novel = table["duplicate_of"].isna(), table["reference_twin"].isna()
-    within, against = protocols.pairs_compared
-    vun = _valid(table, protocols) & unique & novel
+    unique, novel = table["unique"], table["novel"]
+    within, against = (f"the matcher saw {pairs} pairs" for pairs in protocols.pairs_compared)
+    vun = table["valid"] & unique & novel
     match = str(protocols.match)
     return [
-        mean_metric(
-            "uniqueness",
-            unique.to_numpy(),
-            "readable crystals",
-            f"no earlier crystal matches; {match}; {within} pairs compared",
-            bootstrap,
+        replace(
+            mean_metric(
+                "uniqueness",
+                unique.to_numpy(),
+                "readable crystals",
+                f"no earlier crystal matches; {match}",
+                bootstrap,
+            ),
+            note=within,
         ),
-        mean_metric(
-            "novelty",
-            novel.to_numpy(),
-            "readable crystals",
-            f"no crystal of {protocols.reference} matches; {match}; {against} pairs compared",
-            bootstrap,
+        replace(
+            mean_metric(
+                "novelty",
+                novel.to_numpy(),
+                "readable crystals",
+                f"no crystal of {protocols.reference} matches; {match}",
+                bootstrap,
+            ),
+            note=against,
         ),
         mean_metric(
             "valid_unique_novel",
@@ -126,7 +147,7 @@ def _novelty(
 def _distributions(
     table: pd.DataFrame, reference: Reference, protocols: Protocols, bootstrap: BootstrapSettings
 ) -> list[Metric]:
-    valid = table[_valid(table, protocols)]
+    valid = table[table["valid"]]
     if protocols.max_distance_samples is not None:
         valid = valid.iloc[: protocols.max_distance_samples]
     who = (

@@ -20,7 +20,10 @@ from evaluation.readers import as_read_result, parsed_items
 from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings
 
 _Record = tuple[np.ndarray, np.ndarray, np.ndarray, dict]
-_NAMED = {"mp_20": "mp_20/train", "perov_5": "perov_5/train", "carbon_24": "carbon_24/train"}
+_SETS = ("mp_20", "perov_5", "carbon_24")
+_NAMED = {name: f"{name}/train" for name in _SETS} | {
+    f"{name}/{split}": f"{name}/{split}" for name in _SETS for split in ("train", "val", "test")
+}
 _LAYOUT = 2  # raise it when the columns or the arrays change: old caches are then left alone
 
 
@@ -113,7 +116,7 @@ class Reference:
 def load_reference(
     source: str | Path = "mp_20", settings: ReferenceSettings = ReferenceSettings()
 ) -> Reference:
-    """A reference by name (`mp_20`, `perov_5`, `carbon_24`: their train splits) or from any file.
+    """A reference by name (`mp_20`, `perov_5`, `carbon_24`: their train splits; `mp_20/test`) or a file.
 
     The first time every crystal is described and kept in the cache, under the hash of the input, so
     a changed file is never mistaken for the old one; later loads take a second.
@@ -123,7 +126,7 @@ def load_reference(
     """
     path = _locate(str(source), settings)
     digest = _digest(path)
-    name = f"{source} train" if str(source) in _NAMED else path.name
+    name = _NAMED[str(source)].replace("/", " ") if str(source) in _NAMED else path.name
     tolerance = f"{settings.symmetry.loose}-{settings.symmetry.tight}"
     version = importlib.metadata.version("moyopy")
     folder = _cache_dir(settings) / f"{digest[:20]}-{_LAYOUT}-moyopy{version}-{tolerance}"

@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 from pymatgen.core import Structure
 
+from evaluation.breadth import breadth_columns
+from evaluation.coverage import CoverageSettings, coverage_report
 from evaluation.description import description_table
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
@@ -16,9 +18,16 @@ from evaluation.metric import BootstrapSettings
 from evaluation.readers import ReadResult, as_read_result
 from evaluation.reference import Reference, ReferenceSettings, data_folder, load_reference
 from evaluation.report import Report
+from evaluation.sanity import cif_round_trips, density_sane
 from evaluation.stability import StabilitySettings, stability_table
 from evaluation.symmetry import SymmetrySettings
-from evaluation.validity import RuleSet, contact_ratio, smact_valid, structural_validity
+from evaluation.validity import (
+    RuleSet,
+    charge_imbalance,
+    contact_ratio,
+    smact_valid,
+    structural_validity,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class EvaluationSettings:
         bootstrap: of the intervals.
         max_distance_samples: Wasserstein distances use the first so many valid crystals, as CDVAE
             does; None uses all.
+        coverage: COV, Fréchet and MMD distances on site fingerprints; None leaves this slow step out.
         stability: relax and report energies above the hull; None leaves this slow step out.
     """
 
@@ -42,6 +52,7 @@ class EvaluationSettings:
     symmetry: SymmetrySettings = field(default_factory=SymmetrySettings)
     bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
     max_distance_samples: int | None = 1000
+    coverage: CoverageSettings | None = None
     stability: StabilitySettings | None = None
 
 
@@ -73,9 +84,11 @@ def evaluate(
             Path(data_dir) if data_dir else None, symmetry=settings.symmetry, workers=workers
         )
         reference = load_reference(reference, where)
-    found = duplicates(read.structures, settings.match)
-    known = known_in(read.structures, reference.table["formula"], reference.structure, settings.match)
-    table = _crystal_table(read, reference, found, known, settings, workers)
+    facts = description_table(read.structures, settings.symmetry, workers)
+    buckets, reference_buckets = (_buckets(t, settings.match) for t in (facts, reference.table))
+    found = duplicates(read.structures, settings.match, buckets)
+    known = known_in(read.structures, reference_buckets, reference.structure, settings.match, buckets)
+    table = _crystal_table(facts, read, reference, found, known, settings, workers)
     if settings.stability is not None:
         stability = replace(settings.stability, workers=workers)
         hull = ConvexHull.from_mp20(data_dir or data_folder())
@@ -91,6 +104,12 @@ def evaluate(
         pairs_compared=(found.pairs_compared, known.pairs_compared),
     )
     metrics = measure(table, reference, len(read.failures), protocols, settings.bootstrap)
+    if settings.coverage is not None:
+        near, more = coverage_report(
+            read, reference, settings.coverage, settings.bootstrap, data_dir, settings.symmetry, workers
+        )
+        table = table.join(near, on="id")
+        metrics |= {metric.name: metric for metric in more}
     return Report(
         per_structure=table,
         metrics=metrics,
@@ -103,7 +122,16 @@ def evaluate(
     )
 
 
+def _buckets(table: pd.DataFrame, match: MatchSettings) -> list[str]:
+    """What each crystal must share with another to be compared with it."""
+    if match.bucket == "formula":
+        return table["formula"].tolist()
+    column = "space_group_loose" if match.bucket == "space_group" else "gene"
+    return [f"{formula} {value}" for formula, value in zip(table["formula"], table[column], strict=True)]
+
+
 def _crystal_table(
+    facts: pd.DataFrame,
     read: ReadResult,
     reference: Reference,
     found: Twins,
@@ -111,20 +139,28 @@ def _crystal_table(
     settings: EvaluationSettings,
     workers: int,
 ) -> pd.DataFrame:
-    """One row per readable crystal, everything but stability."""
+    """One row per readable crystal, everything but coverage and stability."""
     structures = read.structures
     names = [sample.id for sample in read.samples]
-    table = description_table(structures, settings.symmetry, workers)
+    table = facts.copy()
     table.insert(0, "id", names)
     table["structural_valid"] = [structural_validity(s) for s in structures]
     table["contact_ratio"] = [contact_ratio(s) for s in structures]
+    table["density_sane"] = [density_sane(s) for s in structures]
+    table["cif_round_trip"] = cif_round_trips(structures, workers)
     missing = "passes" if settings.missing_electronegativity_passes else "fails"
     for rule in settings.smact_rules:
         table[f"smact_{rule}"] = [
             smact_valid(s.composition, rule, missing_electronegativity=missing) for s in structures
         ]
+    table["charge_imbalance"] = [charge_imbalance(formula) for formula in table["formula"]]
     table["duplicate_of"] = pd.array([None if j is None else names[j] for j in found.match], dtype="string")
     table["reference_twin"] = pd.array(known.match, dtype="Int64")
     table["match_error"] = [found.failures.get(k) or known.failures.get(k) or "" for k in range(len(names))]
     table["gene_known"] = [g in reference.genes for g in table["gene"]]
+    table = table.join(breadth_columns(table, reference))
+    table["valid"] = table["structural_valid"] & table[f"smact_{settings.smact_rules[0]}"]
+    table["unique"] = table["duplicate_of"].isna()
+    table["novel"] = table["reference_twin"].isna()
+    table["symmetric"] = table["space_group_loose"].fillna(1) != 1
     return table

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
-from evaluation.distribution import density, jensen_shannon, median_ratio, total_variation, wasserstein
+from evaluation.distribution import (
+    chi_square,
+    density,
+    jensen_shannon,
+    median_ratio,
+    total_variation,
+    wasserstein,
+)
 from tests.evaluation.crystals import diamond, disguised
 
 NUMBERS = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
@@ -40,3 +48,11 @@ def test_histogram_distances_on_hand_computed_cases():
 def test_density_of_silicon():
     assert density(diamond()) == pytest.approx(2.329, abs=0.003)
     assert density(disguised(diamond(), 0)) == pytest.approx(density(diamond()))
+
+
+def test_chi_square_agrees_with_scipy_and_drops_what_the_reference_lacks():
+    samples, reference = {1: 30, 2: 50, 3: 20}, {1: 10, 2: 70, 3: 20}
+    expected = chisquare([30, 50, 20], [10, 70, 20]).statistic / 100
+    assert chi_square(samples, reference) == pytest.approx(expected)
+    assert chi_square(samples | {230: 1000}, reference) == pytest.approx(expected)
+    assert np.isnan(chi_square({230: 5}, reference))

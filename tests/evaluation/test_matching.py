@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Structure
 
-from evaluation.matching import duplicates, formula_key, known_in
+from evaluation.matching import MatchSettings, duplicates, formula_key, known_in
 from tests.evaluation.crystals import disguised, rocksalt, zoo
 
 
@@ -45,3 +45,17 @@ def test_novelty_reads_only_formula_hits():
 @pytest.mark.parametrize("crystal", zoo())
 def test_formula_key_is_the_same_for_a_supercell(crystal):
     assert formula_key(disguised(crystal, 3)) == formula_key(crystal)
+
+
+def test_a_finer_bucket_keeps_crystals_apart():
+    salt = rocksalt()
+    twins = [salt, disguised(salt, 1), disguised(salt, 2)]
+    assert duplicates(twins).match == (None, 0, 0)
+    assert duplicates(twins, buckets=["a", "b", "a"]).match == (None, None, 0)
+    found = known_in(twins, ["b"], lambda _: salt, buckets=["a", "b", "a"])
+    assert found.match == (None, 0, None)
+    assert found.pairs_compared == 1
+
+
+def test_the_bucket_is_printed_when_it_can_lose_matches():
+    assert "within one formula and gene" in str(MatchSettings(bucket="gene"))

@@ -37,6 +37,8 @@ def test_every_metric_says_what_it_is(report):
         assert metric.protocol
         assert metric.denominator
         assert metric.n > 0
+        if metric.protocol.startswith("count of"):
+            continue
         assert metric.low is not None
         assert metric.high is not None
         assert metric.low <= metric.high

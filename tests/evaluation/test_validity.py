@@ -1,12 +1,20 @@
 import itertools
+import time
 
 import pytest
+import smact
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Composition, Lattice, Structure
 from smact.screening import smact_validity
 
-from evaluation.validity import contact_ratio, smact_valid, strict_validity, structural_validity
+from evaluation.validity import (
+    charge_imbalance,
+    contact_ratio,
+    smact_valid,
+    strict_validity,
+    structural_validity,
+)
 from tests.evaluation.crystals import disguised, zoo
 
 
@@ -76,10 +84,47 @@ def test_missing_electronegativity_passes_as_in_cdvae():
     assert not smact_valid("Pm2O3", missing_electronegativity="fails")
 
 
-def test_fourteen_elements_do_not_hang():
+@pytest.mark.parametrize("counts", [(3, 5, 7), (97, 101, 89)])
+def test_fourteen_elements_do_not_hang(counts):
     symbols = ["Mn", "Fe", "Co", "Ni", "Cu", "Cr", "V", "Ti", "N", "S", "Cl", "O", "P", "C"]
-    composition = Composition(dict(zip(symbols, itertools.cycle([3, 5, 7]), strict=False)))
+    composition = Composition(dict(zip(symbols, itertools.cycle(counts), strict=False)))
+    start = time.process_time()
     assert isinstance(smact_valid(composition), bool)
+    assert charge_imbalance(composition) == 0
+    assert time.process_time() - start < 3
+
+
+def test_sites_on_top_of_each_other_have_no_contact():
+    doubled = Structure(Lattice.cubic(5), ["Na", "Na"], [[0, 0, 0], [0, 0, 0]])
+    assert contact_ratio(doubled) == 0
+
+
+@pytest.mark.parametrize(
+    ("formula", "charge"),
+    [("NaCl", 0), ("NaCl2", 1), ("Fe3O4", 0), ("Na3KO", 2), ("Fe3Al", 0), ("O2", 0), ("Na2Cl2", 0)],
+)
+def test_charges_that_cannot_cancel(formula, charge):
+    assert charge_imbalance(formula) == charge
+
+
+def test_an_element_without_oxidation_states_is_never_neutral():
+    assert charge_imbalance("NaHe") == float("inf")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(st.sampled_from(ELEMENTS), st.integers(1, 4), min_size=2, max_size=3))
+def test_charge_imbalance_is_the_best_of_all_choices(amounts):
+    composition = Composition(amounts)
+    table = {el.symbol: smact.Element(el.symbol).oxidation_states_icsd24 for el in composition}
+    counts = [int(n) for n in composition.reduced_composition.get_el_amt_dict().values()]
+    elements = list(composition.reduced_composition.get_el_amt_dict())
+    if all(el in smact.metals for el in elements) or not all(table.values()):
+        return
+    sums = []
+    for el, n in zip(elements, counts, strict=True):
+        picks = itertools.combinations_with_replacement(table[el], n)
+        sums.append({sum(p) for p in picks if all(q >= 0 for q in p) or all(q <= 0 for q in p)})
+    assert charge_imbalance(composition) == min(abs(sum(c)) for c in itertools.product(*sums))
 
 
 def test_unknown_rule_set_is_named():

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from evaluation.conditional import Window, conditional_metrics
+from evaluation.metric import BootstrapSettings
+
+QUICK = BootstrapSettings(resamples=20, resamples_distance=5)
+
+
+def metrics(values, window, reference):
+    found = conditional_metrics(np.array(values), window, np.array(reference), "a test", QUICK)
+    return {metric.name: metric for metric in found}
+
+
+def test_hits_misses_and_crystals_without_a_value():
+    found = metrics([1.4, 1.6, 3.0, np.nan], Window.around(1.5, 0.1001, "eV"), [0.0, 1.5, 2.0, 4.5, np.nan])
+    assert found["hit_rate"].value == 0.5
+    assert found["hit_rate"].n == 4
+    assert found["base_hit_rate"].value == 0.25
+    assert found["enrichment"].value == 2
+    assert found["target_mae"].value == pytest.approx((0.1 + 0.1 + 1.5) / 3)
+    assert found["target_mae"].unit == "eV"
+    assert found["base_target_mae"].value == pytest.approx((1.5 + 0 + 0.5 + 3) / 4)
+    assert "1.3999 to 1.6001 eV" in found["hit_rate"].protocol
+
+
+def test_an_inequality_is_missed_by_the_distance_to_it():
+    window = Window(2.0, float("inf"))
+    found = metrics([1.0, 2.0, 5.0], window, [1.0])
+    assert found["hit_rate"].value == pytest.approx(2 / 3)
+    assert found["target_mae"].value == pytest.approx(1 / 3)
+    assert np.isnan(found["enrichment"].value)
+
+
+def test_a_window_upside_down_is_refused():
+    with pytest.raises(ValueError, match="from 2 to 1"):
+        Window(2, 1)
