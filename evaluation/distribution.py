@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping
 from functools import cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pymatgen.core import Element, Structure
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
@@ -23,7 +24,7 @@ def _atomic_mass(symbol: str) -> float:
 _DALTON_PER_CUBIC_ANGSTROM = 1.66053906660  # in g/cm³, CODATA 2018
 
 
-def wasserstein(samples: np.ndarray, reference: np.ndarray) -> float:
+def wasserstein(samples: ArrayLike, reference: ArrayLike) -> float:
     """First Wasserstein distance between two sets of numbers, in their unit.
 
     ∫ |F_samples - F_reference|, the "W ρ" and "W n_el" of CDVAE (arXiv:2110.06197), which takes
