@@ -7,9 +7,10 @@
 This room imports neither the generator nor the property models.
 """
 
+from evaluation.coverage import CoverageSettings
 from evaluation.readers import read_structures
 from evaluation.reference import Reference
 from evaluation.report import Report
 from evaluation.suite import EvaluationSettings, evaluate
 
-__all__ = ["EvaluationSettings", "Reference", "Report", "evaluate", "read_structures"]
+__all__ = ["CoverageSettings", "EvaluationSettings", "Reference", "Report", "evaluate", "read_structures"]

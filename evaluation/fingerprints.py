@@ -45,8 +45,9 @@ class CompositionScale:
     def load(cls, path: Path = _SHIPPED_SCALE) -> "CompositionScale":
         """The shipped scale, of the MP-20 train split.
 
-        CDVAE standardises by constants of 20,690 compositions that it does not name; with those,
-        composition distances differ by a few per cent from the ones with this scale.
+        CDVAE standardises by constants of 20,690 compositions that it does not name. Their standard
+        deviations are 0.84 to 1.25 times these, and of 400 MP-20 formulas 95.8% instead of 95.5%
+        have one of 400 others within its cut-off of 10.
         """
         stored = json.loads(path.read_text())
         return cls(np.array(stored["mean"]), np.array(stored["std"]), stored["source"])
