@@ -1,7 +1,7 @@
 """How much of chemistry and of structure space a set of samples reaches."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,9 @@ def breadth_columns(table: pd.DataFrame, reference: Reference) -> pd.DataFrame:
         {
             "anonymous_formula": anonymous,
             "prototype": prototype,
-            "formula_known": table["formula"].isin(set(known["formula"])),
-            "anonymous_formula_known": anonymous.isin(set(reference_anonymous)),
-            "prototype_known": prototype.isin(set(_prototype(known["gene"], reference_anonymous).dropna())),
+            "formula_known": table["formula"].isin(known["formula"]),
+            "anonymous_formula_known": anonymous.isin(reference_anonymous),
+            "prototype_known": prototype.isin(_prototype(known["gene"], reference_anonymous).dropna()),
             "hhi_production": [production for production, _ in supply],
             "hhi_reserve": [reserve for _, reserve in supply],
         },
@@ -90,7 +90,7 @@ def breadth_metrics(
 
 
 def _elements(table: pd.DataFrame, reference: Reference, label: str, bootstrap: BootstrapSettings) -> Metric:
-    target = dict(enumerate(element_fractions(reference.table["formula"]).sum(axis=0)))
+    target: dict[Hashable, float] = dict(enumerate(element_fractions(reference.table["formula"]).sum(axis=0)))
     return statistic_metric(
         "element_jensen_shannon",
         element_fractions(table["formula"]),
@@ -124,21 +124,23 @@ def _reach(
     """
     size = len(table)
     anonymous = _unique_map(reference.table["formula"], anonymous_formula)
-    counts = {"unique_structures": (table["unique"].sum(), "crystals that match no earlier one")}
+    counts = {
+        "unique_structures": (int(table["unique"].to_numpy().sum()), "crystals that match no earlier one")
+    }
     metrics = []
     for name, samples, target in (
         ("space_group", table["space_group_loose"], reference.table["space_group_loose"]),
         ("gene", table["gene"], reference.table["gene"]),
         ("prototype", table["prototype"], _prototype(reference.table["gene"], anonymous)),
     ):
-        found = set(samples.dropna())
-        counts[f"distinct_{name}s"] = (len(found), f"different {name}s".replace("_", " "))
+        found, words = list(set(samples.dropna())), name.replace("_", " ")
+        counts[f"distinct_{name}s"] = (len(found), f"different {words}s")
         metrics.append(
             mean_metric(
                 f"{name}_coverage",
                 np.asarray(target.dropna().isin(found), dtype=bool),
                 "reference crystals",
-                f"{name} occurs among the {size} samples; {label}".replace("_", " "),
+                f"{words} occurs among the {size} samples; {label}",
                 bootstrap,
             )
         )

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from pymatgen.core import Element
@@ -39,9 +40,7 @@ def supply_concentration(formula: str) -> tuple[float, float]:
 
 @lru_cache(maxsize=200_000)
 def _concentration(counts: tuple[tuple[str, int], ...]) -> tuple[float, float]:
-    from pymatgen.analysis.hhi import HHIModel
-
-    model = _table(HHIModel)
+    model = _market()
     masses = np.array([n * float(Element(symbol).atomic_mass) for symbol, n in counts])
     weights = masses / masses.sum()
     production = [model.get_hhi_production(symbol) for symbol, _ in counts]
@@ -50,8 +49,10 @@ def _concentration(counts: tuple[tuple[str, int], ...]) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=1)
-def _table(model: type) -> object:
-    return model()
+def _market() -> Any:
+    from pymatgen.analysis.hhi import HHIModel
+
+    return HHIModel()
 
 
 def _mean(weights: np.ndarray, values: list[float | None]) -> float:

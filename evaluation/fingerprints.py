@@ -128,7 +128,7 @@ def fingerprints(
         found = _stored(cache, keys)
         missing = list({key: k for k, key in enumerate(keys) if key not in found}.values())
         results = _compute([structures[k] for k in missing], settings)
-        failed: dict[str, str] = {}
+        failed: dict[bytes, str] = {}
         shown = track(results, total=len(missing), description="fingerprints", disable=not missing)
         for done, (k, result) in enumerate(zip(missing, shown, strict=True), start=1):
             if isinstance(result, str):
@@ -165,8 +165,8 @@ def _site_average(structure: Structure) -> np.ndarray:
 def _featurizers() -> tuple[Any, Any]:
     """Imported here: matminer takes seconds to import, and only this stage needs it."""
     try:
-        from matminer.featurizers.composition.composite import ElementProperty
-        from matminer.featurizers.site.fingerprint import CrystalNNFingerprint
+        from matminer.featurizers.composition.composite import ElementProperty  # type: ignore
+        from matminer.featurizers.site.fingerprint import CrystalNNFingerprint  # type: ignore
     except ImportError as error:
         raise ImportError(
             f"fingerprints need matminer ({error}): pip install matminer, or leave coverage out"

@@ -31,7 +31,7 @@ def best_of_k_table(
         )
     owner = np.repeat(np.arange(len(targets)), [len(p) for p in predictions])
     flat = [prediction for answers in predictions for prediction in answers]
-    table = reconstruction_table(flat, [targets[k] for k in owner], settings)
+    table = reconstruction_table(flat, [targets[k] for k in owner.tolist()], settings)
     order = table.assign(target=owner).sort_values(
         ["target", "matched", "kept", "rmse"], ascending=[True, False, False, True], kind="stable"
     )
