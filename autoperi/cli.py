@@ -263,6 +263,7 @@ class Evaluate:
         out: folder for metrics.json, per_structure.csv, figures and report.html.
         reference: data set or file to compare with.
         data_dir: folder of the data sets; default AUTOPERI_DATA.
+        coverage: also COV-R, COV-P and fingerprint distances (needs the extra `coverage`; slow).
         stability: also relax with CHGNet and measure energies above the hull.
         workers: processes.
         seed: of the bootstrap.
@@ -272,6 +273,7 @@ class Evaluate:
     out: Path
     reference: str = "mp_20"
     data_dir: Path | None = None
+    coverage: bool = False
     stability: bool = False
     workers: int = 1
     seed: int = 0
@@ -279,11 +281,13 @@ class Evaluate:
     def run(self) -> int:
         """Evaluate; exit status 1 if any structure could not be read."""
         from evaluation import EvaluationSettings, evaluate, read_structures
+        from evaluation.coverage import CoverageSettings
         from evaluation.metric import BootstrapSettings
         from evaluation.stability import StabilitySettings
 
         settings = EvaluationSettings(
             bootstrap=BootstrapSettings(seed=self.seed),
+            coverage=CoverageSettings(seed=self.seed) if self.coverage else None,
             stability=StabilitySettings() if self.stability else None,
         )
         self.out.mkdir(parents=True, exist_ok=True)
