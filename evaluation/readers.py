@@ -1,20 +1,23 @@
 """Crystals from anybody's files, with every unreadable item named.
 
-`read_structures` accepts a folder, a zip, CIF, POSCAR, extxyz, CSV with a CIF or POSCAR column,
-pymatgen JSON or JSON lines, npz arrays and the `.pt` files of CDVAE and DiffCSP; text formats may
-be gzipped. A folder that holds `crystals.extxyz` is read from that file alone.
+`read_structures` accepts a folder, a zip or tar archive, CIF, POSCAR, extxyz, CSV with a CIF or POSCAR
+column, pymatgen JSON or JSON lines, npz arrays, ASE databases and the `.pt` files of CDVAE and DiffCSP;
+files may be gzipped. A folder that holds `crystals.extxyz` is read from that file alone.
+`read_groups` takes a CSV table of several models apart.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from pymatgen.core import Structure
+from pymatgen.core import DummySpecies, Structure
 
-from evaluation.raw_items import RawItem, parse_item, raw_items
+from evaluation.formats import RawItem, cut_groups, parse_item
+from evaluation.raw_items import raw_items
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,38 @@ def read_structures(path: Path | str, limit: int | None = None, workers: int = 1
     """
     path = Path(path)
     ignored: list[str] = []
-    items = _limited(raw_items(path, ignored), limit)
+    items = raw_items(path, ignored)
+    return _result(islice(items, limit), workers, str(path), ignored)
+
+
+def read_groups(
+    path: Path | str, column: str, limit: int | None = None, workers: int = 1
+) -> dict[str, ReadResult]:
+    """Read a CSV table of several models, one result per value of a column, in order of appearance.
+
+    Args:
+        path: CSV, optionally gzipped, with a CIF or POSCAR column.
+        column: says which model a row belongs to.
+        limit: stop after this many items of each model.
+        workers: processes that parse.
+
+    Raises:
+        FileNotFoundError: when there is no file at the path.
+        ValueError: when it is no CSV or has no such column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    groups: dict[str, list[RawItem]] = {}
+    for item in cut_groups(path.name, path.read_bytes(), column):
+        groups.setdefault(item.group, []).append(item)
+    return {
+        group: _result(iter(items[:limit]), workers, f"{path}, {column} {group}", [])
+        for group, items in groups.items()
+    }
+
+
+def _result(items: Iterator[RawItem], workers: int, source: str, ignored: list[str]) -> ReadResult:
     samples: list[Sample] = []
     failures: list[Failure] = []
     seen: dict[str, int] = {}
@@ -84,7 +118,7 @@ def read_structures(path: Path | str, limit: int | None = None, workers: int = 1
                 failures.append(Failure(_unique(name, seen), problem))
             else:
                 samples.append(Sample(_unique(name, seen), structure))
-    return ReadResult(tuple(samples), tuple(failures), str(path), tuple(ignored))
+    return ReadResult(tuple(samples), tuple(failures), source, tuple(ignored))
 
 
 def parsed_items(
@@ -120,14 +154,9 @@ def _problem(structure: Structure) -> str:
         return "partial occupancies"
     if len(structure) == 0:
         return "no atoms"
+    if any(isinstance(site.specie, DummySpecies) for site in structure):
+        return "a site that is no element"
     return ""
-
-
-def _limited(items: Iterator[RawItem], limit: int | None) -> Iterator[RawItem]:
-    for count, item in enumerate(items):
-        if limit is not None and count >= limit:
-            return
-        yield item
 
 
 def _unique(name: str, seen: dict[str, int]) -> str:

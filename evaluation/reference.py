@@ -15,7 +15,8 @@ import pandas as pd
 from pymatgen.core import Structure
 
 from evaluation.description import describe, table_from_rows
-from evaluation.raw_items import RawItem, raw_items
+from evaluation.formats import RawItem
+from evaluation.raw_items import raw_items
 from evaluation.readers import as_read_result, parsed_items
 from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings
 
