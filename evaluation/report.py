@@ -3,19 +3,20 @@
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from html import escape
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
-from evaluation.figures import figure_png, save_figures
+from evaluation.figures import all_figures, svg_address
 from evaluation.metric import Metric
+from evaluation.page import Section, failure_section, figure_section, interval_text, metric_table, render_page
 from evaluation.readers import Failure
 
 _LIBRARIES = ("autoperi-gnn", "pymatgen", "smact", "moyopy", "chgnet", "numpy", "scipy")
+_TEXT_COLUMNS = ("id", "formula", "gene", "duplicate_of", "match_error", "error")
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Report:
         source: where the crystals came from.
         reference_name: what they were compared with.
         reference_table: facts of the reference crystals, for the figures.
-        settings: the conventions used (a dataclass).
+        settings: the conventions used, a dataclass or its plain form.
         pairs_compared: geometric comparisons behind uniqueness and novelty.
+        scenes: what the page draws, see `evaluation.page.scenes`.
     """
 
     per_structure: pd.DataFrame
@@ -41,6 +43,7 @@ class Report:
     reference_table: pd.DataFrame = field(repr=False)
     settings: Any = None
     pairs_compared: Mapping[str, int] = field(default_factory=dict)
+    scenes: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
 
     def table(self) -> Table:
         """The metrics for the terminal."""
@@ -54,12 +57,15 @@ class Report:
             ("protocol", "left"),
         ):
             table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
-        for row in self._rows():
-            table.add_row(*row)
+        for metric in self.metrics.values():
+            value = f"{metric.value:.4g}" + (f" {metric.unit}" if metric.unit else "")
+            interval = interval_text(metric)
+            table.add_row(metric.name, value, interval, str(metric.n), metric.denominator, metric.protocol)
         return table
 
     def as_dict(self) -> dict[str, Any]:
         """Metrics, failures, settings and library versions as plain values."""
+        settings = asdict(self.settings) if is_dataclass(self.settings) else self.settings
         return {
             "source": self.source,
             "reference": self.reference_name,
@@ -67,67 +73,80 @@ class Report:
             "failures": [asdict(failure) for failure in self.failures],
             "pairs_compared": dict(self.pairs_compared),
             "metrics": {name: metric.as_dict() for name, metric in self.metrics.items()},
-            "settings": asdict(self.settings) if self.settings is not None else None,
-            "versions": _versions(),
+            "settings": settings,
+            "versions": library_versions(),
         }
 
     def save(self, out_dir: Path | str) -> Path:
-        """Write metrics.json, per_structure.csv, figures and report.html; returns the folder."""
+        """Write the files of `save_tables`, the figures as PNG and report.html; returns the folder."""
+        folder = self.save_tables(out_dir)
+        figures = all_figures(
+            {"samples": self.per_structure}, self.reference_table, {"samples": self.metrics}
+        )
+        for name, (figure, _) in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=130)
+        images = {name: (svg_address(figure), caption) for name, (figure, caption) in figures.items()}
+        page = render_page(
+            "Crystal report",
+            f"{self.source}: {self._counts()}. Reference: {self.reference_name}.",
+            [Section("metrics", "Metrics", metric_table({"samples": self.metrics})), figure_section(images)],
+            {"samples": (self.scenes, self.per_structure)},
+            [failure_section({"samples": self.failures})],
+            ", ".join(f"{name} {version}" for name, version in library_versions().items()),
+        )
+        (folder / "report.html").write_text(page, encoding="utf-8")
+        return folder
+
+    def save_tables(self, out_dir: Path | str) -> Path:
+        """Write metrics.json, per_structure.csv and scenes.json, all that `load` needs."""
         folder = Path(out_dir)
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.as_dict(), indent=1, default=str, allow_nan=False)
         (folder / "metrics.json").write_text(text + "\n")
         self.per_structure.to_csv(folder / "per_structure.csv", index=False)
-        save_figures(self.per_structure, self.reference_table, folder)
-        (folder / "report.html").write_text(self._html(), encoding="utf-8")
+        (folder / "scenes.json").write_text(json.dumps(list(self.scenes)) + "\n")
         return folder
+
+    @classmethod
+    def load(cls, folder: Path | str, reference_table: pd.DataFrame) -> "Report":
+        """A report from the files of `save_tables`.
+
+        Raises:
+            FileNotFoundError: when one of them is missing.
+        """
+        folder = Path(folder)
+        stored = json.loads((folder / "metrics.json").read_text())
+        header = pd.read_csv(folder / "per_structure.csv", nrows=0).columns
+        texts = {column: "string" for column in _TEXT_COLUMNS if column in header}
+        table = pd.read_csv(
+            folder / "per_structure.csv",
+            dtype=texts,  # type: ignore[arg-type]
+            keep_default_na=False,
+            na_values={c: [""] for c in header if c != "id"},
+            float_precision="round_trip",
+        )
+        metrics = {
+            name: Metric(**{**record, "value": float("nan") if record["value"] is None else record["value"]})
+            for name, record in stored["metrics"].items()
+        }
+        return cls(
+            per_structure=table,
+            metrics=metrics,
+            failures=tuple(Failure(**failure) for failure in stored["failures"]),
+            source=stored["source"],
+            reference_name=stored["reference"],
+            reference_table=reference_table,
+            settings=stored["settings"],
+            pairs_compared=stored["pairs_compared"],
+            scenes=json.loads((folder / "scenes.json").read_text()),
+        )
 
     def _counts(self) -> str:
         return f"{len(self.per_structure)} readable, {len(self.failures)} unreadable"
 
-    def _rows(self) -> list[tuple[str, str, str, str, str, str]]:
-        rows = []
-        for metric in self.metrics.values():
-            value = f"{metric.value:.4g}" + (f" {metric.unit}" if metric.unit else "")
-            interval = ""
-            if metric.low is not None and metric.high is not None:
-                interval = f"{metric.low:.4g} to {metric.high:.4g}"
-            rows.append((metric.name, value, interval, str(metric.n), metric.denominator, metric.protocol))
-        return rows
 
-    def _html(self) -> str:
-        """One self-contained page: no network, figures inside."""
-        headings = ("metric", "value", "95% interval", "n", "of", "protocol")
-        head = "".join(f"<th>{h}</th>" for h in headings)
-        body = "\n".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self._rows()
-        )
-        image = figure_png(self.per_structure, self.reference_table)
-        failures = "".join(f"<li><b>{escape(f.id)}</b>: {escape(f.reason)}</li>" for f in self.failures[:200])
-        versions = escape(", ".join(f"{k} {v}" for k, v in _versions().items()))
-        return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Crystal report</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; }}
-table {{ border-collapse: collapse; }}
-td, th {{ border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; }}
-td:nth-child(-n+4) {{ font-variant-numeric: tabular-nums; white-space: nowrap; }}
-img {{ max-width: 100%; }}
-</style></head><body>
-<h1>Crystal report</h1>
-<p>{escape(self.source)}: {self._counts()}. Reference: {escape(self.reference_name)}.</p>
-<table><thead><tr>{head}</tr></thead><tbody>
-{body}
-</tbody></table>
-<img alt="Distributions of samples and reference" src="data:image/png;base64,{image}">
-<h2>Unreadable items ({len(self.failures)})</h2>
-<ul>{failures}</ul>
-<p>{versions}</p>
-</body></html>
-"""
-
-
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that the figures depend on."""
     found = {}
     for name in _LIBRARIES:
         try:

@@ -15,6 +15,7 @@ from evaluation.hull import ConvexHull
 from evaluation.matching import MatchSettings, Twins, duplicates, known_in
 from evaluation.measures import Protocols, measure
 from evaluation.metric import BootstrapSettings
+from evaluation.page import scenes
 from evaluation.readers import ReadResult, as_read_result
 from evaluation.reference import Reference, ReferenceSettings, data_folder, load_reference
 from evaluation.report import Report
@@ -119,6 +120,7 @@ def evaluate(
         reference_table=reference.table,
         settings=settings,
         pairs_compared={"duplicates": found.pairs_compared, "reference": known.pairs_compared},
+        scenes=scenes(read.samples),
     )
 
 
