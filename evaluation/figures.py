@@ -75,7 +75,7 @@ def all_figures(
                 "Energy above the hull after relaxation, relaxed crystals only. Right: share of them at "
                 "or below an energy; dashed: 0, 0.08 and 0.1 eV/atom.",
             )
-        if any(metrics.values()):
+        if len(metrics) > 1:
             found["intervals"] = (
                 _intervals(metrics),
                 "Figures with their bootstrap intervals. Sets whose intervals overlap cannot be ranked "
@@ -115,7 +115,7 @@ def _distributions(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame) 
         "volume_per_atom": "volume per atom (Å³)",
         "n_elements": "number of elements",
     }
-    figure = _figure(11, 0.9 + 0.75 * max(1, len(tables)))
+    figure = _figure(11, 0.8 + max(1.6, 0.75 * len(tables)))
     grid = figure.subplots(max(1, len(tables)), 3, sharex="col", squeeze=False)
     for column, (name, label) in enumerate(columns.items()):
         target = reference[name].dropna().to_numpy(dtype=float)
@@ -146,7 +146,7 @@ def _steps(axis: Axes, values: np.ndarray, edges: np.ndarray, colour: str, fille
 
 
 def _symmetry(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame) -> Figure:
-    figure = _figure(11, 1.5 + 0.55 * (len(tables) + 1))
+    figure = _figure(11, 1.2 + max(1.6, 0.55 * (len(tables) + 1)))
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.6])
     groups = {"reference": reference, **tables}
     shares = {name: _group_shares(table) for name, table in groups.items()}
@@ -171,7 +171,7 @@ def _symmetry(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame) -> Fi
             heights = base + sign * scale * np.minimum(values, highest)
             right.vlines(numbers, base, heights, color=colour, lw=1.1)
         right.axhline(row, color=_SOFT, lw=0.4)
-        right.text(229, row - 0.14, name, ha="right", va="bottom", color=_colour(row), fontsize=8)
+        right.text(3, row - 0.16, name, ha="left", va="bottom", color=_colour(row), fontsize=8)
     right.set(xlim=(0, 231), ylim=(len(tables) - 0.45, -0.6), yticks=[], xlabel="space group number")
     right.spines["left"].set_visible(False)
     return figure

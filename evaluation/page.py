@@ -43,7 +43,8 @@ class Section:
 def scenes(samples: Sequence[Sample], most: int = 300) -> list[dict[str, Any]]:
     """What the viewer needs of at most so many crystals, evenly spaced over the samples.
 
-    Each has id, cell (nine numbers, rows are lattice vectors, Å), z and frac (three per atom).
+    Each has id, reduced formula, cell (nine numbers, rows are lattice vectors, Å), z and frac (three per
+    atom).
     """
     chosen = np.unique(np.linspace(0, len(samples) - 1, most).round().astype(int)) if samples else []
     if len(samples) <= most:
@@ -51,6 +52,7 @@ def scenes(samples: Sequence[Sample], most: int = 300) -> list[dict[str, Any]]:
     return [
         {
             "id": sample.id,
+            "formula": sample.structure.composition.reduced_formula,
             "cell": sample.structure.lattice.matrix.round(4).ravel().tolist(),
             "z": [int(z) for z in sample.structure.atomic_numbers],
             "frac": sample.structure.frac_coords.round(4).ravel().tolist(),

@@ -7,7 +7,7 @@ files may be gzipped. A folder that holds `crystals.extxyz` is read from that fi
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -58,13 +58,17 @@ class ReadResult:
         return [sample.structure for sample in self.samples]
 
 
-def read_structures(path: Path | str, limit: int | None = None, workers: int = 1) -> ReadResult:
+def read_structures(
+    path: Path | str, limit: int | None = None, workers: int = 1, seed: int | None = None
+) -> ReadResult:
     """Read every crystal at a path.
 
     Args:
         path: file or folder, see above.
-        limit: stop after this many items, readable or not.
+        limit: so many items at most, readable or not.
         workers: processes that parse.
+        seed: with it the limit is a random draw, in the file's order; without it the first items. Files
+            are often sorted, so that their first items are no fair sample.
 
     Raises:
         FileNotFoundError: when there is nothing at the path.
@@ -73,19 +77,20 @@ def read_structures(path: Path | str, limit: int | None = None, workers: int = 1
     path = Path(path)
     ignored: list[str] = []
     items = raw_items(path, ignored)
-    return _result(islice(items, limit), workers, str(path), ignored)
+    return _result(_limited(items, limit, seed), workers, str(path), ignored)
 
 
 def read_groups(
-    path: Path | str, column: str, limit: int | None = None, workers: int = 1
+    path: Path | str, column: str, limit: int | None = None, workers: int = 1, seed: int | None = None
 ) -> dict[str, ReadResult]:
     """Read a CSV table of several models, one result per value of a column, in order of appearance.
 
     Args:
         path: CSV, optionally gzipped, with a CIF or POSCAR column.
         column: says which model a row belongs to.
-        limit: stop after this many items of each model.
+        limit: so many items of each model at most.
         workers: processes that parse.
+        seed: as for `read_structures`.
 
     Raises:
         FileNotFoundError: when there is no file at the path.
@@ -98,9 +103,17 @@ def read_groups(
     for item in cut_groups(path.name, path.read_bytes(), column):
         groups.setdefault(item.group, []).append(item)
     return {
-        group: _result(iter(items[:limit]), workers, f"{path}, {column} {group}", [])
+        group: _result(_limited(items, limit, seed), workers, f"{path}, {column} {group}", [])
         for group, items in groups.items()
     }
+
+
+def _limited(items: Iterable[RawItem], limit: int | None, seed: int | None) -> Iterator[RawItem]:
+    if limit is None or seed is None:
+        return islice(items, limit)
+    listed = list(items)
+    chosen = np.random.default_rng(seed).permutation(len(listed))[:limit]
+    return iter([listed[k] for k in sorted(chosen.tolist())])
 
 
 def _result(items: Iterator[RawItem], workers: int, source: str, ignored: list[str]) -> ReadResult:

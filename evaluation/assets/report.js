@@ -60,7 +60,7 @@ const shown = (value) => {
 const dialog = document.getElementById("large");
 const large = new CrystalView(dialog.querySelector("canvas"), data.elements).interactive();
 const openCrystal = (set, crystal) => {
-  dialog.querySelector("h3").replaceChildren(formulaNode(crystal.facts.formula ?? ""), ` ${crystal.id}`);
+  dialog.querySelector("h3").replaceChildren(formulaNode(crystal.formula), ` ${crystal.id}`);
   const facts = Object.entries(crystal.facts).filter(([, value]) => value !== null && value !== "");
   dialog.querySelector("dl").replaceChildren(
     ...facts.flatMap(([name, value]) => [
@@ -107,7 +107,7 @@ const choose = (name) => {
       canvas.view = new CrystalView(canvas, data.elements);
       drawn.observe(canvas);
       const group = crystal.facts.space_group_loose;
-      const label = make("figcaption", {}, formulaNode(crystal.facts.formula ?? ""));
+      const label = make("figcaption", {}, formulaNode(crystal.formula));
       label.append(make("small", { textContent: group ? `space group ${group}` : "no space group" }));
       const card = make("figure", { tabIndex: 0 }, canvas, label);
       card.addEventListener("click", () => openCrystal(name, crystal));
@@ -124,7 +124,7 @@ const choose = (name) => {
       const value = column === "id" ? crystal.id : crystal.facts[column];
       const cell = make("td");
       cell.dataset.value = value === null || value === undefined ? "" : String(value);
-      cell.append(column === "formula" && value ? formulaNode(value) : shown(value));
+      cell.append(column === "formula" ? formulaNode(crystal.formula) : shown(value));
       row.append(cell);
     }
     row.addEventListener("click", () => openCrystal(name, crystal));

@@ -1,0 +1,310 @@
+"""Models side by side: one table, what it cannot decide, and the files it goes to."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from evaluation.metric import Metric
+from evaluation.page import interval_text
+
+Kind = Literal["model", "baseline", "published"]
+_GROUPS: Mapping[Kind, str] = {
+    "model": "models, measured here",
+    "baseline": "baselines, measured here",
+    "published": "published figures: other protocols, not to be ranked with the rows above",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A headline metric.
+
+    Attributes:
+        metric: its name.
+        heading: as shown.
+        percent: whether shares are shown in per cent.
+        better: which values are; None where no direction is better in itself.
+    """
+
+    metric: str
+    heading: str
+    percent: bool = True
+    better: Literal["high", "low"] | None = "high"
+
+
+COLUMNS = (
+    Column("structural_validity", "structural validity"),
+    Column("strict_validity", "strict validity"),
+    Column("smact_smact14", "SMACT (smact14)"),
+    Column("uniqueness", "unique"),
+    Column("novelty", "novel"),
+    Column("valid_unique_novel", "valid, unique, novel"),
+    Column("cov_recall", "COV-R"),
+    Column("cov_precision", "COV-P"),
+    Column("wasserstein_density", "W density", percent=False, better="low"),
+    Column("wasserstein_n_elements", "W elements", percent=False, better="low"),
+    Column("element_jensen_shannon", "JSD elements", percent=False, better="low"),
+    Column("space_group_jensen_shannon", "JSD space groups", percent=False, better="low"),
+    Column("p1_share_loose", "P1", better=None),
+    Column("new_gene_share", "new genes", better=None),
+    Column("stable_0.08", "stable ≤ 0.08"),
+    Column("sun_0", "S.U.N. ≤ 0"),
+    Column("sun_0.08", "S.U.N. ≤ 0.08"),
+    Column("sun_0.1", "S.U.N. ≤ 0.1"),
+    Column("ssun_0.08", "S.S.U.N. ≤ 0.08"),
+    Column("median_e_above_hull", "median e_hull", percent=False, better="low"),
+    Column("relaxed_matches_raw", "relaxed = raw"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison.
+
+    Attributes:
+        name: of the model.
+        kind: model, baseline or published.
+        metrics: by name.
+        readable: crystals judged; None for published rows.
+        unreadable: items that were no crystal.
+        error: why the model could not be judged, or nothing.
+    """
+
+    name: str
+    kind: Kind
+    metrics: Mapping[str, Metric]
+    readable: int | None = None
+    unreadable: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome of a benchmark.
+
+    Attributes:
+        rows: models, baselines, published figures.
+        reference: what the crystals were compared with.
+        provenance: settings and versions.
+    """
+
+    rows: Sequence[Row]
+    reference: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def columns(self) -> list[Column]:
+        """Headline metrics that at least one measured row has."""
+        measured = [row.metrics for row in self.rows if row.kind != "published"]
+        return [column for column in COLUMNS if any(column.metric in metrics for metrics in measured)]
+
+    def shown(self) -> list[Row]:
+        """Measured rows, and published ones that have a figure in a column."""
+        wanted = {column.metric for column in self.columns()}
+        return [row for row in self.rows if row.kind != "published" or wanted & set(row.metrics)]
+
+    def leaders(self, column: Column) -> list[str]:
+        """Models that may be the best of a column: the first, and those whose interval overlaps its own."""
+        own = [
+            (row.name, row.metrics[column.metric])
+            for row in self.rows
+            if row.kind == "model" and column.metric in row.metrics
+        ]
+        own = [(name, metric) for name, metric in own if np.isfinite(metric.value)]
+        if column.better is None or not own:
+            return []
+        own.sort(key=lambda entry: entry[1].value, reverse=column.better == "high")
+        first = own[0][1]
+        return [name for name, metric in own if metric is first or _overlap(first, metric)]
+
+    def doubts(self) -> list[str]:
+        """What the intervals cannot decide, a sentence per column; and what sample sizes distort."""
+        sentences = []
+        models = [row for row in self.rows if row.kind == "model" and not row.error]
+        for column in self.columns():
+            tied = self.leaders(column)
+            if len(tied) < 2:
+                continue
+            sizes = sorted({row.metrics[column.metric].n for row in models if column.metric in row.metrics})
+            n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+            who = f"any of the {len(tied)} models" if len(tied) == len(models) else _listed(tied)
+            sentences.append(f"{column.heading}: cannot rank {who} at n = {n}; all may be the best.")
+        if sentences:
+            sentences.append(
+                "Cannot rank means that 95% intervals overlap that of the first (a share of 0 or 1 counts as "
+                "3/n wide); four times the crystals halve an interval."
+            )
+        counts = {row.readable + row.unreadable for row in self.rows if row.readable is not None}
+        if len(counts) > 1:
+            sentences.append(
+                f"Sets differ in size ({min(counts)} to {max(counts)} items): uniqueness, and all that "
+                "contains it, falls as a set grows; compare equal sizes (limit)."
+            )
+        return sentences
+
+    def table(self) -> Table:
+        """For the terminal."""
+        columns = self.columns()
+        table = Table(
+            title=f"Benchmark against {self.reference}", row_styles=["", "dim"], caption_justify="left"
+        )
+        table.add_column("model", overflow="fold")
+        table.add_column("n", justify="right")
+        for column in columns:
+            table.add_column(_heading(column), justify="right")
+        kind = None
+        for row in self.shown():
+            if kind is not None and row.kind != kind:
+                table.add_section()
+            kind = row.kind
+            cells = [_cell_text(row.metrics.get(column.metric), column, "\n") for column in columns]
+            name = f"{row.name}\n[red]{row.error}[/red]" if row.error else row.name
+            table.add_row(f"[i]{name}[/i]" if kind == "published" else name, _count(row), *cells)
+        return table
+
+    def markdown(self) -> str:
+        """The table, the protocols of its columns and what it cannot decide."""
+        columns = self.columns()
+        headings = ["model", "n", *(_heading(c) for c in columns)]
+        lines = [
+            f"# Benchmark against {self.reference}",
+            "",
+            f"| {' | '.join(headings)} |",
+            f"|---|{'---:|' * (len(headings) - 1)}",
+        ]
+        kind = None
+        for row in self.shown():
+            if row.kind != kind:
+                kind = row.kind
+                lines.append(f"| *{_GROUPS[kind]}* |{' |' * (len(headings) - 1)}")
+            cells = [_cell_text(row.metrics.get(column.metric), column, " ") for column in columns]
+            name = f"{row.name} ({row.error})" if row.error else row.name
+            lines.append(f"| {' | '.join([name.replace('|', '/'), _count(row), *cells])} |")
+        lines += ["", "## Protocols", ""]
+        lines += [f"- **{c.heading}**: {protocol}" for c, protocol in self._protocols()]
+        sources = {
+            m.protocol for row in self.shown() if row.kind == "published" for m in row.metrics.values()
+        }
+        lines += [f"- {source}" for source in sorted(sources)]
+        if self.doubts():
+            lines += ["", "## What cannot be decided", "", *(f"- {sentence}" for sentence in self.doubts())]
+        return "\n".join(lines) + "\n"
+
+    def html(self) -> str:
+        """The same as a sortable table whose cells carry their provenance."""
+        columns = self.columns()
+        head = "".join(
+            f'<th class="number" title="{escape(c.metric)}">{escape(_heading(c))}</th>' for c in columns
+        )
+        leaders = {c.metric: self.leaders(c) for c in columns}
+        bodies = []
+        for kind, title in _GROUPS.items():
+            rows = [row for row in self.shown() if row.kind == kind]
+            if not rows:
+                continue
+            lines = [f'<tr class="group"><td colspan="{len(columns) + 2}">{escape(title)}</td></tr>']
+            for row in rows:
+                cells = [_html_cell(row, column, leaders[column.metric]) for column in columns]
+                error = f"<small>{escape(row.error)}</small>" if row.error else ""
+                name = f'<td>{escape(row.name)}{error}</td><td class="number">{_count(row)}</td>'
+                lines.append(f"<tr>{name}{''.join(cells)}</tr>")
+            bodies.append(f"<tbody>{''.join(lines)}</tbody>")
+        doubts = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.doubts())
+        protocols = "".join(
+            f"<li><b>{escape(c.heading)}</b>: {escape(protocol)}</li>" for c, protocol in self._protocols()
+        )
+        return (
+            f'<div class="scroll"><table id="comparison" class="sortable"><thead><tr><th>model</th>'
+            f'<th class="number">n</th>{head}</tr></thead>{"".join(bodies)}</table></div>'
+            '<p class="note">Green: best model of a column or not to be told apart from it. Point at a '
+            "figure for its denominator and protocol; a heading sorts.</p>"
+            f"<details open><summary>What these figures cannot decide</summary><ul>{doubts}</ul></details>"
+            f"<details><summary>Protocols of the columns</summary><ul>{protocols}</ul></details>"
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write comparison.md, comparison.csv (one line per figure) and comparison.json."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "comparison.md").write_text(self.markdown(), encoding="utf-8")
+        records = [
+            {"model": row.name, "kind": row.kind, **metric.as_dict()}
+            for row in self.rows
+            for metric in row.metrics.values()
+        ]
+        pd.DataFrame(records).to_csv(folder / "comparison.csv", index=False)
+        plain = {
+            "reference": self.reference,
+            "rows": [
+                {**asdict(row), "metrics": {name: m.as_dict() for name, m in row.metrics.items()}}
+                for row in self.rows
+            ],
+            "doubts": self.doubts(),
+            "provenance": dict(self.provenance),
+        }
+        text = json.dumps(plain, indent=1, default=str, allow_nan=False)
+        (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+
+    def _protocols(self) -> list[tuple[Column, str]]:
+        found = []
+        for column in self.columns():
+            own = [row.metrics[column.metric] for row in self.rows if column.metric in row.metrics]
+            found.append((column, f"{own[0].protocol}; of: {own[0].denominator}"))
+        return found
+
+
+def _overlap(one: Metric, other: Metric) -> bool:
+    (low, high), (other_low, other_high) = _reach(one), _reach(other)
+    return low <= other_high and other_low <= high
+
+
+def _reach(metric: Metric) -> tuple[float, float]:
+    """The interval; one without width, a share of 0 or 1, counts as 3/n wide (rule of three)."""
+    if metric.low is None or metric.high is None:
+        return metric.value, metric.value
+    slack = 3 / metric.n if metric.low == metric.high and metric.n else 0.0
+    return metric.low - slack, metric.high + slack
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _heading(column: Column) -> str:
+    return f"{column.heading} %" if column.percent else column.heading
+
+
+def _count(row: Row) -> str:
+    if row.readable is None:
+        sizes = {metric.n for metric in row.metrics.values() if metric.n}
+        return f"{max(sizes)}" if sizes else ""
+    return f"{row.readable + row.unreadable}"
+
+
+def _cell_text(metric: Metric | None, column: Column, between: str) -> str:
+    if metric is None or not np.isfinite(metric.value):
+        return ""
+    scale, digits = (100.0, ".1f") if column.percent else (1.0, ".3g")
+    interval = interval_text(metric, scale, digits).replace(" to ", ", ")
+    return f"{scale * metric.value:{digits}}" + (f"{between}[{interval}]" if interval else "")
+
+
+def _html_cell(row: Row, column: Column, leaders: Sequence[str]) -> str:
+    metric = row.metrics.get(column.metric)
+    if metric is None or not np.isfinite(metric.value):
+        return '<td class="number" data-value=""></td>'
+    scale, digits = (100.0, ".1f") if column.percent else (1.0, ".3g")
+    interval = interval_text(metric, scale, digits).replace(" to ", " – ")
+    best = row.kind == "model" and row.name in leaders
+    clear = best and len(leaders) == 1
+    value = f"{scale * metric.value:{digits}}"
+    hint = f"{metric.name} = {metric.value:.4g}; n = {metric.n}, of: {metric.denominator}; {metric.protocol}"
+    return (
+        f'<td class="number{" best" if best else ""}" data-value="{metric.value:.9g}" title="{escape(hint)}">'
+        f"{f'<b>{value}</b>' if clear else value}{f'<small>{interval}</small>' if interval else ''}</td>"
+    )
