@@ -221,8 +221,10 @@ def _write_page(
 ) -> None:
     tables = {name: report.per_structure for name, report in reports.items()}
     metrics = {name: report.metrics for name, report in reports.items()}
+    headline = [column.metric for column in comparison.columns()]
+    shown = {model: {k: own[k] for k in headline if k in own} for model, own in metrics.items()}
     images = {}
-    for name, (figure, caption) in all_figures(tables, reference.table, metrics).items():
+    for name, (figure, caption) in all_figures(tables, reference.table, shown).items():
         figure.savefig(out / f"{name}.png", dpi=130)
         images[name] = (svg_address(figure), caption)
     page = render_page(

@@ -202,7 +202,8 @@ class Comparison:
         head = "".join(
             f'<th class="number" title="{escape(c.metric)}">{escape(_heading(c))}</th>' for c in columns
         )
-        leaders = {c.metric: self.leaders(c) for c in columns}
+        count = sum(row.kind == "model" and not row.error for row in self.rows)
+        leaders = {c.metric: tied if len(tied := self.leaders(c)) < max(2, count) else [] for c in columns}
         bodies = []
         for kind, title in _GROUPS.items():
             rows = [row for row in self.shown() if row.kind == kind]
@@ -220,9 +221,9 @@ class Comparison:
             f"<li><b>{escape(c.heading)}</b>: {escape(protocol)}</li>" for c, protocol in self._protocols()
         )
         return (
-            f'<div class="scroll"><table id="comparison" class="sortable"><thead><tr><th>model</th>'
+            f'<div class="scroll tall"><table id="comparison" class="sortable"><thead><tr><th>model</th>'
             f'<th class="number">n</th>{head}</tr></thead>{"".join(bodies)}</table></div>'
-            '<p class="note">Green: best model of a column or not to be told apart from it. Point at a '
+            '<p class="note">Green: best model of a column, or not to be told apart from it. Point at a '
             "figure for its denominator and protocol; a heading sorts.</p>"
             f"<details open><summary>What these figures cannot decide</summary><ul>{doubts}</ul></details>"
             f"<details><summary>Protocols of the columns</summary><ul>{protocols}</ul></details>"

@@ -116,12 +116,13 @@ def _distributions(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame) 
         "n_elements": "number of elements",
     }
     figure = _figure(11, 0.8 + max(1.6, 0.75 * len(tables)))
+    bins = 60 if min(map(len, tables.values()), default=0) >= 500 else 32
     grid = figure.subplots(max(1, len(tables)), 3, sharex="col", squeeze=False)
     for column, (name, label) in enumerate(columns.items()):
         target = reference[name].dropna().to_numpy(dtype=float)
         upper = float(np.percentile(target, 99.5)) * 1.25 if len(target) else 1.0
         whole = name == "n_elements"
-        edges = np.arange(0.5, max(8, upper) + 1) if whole else np.linspace(0, upper, 60)
+        edges = np.arange(0.5, max(8, upper) + 1) if whole else np.linspace(0, upper, bins)
         for row, (set_name, table) in enumerate(tables.items()):
             axis = grid[row, column]
             values = table[name].to_numpy(dtype=float)
