@@ -111,11 +111,7 @@ class Sample:
             denied_elements=self.exclude,
             n_atoms=self.atoms,
         )
-        asked = {
-            "band_gap": self.band_gap,
-            "formation_energy": self.formation_energy,
-            "e_above_hull": self.e_above_hull,
-        }
+        asked = {name: getattr(self, name) for name in ("band_gap", "formation_energy", "e_above_hull")}
         conditions = {name: value for name, value in asked.items() if value is not None}
         config = SampleConfig(
             genes=self.genes,
@@ -292,11 +288,57 @@ class Evaluate:
         )
         self.out.mkdir(parents=True, exist_ok=True)
         journal = self.out / "relaxations.jsonl" if self.stability else None
-        read = read_structures(self.path)
+        read = read_structures(self.path, workers=self.workers)
         report = evaluate(read, self.reference, self.data_dir, settings, self.workers, journal)
         report.save(self.out)
         _out.print(report.table())
         return 1 if report.failures else 0
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Compare generators in one table and one page; an interrupted run resumes.
+
+    Example: autoperi benchmark ours=samples DiffCSP=diffcsp.pt --limit 1000 --baselines 1000 --out bench
+
+    Attributes:
+        models: NAME=PATH of crystals, or NAME=TABLE.csv@COLUMN for every model of a table.
+        out: folder for comparison.md, .csv, .json, figures, report.html and models/.
+        reference: data set or file to compare with.
+        stability: also relax with CHGNet and measure energies above the hull.
+        baselines: crystals of each untrained baseline.
+        limit: crystals of each model, drawn at random; default all.
+        workers: processes.
+        seed: of the draw, the baselines and the bootstrap.
+    """
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional]
+    out: Path
+    reference: str = "mp_20"
+    stability: bool = False
+    baselines: int = 0
+    limit: int | None = None
+    workers: int = 1
+    seed: int = 0
+
+    def run(self) -> int:
+        """Compare; exit status 1 if a model or a structure could not be read."""
+        from evaluation import EvaluationSettings
+        from evaluation.benchmark import BenchmarkSettings, benchmark, parse_models
+        from evaluation.metric import BootstrapSettings
+        from evaluation.stability import StabilitySettings
+
+        bootstrap, stability = (
+            BootstrapSettings(seed=self.seed),
+            StabilitySettings() if self.stability else None,
+        )
+        conventions = EvaluationSettings(bootstrap=bootstrap, stability=stability)
+        settings = BenchmarkSettings(conventions, self.limit, self.baselines, self.seed)
+        comparison = benchmark(
+            parse_models(self.models), self.out, self.reference, None, settings, self.workers
+        )
+        _out.print(comparison.table(), *comparison.doubts(), sep="\n", markup=False)
+        return 0 if comparison.complete else 1
 
 
 @dataclass(frozen=True)
@@ -331,8 +373,7 @@ class Info:
         rows = {
             name: f"{sum(p.numel() for p in net.parameters()):,} parameters" for name, net in networks.items()
         }
-        rows |= {"sha256": generator.sha256}
-        rows |= {name: str(value) for name, value in generator.about.items()}
+        rows |= {"sha256": generator.sha256} | {name: str(v) for name, v in generator.about.items()}
         _summary(f"checkpoint {generator.name}", rows)
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -347,7 +388,7 @@ def _summary(title: str, rows: dict[str, str]) -> None:
     _out.print(table)
 
 
-_COMMANDS = {"sample": Sample, "train": Train, "encode": Encode, "evaluate": Evaluate, "info": Info}
+_COMMANDS = {c.__name__.lower(): c for c in (Sample, Train, Encode, Evaluate, Benchmark, Info)}
 
 
 def main() -> None:

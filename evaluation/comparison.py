@@ -99,6 +99,11 @@ class Comparison:
     reference: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every model was judged and every item of it was a crystal."""
+        return not any(row.error or row.unreadable for row in self.rows)
+
     def columns(self) -> list[Column]:
         """Headline metrics that at least one measured row has."""
         measured = [row.metrics for row in self.rows if row.kind != "published"]

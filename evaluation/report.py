@@ -123,7 +123,6 @@ class Report:
             dtype=texts,  # type: ignore[arg-type]
             keep_default_na=False,
             na_values={c: [""] for c in header if c != "id"},
-            float_precision="round_trip",
         )
         metrics = {
             name: Metric(**{**record, "value": float("nan") if record["value"] is None else record["value"]})

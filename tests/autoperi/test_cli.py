@@ -16,7 +16,7 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("command", ["sample", "train", "encode", "evaluate", "info"])
+@pytest.mark.parametrize("command", ["sample", "train", "encode", "evaluate", "benchmark", "info"])
 def test_help_has_an_example(command):
     """Every command explains itself with an example, a seed and an output folder."""
     done = run(command, "--help")
@@ -75,3 +75,19 @@ def test_info_prints_the_hash():
     done = run("info", "mp_20")
     assert done.returncode == 0
     assert "sha256" in done.stdout
+
+
+def test_benchmark_writes_table_and_page_and_names_what_it_could_not_read(tmp_path):
+    """Two models from the shell, one with a torn file: the table, the page, exit status 1."""
+    for name, crystals in (("one", ["NaCl", "Si diamond"]), ("two", ["SrTiO3 perovskite"])):
+        (tmp_path / name).mkdir()
+        for crystal in crystals:
+            prototype(crystal).to(filename=str(tmp_path / name / f"{crystal.split()[0]}.cif"))
+    reference = tmp_path / "one"
+    (tmp_path / "two" / "torn.cif").write_text("data_x\n_cell_length_a 3")
+    models = [f"one={tmp_path / 'one'}", f"two={tmp_path / 'two'}"]
+    done = run("benchmark", *models, "--reference", reference, "--out", tmp_path / "out")
+    assert done.returncode == 1, done.stderr
+    assert (tmp_path / "out" / "comparison.md").read_text().count("| two |") == 1
+    assert "torn.cif" in (tmp_path / "out" / "report.html").read_text()
+    assert run("benchmark", "nothing", "--out", tmp_path / "out").returncode == 2

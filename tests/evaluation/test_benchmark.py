@@ -41,6 +41,12 @@ def counted(monkeypatch):
     return judged
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures take most of the time of a small benchmark."""
+    monkeypatch.setattr(module, "all_figures", lambda *_: {})
+
+
 def write_table(path):
     texts = [crystal.to(fmt="cif") for crystal in zoo()]
     pd.DataFrame({"method": ["a", "b"] * 3, "cif": texts}).to_csv(path, index=False)
@@ -66,6 +72,7 @@ def test_everything_is_written_and_published_rows_stand_apart(reference, tmp_pat
     assert "pymatgen" in record["provenance"]["versions"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_killed_run_goes_on_where_it_stood(reference, tmp_path, counted, monkeypatch):
     models = {"first": zoo()[:4], "second": zoo()[:3], "third": zoo()[:2]}
     whole = benchmark(models, tmp_path / "whole", reference, settings=BenchmarkSettings(QUICK))
@@ -91,6 +98,7 @@ def test_a_killed_run_goes_on_where_it_stood(reference, tmp_path, counted, monke
         }
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_stage_is_done_again_when_its_crystals_or_settings_change(reference, tmp_path, counted):
     benchmark({"m": zoo()[:3]}, tmp_path, reference, settings=BenchmarkSettings(QUICK))
     benchmark({"m": zoo()[:3]}, tmp_path, reference, settings=BenchmarkSettings(QUICK))
@@ -101,6 +109,7 @@ def test_a_stage_is_done_again_when_its_crystals_or_settings_change(reference, t
     assert counted == [3, 3, 3]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_corrupt_structure_in_the_middle_costs_one_row(reference, tmp_path):
     folder = tmp_path / "cifs"
     folder.mkdir()
@@ -115,6 +124,7 @@ def test_a_corrupt_structure_in_the_middle_costs_one_row(reference, tmp_path):
     assert "15.cif" in (tmp_path / "out/report.html").read_text()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_model_that_cannot_be_judged_is_named_and_the_others_are_finished(reference, tmp_path):
     (tmp_path / "what.doc").write_text("?")
     models = {"bad": tmp_path / "what.doc", "good": zoo()[:2]}
@@ -126,6 +136,7 @@ def test_a_model_that_cannot_be_judged_is_named_and_the_others_are_finished(refe
         benchmark({"none": tmp_path / "nowhere"}, tmp_path / "out", reference)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_limit_is_a_random_draw_of_the_file(reference, tmp_path):
     texts = [crystal.to(fmt="cif") for crystal in zoo() for _ in range(10)]
     pd.DataFrame({"id": range(60), "cif": texts}).to_csv(tmp_path / "sorted.csv", index=False)
@@ -155,6 +166,7 @@ def test_arguments_become_models(tmp_path):
         parse_models(["x=nowhere.cif"])
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_part_of_a_table_is_judged_alone(reference, tmp_path):
     models = parse_models([f"many={write_table(tmp_path / 'models.csv')}@method"])
     comparison = benchmark(models, tmp_path / "out", reference, settings=BenchmarkSettings(QUICK))
