@@ -328,15 +328,11 @@ class Benchmark:
         from evaluation.metric import BootstrapSettings
         from evaluation.stability import StabilitySettings
 
-        bootstrap, stability = (
-            BootstrapSettings(seed=self.seed),
-            StabilitySettings() if self.stability else None,
-        )
-        conventions = EvaluationSettings(bootstrap=bootstrap, stability=stability)
-        settings = BenchmarkSettings(conventions, self.limit, self.baselines, self.seed)
-        comparison = benchmark(
-            parse_models(self.models), self.out, self.reference, None, settings, self.workers
-        )
+        stability = StabilitySettings() if self.stability else None
+        judged = EvaluationSettings(bootstrap=BootstrapSettings(seed=self.seed), stability=stability)
+        settings = BenchmarkSettings(judged, self.limit, self.baselines, self.seed)
+        models = parse_models(self.models)
+        comparison = benchmark(models, self.out, self.reference, settings=settings, workers=self.workers)
         _out.print(comparison.table(), *comparison.doubts(), sep="\n", markup=False)
         return 0 if comparison.complete else 1
 

@@ -148,7 +148,9 @@ def _random(crystal: Structure, rng: np.random.Generator) -> Structure:
         raise _RejectedError(f"PyXtal: {type(error).__name__}") from error
     if not made.valid:
         raise _RejectedError("PyXtal: no arrangement without clashes")
-    structure = made.to_pymatgen().get_primitive_structure()
+    conventional = made.to_pymatgen()
+    assert isinstance(conventional, Structure)  # not a molecule: dimension 3
+    structure = conventional.get_primitive_structure()
     structure.scale_lattice(crystal.volume / len(crystal) * len(structure))
     return structure
 

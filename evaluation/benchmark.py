@@ -132,11 +132,10 @@ def benchmark(
     rows: list[Row] = []
     reports: dict[str, Report] = {}
     stages = _Stages(out / "models", reference, data_dir, settings, workers)
-    tasks: list[tuple[str, Kind, Source | None]] = [
-        (name, "model", source) for name, source in models.items()
-    ]
+    tasks: list[tuple[str, Kind, Source | None]] = []
+    tasks.extend((name, "model", source) for name, source in models.items())
     if settings.baselines:
-        tasks += [(name, "baseline", None) for name in BASELINES]
+        tasks.extend((name, "baseline", None) for name in BASELINES)
     for position, (name, kind, source) in enumerate(tasks, 1):
         _console.print(f"[{position}/{len(tasks)}] {name}", highlight=False, markup=False)
         try:

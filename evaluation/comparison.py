@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from rich.table import Table
+from rich.text import Text
 
 from evaluation.metric import Metric
 from evaluation.page import interval_text
@@ -169,8 +170,10 @@ class Comparison:
                 table.add_section()
             kind = row.kind
             cells = [_cell_text(row.metrics.get(column.metric), column, "\n") for column in columns]
-            name = f"{row.name}\n[red]{row.error}[/red]" if row.error else row.name
-            table.add_row(f"[i]{name}[/i]" if kind == "published" else name, _count(row), *cells)
+            name = Text(row.name, style="italic" if kind == "published" else "")
+            if row.error:
+                name.append(f"\n{row.error}", style="red")
+            table.add_row(name, _count(row), *map(Text, cells))
         return table
 
     def markdown(self) -> str:

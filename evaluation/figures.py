@@ -26,7 +26,7 @@ _COLOURS = ("#1b6ca8", "#d1603d", "#3a8f5c", "#8a5fb0", "#b8912b", "#c24d7c", "#
 _SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
 _LAST_GROUP = (2, 15, 74, 142, 167, 194, 230)
 _SYSTEM_COLOURS = ("#dfe4ea", "#b9c7d8", "#8fb0d0", "#5f93c1", "#e0b873", "#d28a4c", "#a8472f")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -190,7 +190,8 @@ def _elements(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame) -> Fi
     from pymatgen.core import Element
 
     # Lanthanides and actinides go two rows below the main table (pymatgen numbers them 8.5 and 9.5).
-    places = {e.symbol: (e.group, e.row) for e in Element if e.Z <= 94}
+    elements = [Element.from_Z(z) for z in range(1, 95)]
+    places: dict[str, tuple[float, float]] = {e.symbol: (e.group, e.row) for e in elements}
     for number, row in ((57, 8.6), (89, 9.6)):
         for k in range(15):
             if number + k <= 94:

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,9 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Metrics, failures, settings and library versions as plain values."""
-        settings = asdict(self.settings) if is_dataclass(self.settings) else self.settings
+        settings = self.settings
+        if settings is not None and not isinstance(settings, dict):
+            settings = asdict(settings)
         return {
             "source": self.source,
             "reference": self.reference_name,
