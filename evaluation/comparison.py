@@ -169,7 +169,7 @@ class Comparison:
             if kind is not None and row.kind != kind:
                 table.add_section()
             kind = row.kind
-            cells = [_cell_text(row.metrics.get(column.metric), column, "\n") for column in columns]
+            cells = [_cell_text(row, column, "\n") for column in columns]
             name = Text(row.name, style="italic" if kind == "published" else "")
             if row.error:
                 name.append(f"\n{row.error}", style="red")
@@ -191,7 +191,7 @@ class Comparison:
             if row.kind != kind:
                 kind = row.kind
                 lines.append(f"| *{_GROUPS[kind]}* |{' |' * (len(headings) - 1)}")
-            cells = [_cell_text(row.metrics.get(column.metric), column, " ") for column in columns]
+            cells = [_cell_text(row, column, " ") for column in columns]
             name = f"{row.name} ({row.error})" if row.error else row.name
             lines.append(f"| {' | '.join([name.replace('|', '/'), _count(row), *cells])} |")
         lines += ["", "## Protocols", ""]
@@ -295,10 +295,17 @@ def _count(row: Row) -> str:
     return f"{row.readable + row.unreadable}"
 
 
-def _cell_text(metric: Metric | None, column: Column, between: str) -> str:
+def _format(row: Row, column: Column) -> tuple[float, str]:
+    """Scale and number format of a cell; published figures keep their own digits."""
+    scale, digits = (100.0, ".1f") if column.percent else (1.0, ".3g")
+    return scale, ".4g" if row.kind == "published" else digits
+
+
+def _cell_text(row: Row, column: Column, between: str) -> str:
+    metric = row.metrics.get(column.metric)
     if metric is None or not np.isfinite(metric.value):
         return ""
-    scale, digits = (100.0, ".1f") if column.percent else (1.0, ".3g")
+    scale, digits = _format(row, column)
     interval = interval_text(metric, scale, digits).replace(" to ", ", ")
     return f"{scale * metric.value:{digits}}" + (f"{between}[{interval}]" if interval else "")
 
@@ -307,7 +314,7 @@ def _html_cell(row: Row, column: Column, leaders: Sequence[str]) -> str:
     metric = row.metrics.get(column.metric)
     if metric is None or not np.isfinite(metric.value):
         return '<td class="number" data-value=""></td>'
-    scale, digits = (100.0, ".1f") if column.percent else (1.0, ".3g")
+    scale, digits = _format(row, column)
     interval = interval_text(metric, scale, digits).replace(" to ", " – ")
     best = row.kind == "model" and row.name in leaders
     clear = best and len(leaders) == 1

@@ -29,7 +29,7 @@ COMPARISON = Comparison(
         Row(
             "old paper",
             "published",
-            {"smact_smact14": Metric("smact_smact14", 0.85, None, None, 0, "x", "p")},
+            {"smact_smact14": Metric("smact_smact14", 0.8325, None, None, 0, "x", "p")},
         ),
         Row("other task", "published", {"match_rate": Metric("match_rate", 0.5, None, None, 0, "x", "p")}),
     ],
@@ -66,6 +66,7 @@ def test_published_rows_stand_apart_and_other_tasks_stay_out():
         < text.index("old paper")
     )
     assert "other task" not in text
+    assert "| old paper |  | 83.25 |" in text
     assert "80.0 [75.0, 85.0]" in text
     assert "broken (ValueError: torn)" in text
     assert "rule of smact_smact14" in text
