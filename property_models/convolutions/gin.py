@@ -1,0 +1,20 @@
+"""GIN with bonds: a sum through a network, as strong as the Weisfeiler-Lehman test (Hu et al., arXiv:1905.12265)."""
+
+from torch import Tensor, nn
+from torch_geometric.nn import GINEConv
+
+from autoperi.layers import mlp
+from property_models.site_graph import SiteGraph
+
+
+class GINLayer(nn.Module):
+    """Sum over bonds of relu(h_j + bond), then a network; by torch-geometric's ``GINEConv``."""
+
+    def __init__(self, width: int, edge_width: int) -> None:
+        super().__init__()
+        self.conv = GINEConv(mlp(width, width, width), train_eps=True, edge_dim=edge_width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, sites: Tensor, edges: Tensor, graph: SiteGraph) -> Tensor:
+        """One layer."""
+        return self.norm(self.conv(sites, graph.edge_index, edges))

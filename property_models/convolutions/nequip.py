@@ -1,0 +1,36 @@
+"""NequIP: e3nn tensor products with l <= 2 (Batzner et al., arXiv:2101.03164)."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from autoperi.layers import Interaction, Irreps, edge_harmonics, rotate_features
+from property_models.site_graph import SiteGraph
+
+
+class NequIP(nn.Module):
+    """Gated interactions of scalars, vectors and l = 2 tensors; the answer is the scalars.
+
+    Features of an atom are its site's, turned by its rotation in every irreducible representation.
+    """
+
+    def __init__(self, width: int, edge_width: int, layers: int) -> None:
+        super().__init__()
+        first = Irreps(f"{width}x0e")
+        middle = Irreps(f"{width}x0e + {width // 4}x1o + {width // 8}x2e")
+        interactions = []
+        for _ in range(layers):
+            interactions.append(Interaction(first, middle, edge_width))
+            first = interactions[-1].irreps_out
+        self.width = width
+        self.interactions = nn.ModuleList(interactions)
+
+    def forward(
+        self, sites: Float[Tensor, "sites width"], edges: Float[Tensor, "edges edge_width"], graph: SiteGraph
+    ) -> Float[Tensor, "sites width"]:
+        """All interactions."""
+        harmonics = edge_harmonics(graph.vector)
+        features = sites
+        for interaction in self.interactions:
+            atoms = rotate_features(features[graph.atom_site], interaction.irreps_in, graph.rotation)
+            features = interaction(features, atoms, graph.site, graph.atom, harmonics, edges)
+        return sites + features[:, : self.width]

@@ -1,0 +1,24 @@
+"""Continuous-kernel convolution: each bond's filter matrix comes from a network (Gilmer et al., arXiv:1704.01212)."""
+
+from torch import Tensor, nn
+from torch_geometric.nn import NNConv
+
+from autoperi.layers import mlp
+from property_models.site_graph import SiteGraph
+
+CHANNELS = 24
+"""A filter has CHANNELS² entries per bond: more than this is memory, not accuracy."""
+
+
+class NNConvLayer(nn.Module):
+    """Mean over bonds of ``A(bond) h_j``, A = Linear, SiLU, Linear; by torch-geometric's ``NNConv``."""
+
+    def __init__(self, width: int, edge_width: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, CHANNELS)
+        self.conv = NNConv(CHANNELS, CHANNELS, mlp(edge_width, CHANNELS, CHANNELS**2), aggr="mean")
+        self.up = nn.Sequential(nn.SiLU(), nn.Linear(CHANNELS, width))
+
+    def forward(self, sites: Tensor, edges: Tensor, graph: SiteGraph) -> Tensor:
+        """One layer."""
+        return self.up(self.conv(self.down(sites), graph.edge_index, edges))

@@ -1,0 +1,259 @@
+"""One skeleton for a decade of property networks: elements, bonds, convolution, read-out, heads."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from autoperi.layers import mlp
+from autoperi.wyckoff import wyckoff_table
+from property_models.convolutions.attention import GATLayer, GATv2Layer
+from property_models.convolutions.cgcnn import CGCNNLayer
+from property_models.convolutions.density import OrbitDensity
+from property_models.convolutions.dimenet import DimeNetPlusPlus
+from property_models.convolutions.gcn import GCNLayer
+from property_models.convolutions.gin import GINLayer
+from property_models.convolutions.megnet import MEGNet
+from property_models.convolutions.mpnn import MPNN
+from property_models.convolutions.nequip import NequIP
+from property_models.convolutions.nnconv import NNConvLayer
+from property_models.convolutions.painn import PaiNN
+from property_models.convolutions.sage import SAGELayer
+from property_models.convolutions.schnet import SchNetLayer
+from property_models.convolutions.stack import LayerStack
+from property_models.edge_basis import (
+    BesselBasis,
+    GaussianBasis,
+    PairGaussianBasis,
+    PeriodicGaussianBasis,
+    WeightedGaussianBasis,
+)
+from property_models.node_features import BitFeatures, ExtendedFeatures, FiveFeatures, Learned, OneHot
+from property_models.readout import AttentionReadout, MeanReadout, Set2SetReadout, SumReadout
+from property_models.site_graph import SiteGraph
+
+_NODES = {
+    "one_hot": OneHot,
+    "five": FiveFeatures,
+    "extended": ExtendedFeatures,
+    "bits": BitFeatures,
+    "learned": Learned,
+}
+_EDGES = {
+    "gaussian": GaussianBasis,
+    "bessel": BesselBasis,
+    "weighted_gaussian": WeightedGaussianBasis,
+    "pair_gaussian": PairGaussianBasis,
+    "periodic_gaussian": PeriodicGaussianBasis,
+}
+_LAYERS = {
+    "cgcnn": CGCNNLayer,
+    "nnconv": NNConvLayer,
+    "gcn": GCNLayer,
+    "sage": SAGELayer,
+    "gin": GINLayer,
+    "gat": GATLayer,
+    "gatv2": GATv2Layer,
+}
+_STACKS = {"mpnn": MPNN, "megnet": MEGNet, "painn": PaiNN, "nequip": NequIP, "orbit": OrbitDensity}
+_READOUTS = {
+    "mean": MeanReadout,
+    "sum": SumReadout,
+    "attention": AttentionReadout,
+    "set2set": Set2SetReadout,
+}
+
+Convolution = Literal[
+    "cgcnn", "nnconv", "gcn", "sage", "gin", "gat", "gatv2", "mpnn", "schnet", "dimenet", "megnet", "painn",
+    "nequip", "orbit",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CrystalGNNConfig:
+    """One choice of each part.
+
+    Attributes:
+        nodes: what is told of an element.
+        edges: what is told of a bond.
+        learn_edges: bonds have an embedding that is updated after every layer (operators of torch-geometric).
+        convolution: the stack of layers; ``orbit`` is the house's fast one.
+        readout: from sites to the crystal.
+        crystal_features: also tell the heads of the lattice (six numbers) and of the space group.
+        width: channels of a site.
+        layers: rounds of messages.
+        radial: functions of the bond length.
+        cutoff: Å.
+        nearest: neighbours kept of each site, ties included; none keeps all within the cutoff.
+        targets: what is predicted; labels are NaN where missing.
+        log: targets learned as log10.
+        gated: targets that are zero for many crystals (see ``Target``).
+        kl: weight of a variational bottleneck before the heads (Alemi et al., arXiv:1612.00410); 0 has none.
+    """
+
+    nodes: Literal["one_hot", "five", "extended", "bits", "learned"] = "learned"
+    edges: Literal["gaussian", "bessel", "weighted_gaussian", "pair_gaussian", "periodic_gaussian"] = "bessel"
+    learn_edges: bool = False
+    convolution: Convolution = "orbit"
+    readout: Literal["mean", "sum", "attention", "set2set"] = "mean"
+    crystal_features: tuple[Literal["lattice", "symmetry"], ...] = ()
+    width: int = 128
+    layers: int = 4
+    radial: int = 16
+    cutoff: float = 6.0
+    nearest: int | None = None
+    targets: tuple[str, ...] = ("formation_energy",)
+    log: tuple[str, ...] = ()
+    gated: tuple[str, ...] = ()
+    kl: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.learn_edges and self.convolution not in _LAYERS:
+            raise ValueError(
+                f"expected learn_edges with a convolution among {', '.join(_LAYERS)}: got {self.convolution!r}"
+            )
+        if self.convolution in ("orbit", "painn", "nequip") and self.edges != "bessel":
+            raise ValueError(
+                f"expected edges = 'bessel' for {self.convolution!r}, whose filters are linear in bond functions "
+                f"that vanish at the cutoff: got {self.edges!r}"
+            )
+        unknown = set(self.log + self.gated) - set(self.targets)
+        if unknown or not self.targets:
+            raise ValueError(f"expected log and gated targets among {self.targets}: got {sorted(unknown)}")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of each crystal, in standard units of each target."""
+
+    mean: Float[Tensor, "crystals targets"]
+    log_scale: Float[Tensor, "crystals targets"]
+    """Log of the scale b of a Laplace distribution around the mean."""
+    gate: Float[Tensor, "crystals targets"]
+    """Logit of a non-zero value; read for gated targets only."""
+    features: Float[Tensor, "crystals width"]
+    """The latent vector of the crystal, before the heads."""
+    kl: Float[Tensor, "crystals"]
+    """Of the bottleneck, in nats; zero without one."""
+
+
+class CrystalGNN(nn.Module):
+    """Elements and bonds -> convolution -> read-out -> one head for all targets.
+
+    ``centre`` and ``spread`` hold the standardisation of each (working) label; set them with ``standardise``.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, config: CrystalGNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, targets = config.width, len(config.targets)
+        self.nodes = _NODES[config.nodes]()
+        self.edges = _EDGES[config.edges](config.radial, config.cutoff)
+        self.embed = nn.Linear(self.nodes.outputs, width)
+        edge_width = self.edges.outputs
+        self.embed_edges = mlp(edge_width, width, edge_width) if config.learn_edges else nn.Identity()
+        self.convolution = _stack(config, edge_width)
+        self.norm = nn.LayerNorm(width)
+        self.readout = _READOUTS[config.readout](width)
+        self.crystals = CrystalFeatures(config.crystal_features)
+        self.features = nn.Linear(self.readout.outputs + self.crystals.outputs, width)
+        self.bottleneck = nn.Linear(width, 2 * width) if config.kl else None
+        self.mean = mlp(width, width, targets)
+        self.gate = mlp(width, width, targets) if config.gated else None
+        self.scale = mlp(width, width // 2, targets)
+        self.register_buffer("centre", torch.zeros(targets))
+        self.register_buffer("spread", torch.ones(targets))
+
+    def forward(self, graph: SiteGraph) -> Prediction:
+        """Predict every crystal of a batch (``SiteGraph.select`` or ``site_graph``)."""
+        sites = self.embed(self.nodes(graph.species))
+        sites = self.norm(self.convolution(sites, self.embed_edges(self.edges(graph)), graph))
+        pooled = torch.cat([self.readout(sites, graph), self.crystals(graph)], -1)
+        features = nn.functional.silu(self.features(pooled))
+        kl = features.new_zeros(len(graph))
+        if self.bottleneck is not None:
+            features, log_std = self.bottleneck(features).chunk(2, dim=-1)
+            kl = 0.5 * (features.square() + (2 * log_std).exp() - 2 * log_std - 1).sum(-1)
+            if self.training:
+                features = features + torch.randn_like(features) * log_std.exp()
+        mean = self.mean(features)
+        return Prediction(
+            mean=mean,
+            # how sure it is may be read off the features but must not bend them
+            log_scale=self.scale(features.detach()).clamp(-6.0, 3.0),
+            gate=torch.zeros_like(mean) if self.gate is None else self.gate(features),
+            features=features,
+            kl=kl,
+        )
+
+    def graph_settings(self) -> tuple[float, int | None]:
+        """Cutoff and number of neighbours of the graphs it reads."""
+        return self.config.cutoff, self.config.nearest
+
+    @torch.no_grad()
+    def standardise(self, labels: Float[Tensor, "crystals targets"]) -> None:
+        """Take centre and spread of the working labels of a training set (of the non-zero ones where gated).
+
+        Raises:
+            ValueError: a target without labels, or whose labels are all the same.
+        """
+        for column, target in enumerate(self.config.targets):
+            values = labels[:, column]
+            values = values[values.isfinite()]
+            if target in self.config.gated:
+                values = values[values.abs() > ZERO]
+            if len(values) < 2 or not float(values.std()) > 0:
+                raise ValueError(
+                    f"expected labels of {target!r} that differ: got {len(values)} usable ones"
+                    + (f", all {float(values[0]):g}" if len(values) else "")
+                )
+            self.centre[column] = values.median()
+            self.spread[column] = (values - values.mean()).abs().mean()
+
+
+ZERO = 1e-3
+"""A gated label below this (eV for gaps) counts as zero."""
+
+
+class CrystalFeatures(nn.Module):
+    """What a crystal is as a whole: lattice shape and volume per atom, space group and crystal family."""
+
+    def __init__(self, which: tuple[str, ...]) -> None:
+        super().__init__()
+        self.which = which
+        self.group = nn.Embedding(231, 16) if "symmetry" in which else None
+        self.outputs = 6 * ("lattice" in which) + (16 + 6) * ("symmetry" in which)
+
+    def forward(self, graph: SiteGraph) -> Float[Tensor, "crystals outputs"]:
+        """Concatenated features; empty where nothing is asked."""
+        table = wyckoff_table(str(graph.vector.device))
+        parts = [graph.lattice_coords.new_zeros(len(graph), 0)]
+        if "lattice" in self.which:
+            atoms = parts[0].new_zeros(len(graph)).index_add(0, graph.crystal, graph.multiplicity)
+            centring = torch.linalg.det(table.primitive[graph.space_group]).abs().to(atoms)
+            shape, volume = graph.lattice_coords[:, :5], graph.lattice_coords[:, 5]
+            parts += [shape, (volume - (atoms / centring).log() / 3)[:, None]]
+        if self.group is not None:
+            family = nn.functional.one_hot(table.family[graph.space_group], 6)
+            parts += [self.group(graph.space_group), family.to(parts[0])]
+        return torch.cat(parts, -1)
+
+
+def _stack(config: CrystalGNNConfig, edge_width: int) -> nn.Module:
+    width, layers = config.width, config.layers
+    match config.convolution:
+        case "schnet":
+            stack = [SchNetLayer(width, edge_width, config.cutoff) for _ in range(layers)]
+            return LayerStack(stack, width, edge_width, learn_edges=False)
+        case "dimenet":
+            return DimeNetPlusPlus(width, edge_width, layers, config.cutoff)
+        case name if name in _LAYERS:
+            stack = [_LAYERS[name](width, edge_width) for _ in range(layers)]
+            return LayerStack(stack, width, edge_width, config.learn_edges)
+        case name:
+            return _STACKS[name](width, edge_width, layers)
