@@ -1,0 +1,216 @@
+"""Deep ensembles: values with calibrated uncertainties, and a flag for what lies outside the training domain."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
+from property_models.site_graph import SiteGraph
+
+_Z90 = 1.6448536
+"""Half-width of a central 90% interval in standard deviations of a normal distribution."""
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """What an ensemble is rebuilt from.
+
+    Attributes:
+        network: of every member.
+        members: how many.
+        family: its name.
+    """
+
+    network: CrystalGNNConfig
+    members: int
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class EnsemblePrediction:
+    """Working units: log10 for targets learned so."""
+
+    value: Float[Tensor, "crystals targets"]
+    uncertainty: Float[Tensor, "crystals targets"]
+    """Calibrated so that value ± 1.645 uncertainty holds 90% of held-out labels."""
+    spread: Float[Tensor, "crystals targets"]
+    """Standard deviation of the members' means in units of each label's spread."""
+    nonzero: Float[Tensor, "crystals targets"]
+    """Probability of a non-zero value; 1 for targets that are not gated."""
+    distance: Float[Tensor, "crystals"]
+    """Mahalanobis distance of the latent vector from the training set's."""
+
+
+class Ensemble(nn.Module):
+    """Members, and what was learned of their errors after training (``calibrate``)."""
+
+    scale: Tensor
+    latent_mean: Tensor
+    latent_whitening: Tensor
+    distance_limit: Tensor
+    spread_limit: Tensor
+
+    def __init__(self, config: EnsembleConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.members = nn.ModuleList(CrystalGNN(config.network) for _ in range(config.members))
+        width, targets = config.network.width, len(config.network.targets)
+        self.register_buffer("scale", torch.ones(targets))
+        self.register_buffer("latent_mean", torch.zeros(width))
+        self.register_buffer("latent_whitening", torch.eye(width))
+        self.register_buffer("distance_limit", torch.tensor(torch.inf))
+        self.register_buffer("spread_limit", torch.full((targets,), torch.inf))
+
+    @classmethod
+    def of(cls, members: list[CrystalGNN], family: str) -> "Ensemble":
+        """Trained networks as an ensemble that is not yet calibrated."""
+        ensemble = cls(EnsembleConfig(members[0].config, len(members), family))
+        for own, given in zip(ensemble.members, members, strict=True):
+            own.load_state_dict(given.state_dict())
+        return ensemble.eval()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return self.config.network.targets
+
+    def forward(self, graph: SiteGraph) -> EnsemblePrediction:
+        """Predict one batch; differentiable in the graph's bonds and soft species."""
+        answers = [member(graph) for member in self.members]
+        centre = torch.stack([m.centre for m in self._networks()])
+        spread = torch.stack([m.spread for m in self._networks()])
+        means = torch.stack([a.mean for a in answers])
+        value = (means * spread[:, None] + centre[:, None]).mean(0)
+        deviation = means.std(0, correction=0)
+        noise = torch.stack([2 * (2 * a.log_scale).exp() for a in answers]).mean(0)  # Laplace: variance 2 b²
+        variance = (noise + deviation.square()) * spread.mean(0).square()
+        nonzero = torch.ones_like(value)
+        for column, target in enumerate(self.targets):
+            if target in self.config.network.gated:
+                share = torch.stack([a.gate[:, column].sigmoid() for a in answers]).mean(0)
+                size = value[:, column].clamp_min(0)
+                decided = torch.where(share > 0.5, size, 0.0)
+                # second moment around the decision of: zero with 1 - share, else a value around size
+                second = share * (variance[:, column] + (size - decided).square())
+                second = second + (1 - share) * decided.square()
+                value = value.index_copy(1, torch.tensor([column], device=value.device), decided[:, None])
+                variance = variance.index_copy(
+                    1, torch.tensor([column], device=value.device), second[:, None]
+                )
+                nonzero[:, column] = share
+        latent = answers[0].features - self.latent_mean
+        return EnsemblePrediction(
+            value=value,
+            uncertainty=(variance + 1e-12).sqrt() * self.scale,
+            spread=deviation,
+            nonzero=nonzero,
+            distance=(latent @ self.latent_whitening).square().mean(-1).sqrt(),
+        )
+
+    @torch.no_grad()
+    def predict(self, graphs: SiteGraph) -> EnsemblePrediction:
+        """Predict a set of any size, batch by batch."""
+        order = torch.arange(len(graphs))
+        parts = [self(graphs.select(rows)) for rows in order.split(_BATCH)]
+        names = ("value", "uncertainty", "spread", "nonzero", "distance")
+        return EnsemblePrediction(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
+
+    def out_of_domain(self, prediction: EnsemblePrediction) -> Bool[Tensor, "crystals targets"]:
+        """Further from the training set than 99% of the validation set: in latent space or in disagreement."""
+        far = prediction.distance > self.distance_limit
+        return far[:, None] | (prediction.spread > self.spread_limit)
+
+    @torch.no_grad()
+    def calibrate(self, train: SiteGraph, val: SiteGraph, labels: Float[Tensor, "crystals targets"]) -> None:
+        """Fit scale and limits on held-out crystals, the latent distance on training ones.
+
+        The scale makes 90% intervals cover 90% of ``labels`` (working units, of ``val``): split conformal
+        prediction with errors normalised by the raw uncertainty (Angelopoulos and Bates, arXiv:2107.07511,
+        section 2.3).
+        """
+        self.scale.fill_(1.0)
+        latent = torch.cat(
+            [self.members[0](train.select(rows)).features for rows in torch.arange(len(train)).split(_BATCH)]
+        ).double()
+        mean = latent.mean(0)
+        covariance = torch.cov((latent - mean).T)
+        shrunk = covariance + 0.01 * covariance.diagonal().mean() * torch.eye(len(mean), dtype=torch.float64)
+        values, vectors = torch.linalg.eigh(shrunk)
+        self.latent_mean.copy_(mean)
+        self.latent_whitening.copy_(vectors * values.rsqrt())
+        prediction = self.predict(val)
+        for column in range(len(self.targets)):
+            known = labels[:, column].isfinite()
+            if not bool(known.any()):
+                raise ValueError(f"expected validation labels of {self.targets[column]!r}: got none")
+            error = (prediction.value - labels)[known, column].abs()
+            ratio = error / (_Z90 * prediction.uncertainty[known, column])
+            self.scale[column] = ratio.double().quantile(0.9)
+        self.distance_limit.copy_(prediction.distance.quantile(0.99))
+        if len(self.members) > 1:
+            self.spread_limit.copy_(prediction.spread.quantile(0.99, dim=0))
+
+    def _networks(self) -> list[CrystalGNN]:
+        return [m for m in self.members if isinstance(m, CrystalGNN)]
+
+
+def figures(
+    ensemble: Ensemble, graphs: SiteGraph, labels: Float[Tensor, "crystals targets"]
+) -> dict[str, dict[str, float]]:
+    """How good an ensemble is on held-out crystals, per target.
+
+    Args:
+        ensemble: calibrated on other crystals than these.
+        graphs: crystals.
+        labels: working units, NaN where missing.
+
+    Returns:
+        For each target ``n``, ``mae``, ``r2``, ``coverage_90``, ``coverage_50``, ``spearman`` (of uncertainty
+        and error), ``out_of_domain``; ``mae_log10`` where it is learned as log10 (the others are then in the
+        target's unit), and ``gate_accuracy`` where it is gated.
+    """
+    prediction = ensemble.predict(graphs)
+    flags = ensemble.out_of_domain(prediction)
+    found = {}
+    for column, target in enumerate(ensemble.targets):
+        known = labels[:, column].isfinite()
+        truth, value, sigma = (
+            x[known, column].double().numpy() for x in (labels, prediction.value, prediction.uncertainty)
+        )
+        error = np.abs(truth - value)
+        ratio = error / sigma
+        row = {"n": float(len(truth))}
+        if target in ensemble.config.network.log:
+            row["mae_log10"] = float(error.mean())
+            truth, value = 10**truth, 10**value
+        row |= {
+            "mae": float(np.abs(truth - value).mean()),
+            "r2": float(1 - np.square(truth - value).sum() / np.square(truth - truth.mean()).sum()),
+            "coverage_90": float((ratio <= _Z90).mean()),
+            "coverage_50": float((ratio <= 0.6744898).mean()),
+            "spearman": float(np.asarray(spearmanr(sigma, error).statistic)),
+            "out_of_domain": float(flags[known, column].double().mean()),
+        }
+        if target in ensemble.config.network.gated:
+            nonzero = prediction.nonzero[known, column].numpy() > 0.5
+            row["gate_accuracy"] = float((nonzero == (np.abs(truth) > ZERO)).mean())
+        found[target] = row
+    return found
+
+
+def calibration_curve(
+    prediction: EnsemblePrediction, labels: Float[Tensor, "crystals targets"], column: int, points: int = 19
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expected and observed coverage of central intervals (Kuleshov et al., arXiv:1807.00263, section 3.5)."""
+    from scipy.stats import norm
+
+    known = labels[:, column].isfinite()
+    error = (labels - prediction.value)[known, column].abs()
+    ratio = (error / prediction.uncertainty[known, column]).double().numpy()
+    expected = np.linspace(0, 1, points + 2)[1:-1]
+    return expected, np.array([(ratio <= norm.ppf(0.5 + p / 2)).mean() for p in expected])

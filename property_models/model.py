@@ -1,0 +1,223 @@
+"""Trained property models: load by the name of a property, predict any structures."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from autoperi.checkpoint import CheckpointError, build, read_config, read_weights, write_checkpoint
+from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.symmetry import SymmetriseError, symmetrise
+from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction
+from property_models.site_graph import site_graph
+from property_models.targets import TARGETS, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pymatgen.core import Structure
+
+PRETRAINED = Path(__file__).with_name("pretrained")
+"""Shipped ensembles: ``<data>_<family>`` folders."""
+
+Progress = Callable[[int], None]
+"""Told how many crystals were just finished."""
+
+
+class PropertyModel:
+    """A calibrated ensemble behind one verb.
+
+    Attributes:
+        ensemble: the networks, for gradients: call it with a ``SiteGraph``.
+        targets: what ``predict`` tells, in that order.
+        name: of the checkpoint.
+        sha256: of its weights.
+        about: provenance and figures.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        targets: tuple[str, ...],
+        name: str = "",
+        sha256: str = "",
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        self.ensemble, self.targets = ensemble.eval(), targets
+        self.name, self.sha256, self.about = name, sha256, about or {}
+
+    def only(self, targets: Sequence[str]) -> "PropertyModel":
+        """The same model, telling some of its targets; raises ValueError for others, naming the nearest."""
+        for target in targets:
+            if target not in self.ensemble.targets:
+                raise unknown_name(target, self.ensemble.targets, f"a target of {self.name}")
+        return PropertyModel(self.ensemble, tuple(targets), self.name, self.sha256, self.about)
+
+    def predict(
+        self,
+        structures: "Sequence[Structure | Crystal]",
+        batch_size: int = 256,
+        progress: Progress | None = None,
+    ) -> "pd.DataFrame":
+        """Values of structures, one row each, in their order.
+
+        Columns are ``value``, ``uncertainty`` (of 90% intervals: ± 1.645 of it) and ``out_of_domain`` where the
+        model has one target, else ``<target>``, ``<target>_uncertainty``, ``<target>_out_of_domain``; and
+        ``error``, which says why a structure has no values. Units as in ``TARGETS``.
+
+        Args:
+            structures: pymatgen structures, which are symmetrised first, or crystals.
+            batch_size: does not change the result.
+            progress: told how many structures were just finished.
+        """
+        import pandas as pd
+
+        crystals: list[Crystal] = []
+        rows: list[int] = []
+        errors = [""] * len(structures)
+        for i, structure in enumerate(structures):
+            try:
+                crystals.append(structure if isinstance(structure, Crystal) else symmetrise(structure))
+                rows.append(i)
+            except SymmetriseError as error:
+                errors[i] = str(error)
+        columns = {name: np.full(len(structures), np.nan) for name in self._columns()}
+        # crystals of like size together: a large one then does not slow down a batch of small ones
+        order = sorted(range(len(crystals)), key=lambda k: crystals[k].n_sites * crystals[k].n_atoms)
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            found = self.of_batch(CrystalBatch.from_crystals([crystals[k] for k in part]))
+            for name, values in found.items():
+                columns[name][[rows[k] for k in part]] = values
+            if progress:
+                progress(len(part))
+        table = pd.DataFrame({**columns, "error": errors})
+        for name in self._columns():
+            if name.endswith("out_of_domain"):
+                table[name] = table[name] == 1.0
+        return table
+
+    @torch.no_grad()
+    def of_batch(self, batch: CrystalBatch) -> dict[str, np.ndarray]:
+        """The columns of ``predict`` for crystals that are already a batch."""
+        parameter = next(self.ensemble.parameters())
+        network = self.ensemble.config.network
+        graph = site_graph(batch.to(parameter.device, parameter.dtype), network.cutoff, network.nearest)
+        return self._physical(self.ensemble(graph))
+
+    def _physical(self, prediction: EnsemblePrediction) -> dict[str, np.ndarray]:
+        flags = self.ensemble.out_of_domain(prediction)
+        found: list[np.ndarray] = []
+        for target in self.targets:
+            column = self.ensemble.targets.index(target)
+            value = prediction.value[:, column].double().cpu().numpy()
+            sigma = prediction.uncertainty[:, column].double().cpu().numpy()
+            if target in self.ensemble.config.network.log:
+                value = 10**value
+                sigma = np.log(10) * value * sigma
+            found += [value, sigma, flags[:, column].double().cpu().numpy()]
+        return dict(zip(self._columns(), found, strict=True))
+
+    def _columns(self) -> list[str]:
+        if len(self.targets) == 1:
+            return ["value", "uncertainty", "out_of_domain"]
+        return [
+            f"{target}{ending}"
+            for target in self.targets
+            for ending in ("", "_uncertainty", "_out_of_domain")
+        ]
+
+
+def load(name_or_path: str | Path, family: str = "guide", device: str = "cpu") -> PropertyModel:
+    """A trained model: the shipped one of a property, or a checkpoint folder with all its targets.
+
+    Args:
+        name_or_path: e.g. ``formation_energy``, or a folder written by ``train_property``.
+        family: ``guide`` steers and screens; ``judge``, of another architecture trained on other compounds,
+            scores what the guide has chosen.
+        device: where the networks run.
+
+    Raises:
+        ValueError: an unknown property; the nearest known one is named.
+        CheckpointError: a damaged checkpoint, or none is shipped for this property and family.
+    """
+    path = Path(name_or_path)
+    if path.is_dir() or isinstance(name_or_path, Path):
+        return _read(path, None, device)
+    name = str(name_or_path)
+    shipped = _shipped()
+    known = sorted(set(TARGETS) | {target for targets, _, _ in shipped for target in targets})
+    if name not in known:
+        raise unknown_name(name, known, "a property")
+    for targets, of_family, folder in shipped:
+        if name in targets and of_family == family:
+            return _read(folder, (name,), device)
+    have = sorted({f"{t} ({f})" for targets, f, _ in shipped for t in targets})
+    raise CheckpointError(
+        f"expected shipped weights of {name!r} in the family {family!r}: there are none (shipped: "
+        f"{', '.join(have) or 'nothing'}); train them, and give load() the checkpoint folder"
+    )
+
+
+def save(ensemble: Ensemble, folder: Path, about: dict[str, Any]) -> str:
+    """Write an ensemble (half precision: less than a hundredth of its own error) and return its sha256."""
+    half = Ensemble(ensemble.config)
+    half.load_state_dict(ensemble.state_dict())
+    return write_checkpoint(
+        folder, half.half(), ensemble.config, {"saved": time.strftime("%Y-%m-%d"), **about}
+    )
+
+
+def _read(folder: Path, targets: tuple[str, ...] | None, device: str) -> PropertyModel:
+    content = read_config(folder)
+    ensemble = Ensemble(build(EnsembleConfig, content["config"]))
+    read_weights(folder, ensemble, content["sha256"])
+    names = targets or ensemble.targets
+    return PropertyModel(ensemble.to(device), names, folder.name, content["sha256"], content["about"])
+
+
+def _shipped() -> list[tuple[tuple[str, ...], str, Path]]:
+    """Targets, family and folder of every shipped ensemble."""
+    found = []
+    for file in sorted(PRETRAINED.glob("*/config.json")):
+        config = json.loads(file.read_text())["config"]
+        found.append((tuple(config["network"]["targets"]), config["family"], file.parent))
+    return found
+
+
+def model_card(model: PropertyModel, figures: dict[str, dict[str, float]]) -> str:
+    """MODEL_CARD.md of a checkpoint: what it is, what it saw, how good it is, what it is not for."""
+    config = model.ensemble.config
+    lines = [
+        f"# {model.name or config.family}",
+        "",
+        f"Predicts {', '.join(model.targets)}: {config.members} networks,",
+    ]
+    lines += [
+        f"convolution `{config.network.convolution}`, family `{config.family}`.",
+        "",
+        "## Held-out figures",
+        "",
+    ]
+    names = sorted({key for row in figures.values() for key in row}, key=lambda k: (k != "n", k))
+    lines += ["| target | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for target, row in figures.items():
+        cells = [f"{row[k]:.4g}" if k in row else "" for k in names]
+        lines.append(f"| {target} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "Units: " + "; ".join(f"{t} {TARGETS[t].unit}" for t in model.targets if t in TARGETS) + ".",
+        "",
+    ]
+    lines += ["## Provenance", "", *(f"- {key}: {value}" for key, value in model.about.items()), ""]
+    lines += [
+        "## Limits",
+        "",
+        "Learned from crystals relaxed by density-functional theory: unrelaxed, strained or hypothetical ones may",
+        "be flagged `out_of_domain`, and their values mean little. A model that has guided a choice must not judge it.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,87 @@
+"""Screening: what properties the crystals of a file are predicted to have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress
+
+from autoperi.dataset import load_dataset
+from property_models.model import PropertyModel, load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What ``predict_path`` found.
+
+    Attributes:
+        table: one row per crystal: id, formula, space_group, atoms, and for each property its value,
+            ``_uncertainty`` and ``_out_of_domain``.
+        failures: (id, where, reason) of what could not be read.
+        models: name and sha256 of what predicted each property.
+    """
+
+    table: "pd.DataFrame"
+    failures: list[tuple[str, str, str]]
+    models: dict[str, dict[str, str]]
+
+
+def predict_path(
+    path: str | Path,
+    properties: Sequence[str] = ("formation_energy",),
+    family: str = "guide",
+    checkpoint: str | Path | None = None,
+    *,
+    workers: int = 1,
+    device: str = "cpu",
+) -> Screened:
+    """Predict properties of every crystal of a file, folder or archive.
+
+    Args:
+        path: whatever ``readers.iterate_rows`` understands.
+        properties: names in ``TARGETS``; with a checkpoint, names of its targets (empty for all).
+        family: ``guide`` or ``judge``.
+        checkpoint: folder of a model of one's own (``train_property``); default the shipped ones.
+        workers: processes that read and symmetrise.
+        device: where the networks run.
+
+    Raises:
+        ValueError, CheckpointError: see ``load``; an unknown name suggests the nearest.
+        ReadError: nothing there to read.
+    """
+    models = _models(properties, family, checkpoint, device)
+    dataset = load_dataset(path, None, workers=workers)
+    crystals = list(dataset)
+    import pandas as pd
+
+    about = {
+        "id": [c.id for c in crystals],
+        "formula": [c.formula for c in crystals],
+        "space_group": [c.space_group for c in crystals],
+        "atoms": [c.n_atoms for c in crystals],
+    }
+    table = pd.DataFrame(about)
+    with Progress(transient=True, disable=len(crystals) < 1000) as bar:
+        task = bar.add_task("Predicting", total=len(models) * len(crystals))
+        for model in models:
+            found = model.predict(crystals, progress=lambda done: bar.advance(task, done))
+            if len(model.targets) == 1:
+                (target,) = model.targets
+                names = {"value": target, "uncertainty": f"{target}_uncertainty"}
+                found = found.rename(columns=names | {"out_of_domain": f"{target}_out_of_domain"})
+            table = table.join(found.drop(columns="error"))
+    used = {t: {"name": m.name, "sha256": m.sha256} for m in models for t in m.targets}
+    return Screened(table, dataset.failures, used)
+
+
+def _models(
+    properties: Sequence[str], family: str, checkpoint: str | Path | None, device: str
+) -> list[PropertyModel]:
+    if checkpoint is None:
+        return [load(name, family, device) for name in dict.fromkeys(properties)]
+    model = load(Path(checkpoint), device=device)
+    return [model.only(properties) if properties else model]

@@ -1,0 +1,221 @@
+"""Training of property networks: data with missing labels, the loss, deep ensembles from a typed recipe."""
+
+import multiprocessing
+import tomllib
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from autoperi.checkpoint import build
+from autoperi.dataset import CrystalDataset
+from autoperi.recipe import averaged_weights
+from autoperi.train import BatchData, FitConfig, fit
+from autoperi.train import _Training as Training
+from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
+from property_models.site_graph import SiteGraph, dataset_graph
+from property_models.targets import TARGETS, Half, half_of, unknown_name, working
+
+
+@dataclass(frozen=True)
+class PropertyRecipe:
+    """A deep ensemble: what it predicts, from which half of the data, with which network, trained how.
+
+    Attributes:
+        targets: columns of the data set.
+        family: name of the ensemble, e.g. ``guide`` or ``judge``.
+        half: training compounds it may see; two families on different halves share none.
+        members: networks that differ in their seed alone (Lakshminarayanan et al., arXiv:1612.01474).
+        network: architecture; ``targets``, ``log`` and ``gated`` are filled in from the targets.
+        fit: how each member is fitted; ``devices`` is of one member.
+    """
+
+    targets: tuple[str, ...] = ("formation_energy",)
+    family: str = "guide"
+    half: Half = "all"
+    members: int = 3
+    network: CrystalGNNConfig = field(default_factory=CrystalGNNConfig)
+    fit: FitConfig = field(
+        default_factory=lambda: FitConfig(epochs=100, cooldown=40, batch_size=64, lr=1e-3, ema=0.999)
+    )
+
+    def filled(self) -> "PropertyRecipe":
+        """The same with the network's heads set up for the targets.
+
+        What is known of a target (``TARGETS``) decides log and gate; for others the network's config does.
+        """
+        known = {name: TARGETS[name] for name in self.targets if name in TARGETS}
+        log = tuple(t for t in self.targets if t in self.network.log or (t in known and known[t].log))
+        gated = tuple(t for t in self.targets if t in self.network.gated or (t in known and known[t].gated))
+        return replace(self, network=replace(self.network, targets=self.targets, log=log, gated=gated))
+
+
+def read_recipe(path: Path | None) -> PropertyRecipe:
+    """The default recipe, or one from a TOML file; raises ValueError for unknown fields or bad TOML."""
+    if path is None:
+        return PropertyRecipe().filled()
+    try:
+        return build(PropertyRecipe, tomllib.loads(path.read_text())).filled()
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"expected TOML in {path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class LabelledGraphs:
+    """Graphs and working labels of many crystals; NaN where a label is missing."""
+
+    graphs: SiteGraph
+    labels: Float[Tensor, "crystals targets"]
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: CrystalDataset, config: CrystalGNNConfig, *, progress: bool = True
+    ) -> "LabelledGraphs":
+        """Crystals of a data set that have at least one label.
+
+        Raises:
+            ValueError: a target that the data set does not have, or no labels at all.
+        """
+        for target in config.targets:
+            if target not in dataset.labels:
+                raise unknown_name(target, sorted(dataset.labels), f"a label of {dataset.name}")
+        columns = np.stack([dataset.labels[target] for target in config.targets], 1)
+        columns = np.where(np.isfinite(columns), columns, np.nan)
+        labels = working(torch.from_numpy(columns).float(), [t in config.log for t in config.targets])
+        kept = labels.isfinite().any(1).nonzero().squeeze(-1)
+        if not len(kept):
+            raise ValueError(
+                f"expected labels of {', '.join(config.targets)} in {dataset.name}: all {len(dataset)} rows lack them"
+            )
+        graphs = dataset_graph(dataset, config.cutoff, config.nearest, progress=progress)
+        return cls(graphs.select(kept), labels[kept])
+
+    def __len__(self) -> int:
+        """Number of crystals."""
+        return len(self.labels)
+
+    def select(self, crystals: Tensor) -> "LabelledGraphs":
+        """Some of the crystals."""
+        return LabelledGraphs(self.graphs.select(crystals), self.labels[crystals])
+
+    def to(self, device: torch.device) -> "LabelledGraphs":
+        """Move everything."""
+        return LabelledGraphs(self.graphs.to(device), self.labels.to(device))
+
+
+def property_loss(network: CrystalGNN, batch: LabelledGraphs) -> dict[str, Tensor]:
+    """Terms of one batch; a missing label gives no loss and no gradient.
+
+    ``total`` is the mean absolute error in units of each label's spread, the cross-entropy of the gates, and
+    the Laplace likelihood of the errors, which trains the scale heads alone. ``<target>_mae`` is in working
+    units (log10 where the target is learned so), for gated targets over the non-zero ones.
+    """
+    config = network.config
+    answer = network(batch.graphs)
+    known = batch.labels.isfinite()
+    truth = batch.labels.nan_to_num()
+    losses, scores = [], []
+    figures: dict[str, Tensor] = {}
+    for column, target in enumerate(config.targets):
+        mask = known[:, column]
+        if target in config.gated:
+            logit = answer.gate[mask, column]
+            nonzero = truth[mask, column].abs() > ZERO
+            losses.append(_mean(binary_cross_entropy_with_logits(logit, nonzero.to(logit), reduction="none")))
+            figures[f"{target}_gate_error"] = _mean(((logit > 0) != nonzero).to(logit))
+            mask = mask & (truth[:, column].abs() > ZERO)
+        wanted = (truth[mask, column] - network.centre[column]) / network.spread[column]
+        error = (answer.mean[mask, column] - wanted).abs()
+        log_scale = answer.log_scale[mask, column]
+        losses.append(_mean(error))
+        scores.append(_mean(error.detach() * torch.exp(-log_scale) + log_scale))
+        figures[f"{target}_mae"] = _mean(error) * network.spread[column]
+    terms = {
+        "error": torch.stack(losses).mean(),
+        "likelihood": torch.stack(scores).mean(),
+        "kl": answer.kl.mean(),
+    }
+    total = terms["error"] + terms["likelihood"] + config.kl * terms["kl"]
+    return {"total": total, **terms, **figures}
+
+
+class PropertyTraining(Training):
+    """One member (`property_loss`)."""
+
+    network: CrystalGNN
+
+    def loss(self, batch: LabelledGraphs, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Terms of one batch."""
+        del generator  # nothing is drawn when validating
+        return property_loss(self.network, batch)
+
+
+def fit_members(
+    recipe: PropertyRecipe, train: LabelledGraphs, val: LabelledGraphs, out: Path, workers: int = 1
+) -> list[CrystalGNN]:
+    """Train every member, or go on where a run was interrupted; the averaged weights of each.
+
+    Args:
+        recipe: filled in (`PropertyRecipe.filled`).
+        train: labelled crystals, all of them seen by every member.
+        val: watched only.
+        out: folder; member i is in ``out/member-i``.
+        workers: members trained at once, one thread each: on small tensors two processes beat two threads.
+    """
+    todo = [i for i in range(recipe.members) if not _done(recipe, out, i)]
+    if workers < 2 or len(todo) < 2:
+        for i in todo:
+            _fit_member(recipe, train, val, out, i)
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(
+            workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            for future in [pool.submit(_fit_member, recipe, train, val, out, i) for i in todo]:
+                future.result()
+    return [_member(recipe, train, out, i) for i in range(recipe.members)]
+
+
+def training_half(dataset: CrystalDataset, half: Half) -> CrystalDataset:
+    """The compounds of a training set that a family may see."""
+    if half == "all":
+        return dataset
+    chosen = half_of([crystal.formula for crystal in dataset], half)
+    return dataset.select(np.flatnonzero(chosen))
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Mean; zero, with a graph, where there is nothing."""
+    return values.sum() / max(1, len(values))
+
+
+def _done(recipe: PropertyRecipe, out: Path, member: int) -> bool:
+    last = out / f"member-{member}" / "last.ckpt"
+    if not last.exists():
+        return False
+    return int(torch.load(last, map_location="cpu", weights_only=False)["epoch"]) + 1 >= recipe.fit.epochs
+
+
+def _fit_member(
+    recipe: PropertyRecipe, train: LabelledGraphs, val: LabelledGraphs, out: Path, member: int
+) -> None:
+    config = replace(recipe.fit, seed=recipe.fit.seed + member)
+    lightning.seed_everything(config.seed, workers=True)
+    network = CrystalGNN(recipe.network)
+    network.standardise(train.labels)
+    folder = out / f"member-{member}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.txt").write_text(f"{asdict(recipe)}\n")
+    fit(PropertyTraining(network, config), BatchData(train, val, config.batch_size), config, folder)
+
+
+def _member(recipe: PropertyRecipe, train: LabelledGraphs, out: Path, member: int) -> CrystalGNN:
+    network = CrystalGNN(recipe.network)
+    network.load_state_dict(averaged_weights(out / f"member-{member}" / "last.ckpt"))
+    return network.eval()

@@ -1,0 +1,203 @@
+"""From labelled crystals to a calibrated checkpoint in one call: the shipped properties and anybody's own."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from autoperi.dataset import CrystalDataset, load_dataset
+from property_models.ensemble import Ensemble, figures
+from property_models.model import PropertyModel, load, model_card, save
+from property_models.targets import TARGETS, unknown_name
+from property_models.train import LabelledGraphs, PropertyRecipe, fit_members, training_half
+
+_FEWEST = 30
+"""Labelled crystals below which a test set would say nothing."""
+_WATCHED = 1500
+"""Validation crystals that are looked at after every epoch; all of them calibrate."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Train fits the weights, val chooses and calibrates, test is looked at once."""
+
+    train: CrystalDataset
+    val: CrystalDataset
+    test: CrystalDataset
+
+
+@dataclass(frozen=True)
+class TrainedProperty:
+    """What a training ends with.
+
+    Attributes:
+        model: as ``load(folder)`` gives it: figures are those of the weights on disk.
+        figures: of the test set, see ``ensemble.figures``.
+        rows: crystals with at least one label in train, val and test.
+        left_out: (id, where, reason) of rows that could not be used.
+    """
+
+    model: PropertyModel
+    figures: dict[str, dict[str, float]]
+    rows: tuple[int, int, int]
+    left_out: list[tuple[str, str, str]]
+
+
+def train_property(
+    path: str | Path,
+    targets: Sequence[str],
+    out: Path,
+    recipe: PropertyRecipe | None = None,
+    *,
+    workers: int = 2,
+) -> TrainedProperty:
+    """Learn any numeric columns of a table of structures; a run that was interrupted goes on.
+
+    A fifth of the compounds is held out by a hash of the formula, half to calibrate and half to test. The
+    checkpoint is ``out/checkpoint``: give it to ``load`` or to ``predict_path``.
+
+    Args:
+        path: CSV with a structure column (cif, poscar or structure), or whatever ``readers.iterate_rows`` reads.
+        targets: columns to learn together; empty cells are missing labels.
+        out: folder of logs, resumable checkpoints and the finished one.
+        recipe: sizes and fit; by default epochs follow the number of crystals.
+        workers: processes that symmetrise, and members trained at once.
+
+    Raises:
+        ValueError, FileNotFoundError: no readable structure, unknown column (the nearest is named), too few or
+            constant labels.
+    """
+    if not targets:
+        raise ValueError("expected the name of at least one column to learn: got none")
+    dataset = load_dataset(path, None, workers=workers)
+    known = sorted(name for name, values in dataset.labels.items() if np.isfinite(values).any())
+    for target in targets:
+        if target not in known:
+            raise unknown_name(target, known, f"a numeric column of {path}")
+    labelled = np.any([np.isfinite(dataset.labels[target]) for target in targets], 0)
+    if labelled.sum() < _FEWEST:
+        raise ValueError(
+            f"expected at least {_FEWEST} crystals with a label of {', '.join(targets)} in {path}: got "
+            f"{int(labelled.sum())} of {len(dataset)}"
+        )
+    recipe = recipe or _recipe_for(int(labelled.sum()))
+    recipe = replace(recipe, targets=tuple(targets)).filled()
+    return train_ensemble(recipe, split_by_formula(dataset.select(np.flatnonzero(labelled))), out, workers)
+
+
+def train_shipped(
+    recipe: PropertyRecipe, out: Path, data_dir: str | Path | None = None, workers: int = 2
+) -> TrainedProperty:
+    """Train one of the shipped ensembles on the official split of its data.
+
+    Raises:
+        ValueError: a target that none is shipped for, or targets of different data sets.
+    """
+    for target in recipe.targets:
+        if target not in TARGETS:
+            raise unknown_name(target, list(TARGETS), "a shipped property")
+    sources = {TARGETS[target].data for target in recipe.targets}
+    if len(sources) > 1:
+        raise ValueError(f"expected targets of one data set: got {', '.join(recipe.targets)} from {sources}")
+    (source,) = sources
+    hull = "e_above_hull" in recipe.targets
+    if source == "mp_20":
+        parts = [load_dataset(source, split, data_dir, fill_hull=hull) for split in ("train", "val", "test")]
+        splits = Splits(*parts)
+    else:
+        splits = _aflow_splits(source, data_dir)
+    return train_ensemble(recipe, splits, out, workers)
+
+
+def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: int = 1) -> TrainedProperty:
+    """Train, calibrate, save and measure one ensemble."""
+    recipe = recipe.filled()
+    train, val, test = (
+        LabelledGraphs.from_dataset(part, recipe.network)
+        for part in (training_half(splits.train, recipe.half), splits.val, splits.test)
+    )
+    if len(train) < recipe.fit.batch_size:
+        recipe = replace(recipe, fit=replace(recipe.fit, batch_size=max(8, len(train) // 4)))
+    watched = val.select(torch.linspace(0, len(val) - 1, min(_WATCHED, len(val))).long())
+    members = fit_members(recipe, train, watched, out, workers)
+    ensemble = Ensemble.of(members, recipe.family)
+    for parameter in ensemble.parameters():  # calibrate and measure the rounded weights that are saved
+        parameter.data = parameter.data.half().float()
+    ensemble.calibrate(train.graphs, val.graphs, val.labels)
+    measured = figures(ensemble, test.graphs, test.labels)
+    about = {
+        "data": f"{splits.train.name}, {len(train)} training crystals (half: {recipe.half})",
+        "calibrated on": f"{splits.val.name}, {len(val)} crystals",
+        "tested on": f"{splits.test.name}, {len(test)} crystals",
+        "figures": measured,
+        "fit": repr(recipe.fit),
+        "command": " ".join(sys.argv),
+        "versions": ", ".join(f"{name} {metadata.version(name)}" for name in ("autoperi-gnn", "torch")),
+    }
+    folder = out / "checkpoint"
+    save(ensemble, folder, about)
+    model = load(folder)
+    (folder / "MODEL_CARD.md").write_text(model_card(model, measured))
+    parts = {id(part): part for part in (splits.train, splits.val, splits.test)}.values()
+    left_out = {row: None for part in parts for row in part.failures}
+    return TrainedProperty(model, measured, (len(train), len(val), len(test)), list(left_out))
+
+
+def split_by_formula(dataset: CrystalDataset) -> Splits:
+    """80/10/10 by a hash of the formula: polymorphs of a compound never straddle, rows may come and go."""
+    formulas = [crystal.formula for crystal in dataset]
+    tenth = np.array([_tenth(formula) for formula in formulas])
+    parts = [dataset.select(np.flatnonzero(chosen)) for chosen in (tenth < 8, tenth == 8, tenth == 9)]
+    if any(len(part) == 0 for part in parts):
+        raise ValueError(
+            f"expected compounds enough for train, val and test: got {len(set(formulas))} formulas in "
+            f"{len(dataset)} rows; more different compounds are needed"
+        )
+    names = ("train", "val", "test")
+    return Splits(*(replace(part, name=f"{dataset.name}/{n}") for part, n in zip(parts, names, strict=True)))
+
+
+def _tenth(formula: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"split {formula}".encode()).digest()[:4], "big") % 10
+
+
+def _aflow_splits(source: str, data_dir: str | Path | None) -> Splits:
+    """The set's own train and val rows; val is our test, and a tenth of train's compounds calibrates."""
+    import pandas as pd
+
+    folder, stem = source.split("/")
+    file = _table(folder, stem, data_dir)
+    dataset = load_dataset(file, None)
+    table = pd.read_csv(file, usecols=["material_id", "split_bulk_modulus"], dtype=str)
+    given = dict(zip(table["material_id"], table["split_bulk_modulus"], strict=True))
+    split = np.array([given.get(name, "") for name in dataset.ids])
+    train, test = (dataset.select(np.flatnonzero(split == name)) for name in ("train", "val"))
+    tenth = np.array([_tenth(crystal.formula) for crystal in train])
+    parts = (train.select(np.flatnonzero(tenth != 8)), train.select(np.flatnonzero(tenth == 8)), test)
+    names = ("train", "train (held out)", "val")
+    return Splits(*(replace(part, name=f"{folder} {n}") for part, n in zip(parts, names, strict=True)))
+
+
+def _table(folder: str, stem: str, data_dir: str | Path | None) -> Path:
+    """A table below the data folder; raises FileNotFoundError with what to do."""
+    base = data_dir or os.environ.get("AUTOPERI_DATA")
+    for suffix in (".csv.gz", ".csv"):
+        if base and (file := Path(base).expanduser() / folder / f"{stem}{suffix}").exists():
+            return file
+    raise FileNotFoundError(
+        f"expected {folder}/{stem}.csv.gz below the data folder ({base or 'not given'}): it is not downloaded by "
+        "this package; give data_dir or set AUTOPERI_DATA to the folder that holds it"
+    )
+
+
+def _recipe_for(crystals: int) -> PropertyRecipe:
+    """Some 6,000 steps whatever the size of the set, but 60 to 300 epochs."""
+    recipe = PropertyRecipe(family="own")
+    epochs = int(np.clip(400_000 // crystals, 60, 300))
+    return replace(recipe, fit=replace(recipe.fit, epochs=epochs, cooldown=epochs * 2 // 5))
