@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.layers import mlp
-from autoperi.wyckoff import wyckoff_table
 from property_models.convolutions.attention import GATLayer, GATv2Layer
 from property_models.convolutions.cgcnn import CGCNNLayer
 from property_models.convolutions.density import OrbitDensity
@@ -23,6 +22,7 @@ from property_models.convolutions.painn import PaiNN
 from property_models.convolutions.sage import SAGELayer
 from property_models.convolutions.schnet import SchNetLayer
 from property_models.convolutions.stack import LayerStack
+from property_models.crystal_features import CrystalFeatures
 from property_models.edge_basis import (
     BesselBasis,
     GaussianBasis,
@@ -112,12 +112,13 @@ class CrystalGNNConfig:
     def __post_init__(self) -> None:
         if self.learn_edges and self.convolution not in _LAYERS:
             raise ValueError(
-                f"expected learn_edges with a convolution among {', '.join(_LAYERS)}: got {self.convolution!r}"
+                f"expected learn_edges with a convolution among {', '.join(_LAYERS)}: "
+                f"got {self.convolution!r}"
             )
         if self.convolution in ("orbit", "painn", "nequip") and self.edges != "bessel":
             raise ValueError(
-                f"expected edges = 'bessel' for {self.convolution!r}, whose filters are linear in bond functions "
-                f"that vanish at the cutoff: got {self.edges!r}"
+                f"expected edges = 'bessel' for {self.convolution!r}, whose filters are linear in bond "
+                f"functions that vanish at the cutoff: got {self.edges!r}"
             )
         unknown = set(self.log + self.gated) - set(self.targets)
         if unknown or not self.targets:
@@ -218,30 +219,6 @@ class CrystalGNN(nn.Module):
 
 ZERO = 1e-3
 """A gated label below this (eV for gaps) counts as zero."""
-
-
-class CrystalFeatures(nn.Module):
-    """What a crystal is as a whole: lattice shape and volume per atom, space group and crystal family."""
-
-    def __init__(self, which: tuple[str, ...]) -> None:
-        super().__init__()
-        self.which = which
-        self.group = nn.Embedding(231, 16) if "symmetry" in which else None
-        self.outputs = 6 * ("lattice" in which) + (16 + 6) * ("symmetry" in which)
-
-    def forward(self, graph: SiteGraph) -> Float[Tensor, "crystals outputs"]:
-        """Concatenated features; empty where nothing is asked."""
-        table = wyckoff_table(str(graph.vector.device))
-        parts = [graph.lattice_coords.new_zeros(len(graph), 0)]
-        if "lattice" in self.which:
-            atoms = parts[0].new_zeros(len(graph)).index_add(0, graph.crystal, graph.multiplicity)
-            centring = torch.linalg.det(table.primitive[graph.space_group]).abs().to(atoms)
-            shape, volume = graph.lattice_coords[:, :5], graph.lattice_coords[:, 5]
-            parts += [shape, (volume - (atoms / centring).log() / 3)[:, None]]
-        if self.group is not None:
-            family = nn.functional.one_hot(table.family[graph.space_group], 6)
-            parts += [self.group(graph.space_group), family.to(parts[0])]
-        return torch.cat(parts, -1)
 
 
 def _stack(config: CrystalGNNConfig, edge_width: int) -> nn.Module:

@@ -44,7 +44,7 @@ class BesselBasis(nn.Module):
 
 
 class WeightedGaussianBasis(nn.Module):
-    """Gaussians of learned centre, width and weight under a cosine cutoff (PhysNet's idea, arXiv:1902.08408)."""
+    """Gaussians of learned centre, width and weight under a cosine cutoff (PhysNet, arXiv:1902.08408)."""
 
     def __init__(self, count: int, cutoff: float) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import torch
 
 from autoperi.checkpoint import CheckpointError, build, read_config, read_weights, write_checkpoint
 from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.model import Progress
 from autoperi.symmetry import SymmetriseError, symmetrise
 from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction
 from property_models.site_graph import site_graph
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 """Shipped ensembles: ``<data>_<family>`` folders."""
-
-Progress = Callable[[int], None]
-"""Told how many crystals were just finished."""
 
 
 class PropertyModel:
@@ -64,9 +62,9 @@ class PropertyModel:
     ) -> "pd.DataFrame":
         """Values of structures, one row each, in their order.
 
-        Columns are ``value``, ``uncertainty`` (of 90% intervals: ± 1.645 of it) and ``out_of_domain`` where the
-        model has one target, else ``<target>``, ``<target>_uncertainty``, ``<target>_out_of_domain``; and
-        ``error``, which says why a structure has no values. Units as in ``TARGETS``.
+        Columns are ``value``, ``uncertainty`` (of 90% intervals: ± 1.645 of it) and ``out_of_domain`` where
+        the model has one target, else ``<target>``, ``<target>_uncertainty``, ``<target>_out_of_domain``;
+        and ``error``, which says why a structure has no values. Units as in ``TARGETS``.
 
         Args:
             structures: pymatgen structures, which are symmetrised first, or crystals.
@@ -186,38 +184,3 @@ def _shipped() -> list[tuple[tuple[str, ...], str, Path]]:
         config = json.loads(file.read_text())["config"]
         found.append((tuple(config["network"]["targets"]), config["family"], file.parent))
     return found
-
-
-def model_card(model: PropertyModel, figures: dict[str, dict[str, float]]) -> str:
-    """MODEL_CARD.md of a checkpoint: what it is, what it saw, how good it is, what it is not for."""
-    config = model.ensemble.config
-    lines = [
-        f"# {model.name or config.family}",
-        "",
-        f"Predicts {', '.join(model.targets)}: {config.members} networks,",
-    ]
-    lines += [
-        f"convolution `{config.network.convolution}`, family `{config.family}`.",
-        "",
-        "## Held-out figures",
-        "",
-    ]
-    names = sorted({key for row in figures.values() for key in row}, key=lambda k: (k != "n", k))
-    lines += ["| target | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for target, row in figures.items():
-        cells = [f"{row[k]:.4g}" if k in row else "" for k in names]
-        lines.append(f"| {target} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "Units: " + "; ".join(f"{t} {TARGETS[t].unit}" for t in model.targets if t in TARGETS) + ".",
-        "",
-    ]
-    lines += ["## Provenance", "", *(f"- {key}: {value}" for key, value in model.about.items()), ""]
-    lines += [
-        "## Limits",
-        "",
-        "Learned from crystals relaxed by density-functional theory: unrelaxed, strained or hypothetical ones may",
-        "be flagged `out_of_domain`, and their values mean little. A model that has guided a choice must not judge it.",
-        "",
-    ]
-    return "\n".join(lines)

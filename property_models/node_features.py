@@ -61,7 +61,7 @@ class ExtendedFeatures(_Table):
 
 
 class BitFeatures(_Table):
-    """Group, period and block, and bins of six properties, one bit each (CGCNN, arXiv:1710.10324, table S2)."""
+    """Group, period and block, and bins of six properties, one bit each (CGCNN, arXiv:1710.10324)."""
 
     def __init__(self) -> None:
         rows = _element_rows()
@@ -90,7 +90,7 @@ _NUMBER, _GROUP, _PERIOD, _BLOCK, _MASS, _RADIUS, _NEGATIVITY, _IONISATION, _AFF
 
 
 def _element_rows() -> Float[Tensor, "elements 10"]:
-    """Number, group, period, block, mass, radius (Å), electronegativity, eV, eV, electrons; NaN if missing."""
+    """Number, group, period, block, u, Å, electronegativity, eV, eV, valence electrons; NaN if missing."""
     import smact
     from pymatgen.core import Element
 

@@ -20,7 +20,7 @@ from autoperi.train import BatchData, FitConfig, fit
 from autoperi.train import _Training as Training
 from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.site_graph import SiteGraph, dataset_graph
-from property_models.targets import TARGETS, Half, half_of, unknown_name, working
+from property_models.targets import TARGETS, Half, unknown_name, working
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,16 @@ class PropertyRecipe:
         default_factory=lambda: FitConfig(epochs=100, cooldown=40, batch_size=64, lr=1e-3, ema=0.999)
     )
 
+    @classmethod
+    def read(cls, path: Path | None) -> "PropertyRecipe":
+        """The default recipe, or one from a TOML file; raises ValueError for unknown fields or bad TOML."""
+        if path is None:
+            return cls().filled()
+        try:
+            return build(cls, tomllib.loads(path.read_text())).filled()
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"expected TOML in {path}: {error}") from error
+
     def filled(self) -> "PropertyRecipe":
         """The same with the network's heads set up for the targets.
 
@@ -54,16 +64,6 @@ class PropertyRecipe:
         log = tuple(t for t in self.targets if t in self.network.log or (t in known and known[t].log))
         gated = tuple(t for t in self.targets if t in self.network.gated or (t in known and known[t].gated))
         return replace(self, network=replace(self.network, targets=self.targets, log=log, gated=gated))
-
-
-def read_recipe(path: Path | None) -> PropertyRecipe:
-    """The default recipe, or one from a TOML file; raises ValueError for unknown fields or bad TOML."""
-    if path is None:
-        return PropertyRecipe().filled()
-    try:
-        return build(PropertyRecipe, tomllib.loads(path.read_text())).filled()
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"expected TOML in {path}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class LabelledGraphs:
         kept = labels.isfinite().any(1).nonzero().squeeze(-1)
         if not len(kept):
             raise ValueError(
-                f"expected labels of {', '.join(config.targets)} in {dataset.name}: all {len(dataset)} rows lack them"
+                f"expected labels of {', '.join(config.targets)} in {dataset.name}: all {len(dataset)} rows "
+                "lack them"
             )
         graphs = dataset_graph(dataset, config.cutoff, config.nearest, progress=progress)
         return cls(graphs.select(kept), labels[kept])
@@ -179,15 +180,7 @@ def fit_members(
         ) as pool:
             for future in [pool.submit(_fit_member, recipe, train, val, out, i) for i in todo]:
                 future.result()
-    return [_member(recipe, train, out, i) for i in range(recipe.members)]
-
-
-def training_half(dataset: CrystalDataset, half: Half) -> CrystalDataset:
-    """The compounds of a training set that a family may see."""
-    if half == "all":
-        return dataset
-    chosen = half_of([crystal.formula for crystal in dataset], half)
-    return dataset.select(np.flatnonzero(chosen))
+    return [_member(recipe, out, i) for i in range(recipe.members)]
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -215,7 +208,7 @@ def _fit_member(
     fit(PropertyTraining(network, config), BatchData(train, val, config.batch_size), config, folder)
 
 
-def _member(recipe: PropertyRecipe, train: LabelledGraphs, out: Path, member: int) -> CrystalGNN:
+def _member(recipe: PropertyRecipe, out: Path, member: int) -> CrystalGNN:
     network = CrystalGNN(recipe.network)
     network.load_state_dict(averaged_weights(out / f"member-{member}" / "last.ckpt"))
     return network.eval()

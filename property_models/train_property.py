@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from autoperi.dataset import CrystalDataset, load_dataset
+from property_models.card import model_card
 from property_models.ensemble import Ensemble, figures
-from property_models.model import PropertyModel, load, model_card, save
-from property_models.targets import TARGETS, unknown_name
-from property_models.train import LabelledGraphs, PropertyRecipe, fit_members, training_half
+from property_models.model import PropertyModel, load, save
+from property_models.targets import TARGETS, Half, half_of, unknown_name
+from property_models.train import LabelledGraphs, PropertyRecipe, fit_members
 
 _FEWEST = 30
 """Labelled crystals below which a test set would say nothing."""
@@ -30,6 +31,28 @@ class Splits:
     train: CrystalDataset
     val: CrystalDataset
     test: CrystalDataset
+
+    @classmethod
+    def by_formula(cls, dataset: CrystalDataset) -> "Splits":
+        """80/10/10 by a hash of the formula: polymorphs never straddle, and rows may come and go.
+
+        Raises:
+            ValueError: too few different compounds.
+        """
+        formulas = [crystal.formula for crystal in dataset]
+        tenth = np.array([_tenth(formula) for formula in formulas])
+        chosen = {"train": tenth < 8, "val": tenth == 8, "test": tenth == 9}
+        if not all(part.any() for part in chosen.values()):
+            raise ValueError(
+                f"expected enough compounds for train, val and test: got {len(set(formulas))} formulas in "
+                f"{len(dataset)} rows; more different compounds are needed"
+            )
+        return cls(
+            *(
+                replace(dataset.select(np.flatnonzero(part)), name=f"{dataset.name}/{name}")
+                for name, part in chosen.items()
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -63,15 +86,15 @@ def train_property(
     checkpoint is ``out/checkpoint``: give it to ``load`` or to ``predict_path``.
 
     Args:
-        path: CSV with a structure column (cif, poscar or structure), or whatever ``readers.iterate_rows`` reads.
+        path: CSV with a column cif, poscar or structure, or whatever ``readers.iterate_rows`` reads.
         targets: columns to learn together; empty cells are missing labels.
         out: folder of logs, resumable checkpoints and the finished one.
         recipe: sizes and fit; by default epochs follow the number of crystals.
         workers: processes that symmetrise, and members trained at once.
 
     Raises:
-        ValueError, FileNotFoundError: no readable structure, unknown column (the nearest is named), too few or
-            constant labels.
+        ValueError: no readable structure, unknown column (the nearest is named), too few or constant
+            labels.
     """
     if not targets:
         raise ValueError("expected the name of at least one column to learn: got none")
@@ -88,7 +111,7 @@ def train_property(
         )
     recipe = recipe or _recipe_for(int(labelled.sum()))
     recipe = replace(recipe, targets=tuple(targets)).filled()
-    return train_ensemble(recipe, split_by_formula(dataset.select(np.flatnonzero(labelled))), out, workers)
+    return train_ensemble(recipe, Splits.by_formula(dataset.select(np.flatnonzero(labelled))), out, workers)
 
 
 def train_shipped(
@@ -120,7 +143,7 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
     recipe = recipe.filled()
     train, val, test = (
         LabelledGraphs.from_dataset(part, recipe.network)
-        for part in (training_half(splits.train, recipe.half), splits.val, splits.test)
+        for part in (_half(splits.train, recipe.half), splits.val, splits.test)
     )
     if len(train) < recipe.fit.batch_size:
         recipe = replace(recipe, fit=replace(recipe.fit, batch_size=max(8, len(train) // 4)))
@@ -149,18 +172,11 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
     return TrainedProperty(model, measured, (len(train), len(val), len(test)), list(left_out))
 
 
-def split_by_formula(dataset: CrystalDataset) -> Splits:
-    """80/10/10 by a hash of the formula: polymorphs of a compound never straddle, rows may come and go."""
-    formulas = [crystal.formula for crystal in dataset]
-    tenth = np.array([_tenth(formula) for formula in formulas])
-    parts = [dataset.select(np.flatnonzero(chosen)) for chosen in (tenth < 8, tenth == 8, tenth == 9)]
-    if any(len(part) == 0 for part in parts):
-        raise ValueError(
-            f"expected compounds enough for train, val and test: got {len(set(formulas))} formulas in "
-            f"{len(dataset)} rows; more different compounds are needed"
-        )
-    names = ("train", "val", "test")
-    return Splits(*(replace(part, name=f"{dataset.name}/{n}") for part, n in zip(parts, names, strict=True)))
+def _half(dataset: CrystalDataset, half: Half) -> CrystalDataset:
+    """The compounds of a training set that a family may see."""
+    if half == "all":
+        return dataset
+    return dataset.select(np.flatnonzero(half_of([crystal.formula for crystal in dataset], half)))
 
 
 def _tenth(formula: str) -> int:
@@ -191,8 +207,8 @@ def _table(folder: str, stem: str, data_dir: str | Path | None) -> Path:
         if base and (file := Path(base).expanduser() / folder / f"{stem}{suffix}").exists():
             return file
     raise FileNotFoundError(
-        f"expected {folder}/{stem}.csv.gz below the data folder ({base or 'not given'}): it is not downloaded by "
-        "this package; give data_dir or set AUTOPERI_DATA to the folder that holds it"
+        f"expected {folder}/{stem}.csv.gz below the data folder ({base or 'not given'}): it is not "
+        "downloaded by this package; give data_dir or set AUTOPERI_DATA to the folder that holds it"
     )
 
 

@@ -1,4 +1,4 @@
-"""Graph attention with bonds: GAT (Velickovic et al., arXiv:1710.10903), GATv2 (Brody et al., arXiv:2105.14491).
+"""Graph attention with bonds: GAT (arXiv:1710.10903) and GATv2 (arXiv:2105.14491).
 
 Softmax over the bonds of a site is the same on every atom of an orbit, so the sites alone suffice. Self-loops
 are not added: a site may be its own periodic neighbour, and the stack keeps the site anyway.

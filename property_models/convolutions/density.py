@@ -1,8 +1,8 @@
 """The house's fast convolution: messages between orbits, through densities that are summed only once.
 
-The filters are linear in bond functions that vanish at the cutoff, so the sum over all images of all atoms of
-a sending orbit is taken before the layers: a crystal of K sites costs at most K² messages, whatever its cutoff
-and its number of atoms, and the result is that of the sum over every single bond. The densities and their
+The filters are linear in bond functions that vanish at the cutoff, so the sum over all images of all atoms
+of a sending orbit is taken before the layers: a crystal of K sites costs at most K² messages, whatever its
+cutoff and its number of atoms, and the result is the sum over every single bond. The densities and their
 rotation invariants are those of the atomic cluster expansion (Drautz, Phys. Rev. B 99, 014104), with
 coefficients that depend on both ends and are renewed in every layer, as in MACE (arXiv:2206.07697).
 """

@@ -1,4 +1,4 @@
-"""DimeNet++: messages between bonds, with angles (Gasteiger et al., arXiv:2003.03123 and arXiv:2011.14115)."""
+"""DimeNet++: messages between bonds, with angles (Gasteiger et al., arXiv:2003.03123, arXiv:2011.14115)."""
 
 import torch
 from jaxtyping import Float, Int

@@ -1,4 +1,4 @@
-"""GIN with bonds: a sum through a network, as strong as the Weisfeiler-Lehman test (Hu et al., arXiv:1905.12265)."""
+"""GIN with bonds: a sum through a network (Xu et al., arXiv:1810.00826; Hu et al., arXiv:1905.12265)."""
 
 from torch import Tensor, nn
 from torch_geometric.nn import GINEConv

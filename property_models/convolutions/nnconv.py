@@ -1,4 +1,4 @@
-"""Continuous-kernel convolution: each bond's filter matrix comes from a network (Gilmer et al., arXiv:1704.01212)."""
+"""Continuous-kernel convolution: a network gives each bond's filter matrix (arXiv:1704.01212)."""
 
 from torch import Tensor, nn
 from torch_geometric.nn import NNConv

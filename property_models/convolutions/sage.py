@@ -1,4 +1,4 @@
-"""GraphSAGE: a site and the mean of its neighbours, each with a matrix (Hamilton et al., arXiv:1706.02216)."""
+"""GraphSAGE: a site and the mean of its neighbours, a matrix each (Hamilton et al., arXiv:1706.02216)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from property_models.site_graph import SiteGraph
 
 
 class SAGELayer(nn.Module):
-    """Algorithm 1 by torch-geometric's ``SAGEConv``; each bond is a source node: its sender and its length."""
+    """Algorithm 1 by torch-geometric's ``SAGEConv``; a bond is a source node: sender and length."""
 
     def __init__(self, width: int, edge_width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Layers that need nothing but sites and bonds, one after the other, with residuals and, if asked, bonds that learn."""
+"""Layers that need nothing but sites and bonds, with residuals and, if asked, bonds that learn."""
 
 from collections.abc import Sequence
 

@@ -77,9 +77,9 @@ def test_origin_permutation_cell_and_supercell(convolution, cell):
     expected = _answer(network, _batch(*cell))
     order = [2, 0, 3, 1]
     change = np.array([[1, 1, 0], [0, 1, -1], [0, 0, 1]])
-    doubled = np.concatenate([frac, frac + [0, 1, 0]]) / [1, 2, 1]
+    doubled = np.concatenate([frac, frac + np.eye(3)[1]]) / [1, 2, 1]
     ways = {
-        "origin": _batch(lattice, frac + [0.37, 0.81, -0.22], species),
+        "origin": _batch(lattice, frac + np.array([0.37, 0.81, -0.22]), species),
         "permutation": _batch(lattice, frac[order], species[order]),
         "cell": _batch(change @ lattice, frac @ np.linalg.inv(change), species),
         "supercell": _batch(np.diag([1, 2, 1]) @ lattice, doubled, np.tile(species, 2)),
@@ -90,11 +90,16 @@ def test_origin_permutation_cell_and_supercell(convolution, cell):
     assert largest(_answer(network, moved) - expected) > 1e-5, "insensitive to a displacement"
 
 
-@pytest.mark.parametrize("changes", [{"readout": r} for r in ATOM_READOUTS] + [
-    {"edges": e, "convolution": "cgcnn"} for e in ("gaussian", "weighted_gaussian", "pair_gaussian", "periodic_gaussian")
-] + [{"convolution": "cgcnn", "learn_edges": True}, {"convolution": "cgcnn", "nearest": 6}] + [
-    {"nodes": n} for n in ("one_hot", "five", "extended", "bits")
-], ids=str)  # fmt: skip
+PARTS = [{"readout": r} for r in ATOM_READOUTS]
+PARTS += [
+    {"edges": e, "convolution": "cgcnn"}
+    for e in ("gaussian", "weighted_gaussian", "pair_gaussian", "periodic_gaussian")
+]
+PARTS += [{"convolution": "cgcnn", "learn_edges": True}, {"convolution": "cgcnn", "nearest": 6}]
+PARTS += [{"nodes": n} for n in ("one_hot", "five", "extended", "bits")]
+
+
+@pytest.mark.parametrize("changes", PARTS, ids=str)
 def test_parts_are_invariant(changes, cell):
     """Every read-out, bond basis, choice of neighbours and table of elements gives a crystal one value."""
     network = _network(**changes)
@@ -105,7 +110,7 @@ def test_parts_are_invariant(changes, cell):
     lattice, frac, species = cell
     doubled = _batch(
         np.diag([1, 1, 2]) @ lattice,
-        np.concatenate([frac, frac + [0, 0, 1]]) / [1, 1, 2],
+        np.concatenate([frac, frac + np.eye(3)[2]]) / [1, 1, 2],
         np.tile(species, 2),
     )
     expected = _answer(network, _batch(*cell))

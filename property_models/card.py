@@ -1,0 +1,33 @@
+"""MODEL_CARD.md of a property checkpoint."""
+
+from property_models.model import PropertyModel
+from property_models.targets import TARGETS
+
+
+def model_card(model: PropertyModel, figures: dict[str, dict[str, float]]) -> str:
+    """MODEL_CARD.md of a checkpoint: what it is, what it saw, how good it is, what it is not for."""
+    config = model.ensemble.config
+    names = sorted({key for row in figures.values() for key in row}, key=lambda k: (k != "n", k))
+    lines = [
+        f"# {model.name or config.family}",
+        "",
+        f"Predicts {', '.join(model.targets)}: {config.members} networks, convolution "
+        f"`{config.network.convolution}`, family `{config.family}`.",
+        "",
+        "## Held-out figures",
+        "",
+        "| target | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for target, row in figures.items():
+        cells = [f"{row[k]:.4g}" if k in row else "" for k in names]
+        lines.append(f"| {target} | " + " | ".join(cells) + " |")
+    units = "; ".join(f"{t} {TARGETS[t].unit}" for t in model.targets if t in TARGETS)
+    lines += ["", f"Units: {units or 'those of the training table'}.", "", "## Provenance", ""]
+    lines += [f"- {key}: {value}" for key, value in model.about.items() if key != "figures"]
+    return "\n".join([*lines, "", "## Limits", "", _LIMITS, ""])
+
+
+_LIMITS = """\
+Learned from crystals relaxed by density-functional theory: unrelaxed, strained or hypothetical ones may be
+flagged `out_of_domain`, and their values mean little. A model that has guided a choice must not judge it."""
