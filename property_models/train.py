@@ -3,7 +3,7 @@
 import multiprocessing
 import tomllib
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import lightning
@@ -203,8 +203,6 @@ def _fit_member(
     network = CrystalGNN(recipe.network)
     network.standardise(train.labels)
     folder = out / f"member-{member}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.txt").write_text(f"{asdict(recipe)}\n")
     fit(PropertyTraining(network, config), BatchData(train, val, config.batch_size), config, folder)
 
 

@@ -64,7 +64,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_dataset_graph_is_cached_and_compact(own_cache):
-    """A data set's graph is that of its crystals in float32, and is read back from the cache the second time."""
+    """A data set's graph is that of its crystals in float32, read back from the cache."""
     dataset = CrystalDataset.from_crystals([small_crystal(g, 1) for g in GROUPS])
     built = dataset_graph(dataset, 4.0, progress=False)
     _assert_equal(built, site_graph(dataset.batch(range(len(dataset))), 4.0), 1e-5)

@@ -1,0 +1,172 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from autoperi.crystal import Crystal
+from autoperi.dataset import CrystalDataset
+from autoperi.train import FitConfig
+from property_models.crystal_gnn import CrystalGNN, CrystalGNNConfig
+from property_models.site_graph import dataset_graph
+from property_models.train import LabelledGraphs, PropertyRecipe, fit_members, property_loss
+from tests.autoperi.small import SOME_GROUPS, largest, small_crystal
+
+TINY = CrystalGNNConfig(width=16, layers=2, radial=6, cutoff=4.0)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path / "cache"))
+
+
+def labelled_crystals(n: int) -> list[Crystal]:
+    """Small crystals whose formation energy is minus their share of oxygen, and whose gap is often zero."""
+    crystals = []
+    for i in range(n):
+        crystal = small_crystal(SOME_GROUPS[i % len(SOME_GROUPS)], i // len(SOME_GROUPS))
+        share = float(crystal.multiplicities[crystal.species == 8].sum() / crystal.n_atoms)
+        labels = {"formation_energy": -share, "band_gap": 4 * share, "bulk_modulus": 10 ** (1 + share)}
+        crystals.append(replace(crystal, id=f"c{i}", properties=labels))
+    return crystals
+
+
+def _set(n: int = 24, targets=("formation_energy", "band_gap")) -> tuple[CrystalGNN, LabelledGraphs]:
+    recipe = PropertyRecipe(targets=targets, network=TINY).filled()
+    data = LabelledGraphs.from_dataset(CrystalDataset.from_crystals(labelled_crystals(n)), recipe.network)
+    torch.manual_seed(0)
+    network = CrystalGNN(recipe.network)
+    network.standardise(data.labels)
+    return network, data
+
+
+def test_missing_labels_say_nothing():
+    """A crystal without a label gives that target neither loss nor gradient, whatever its value would be."""
+    network, data = _set()
+    labels = data.labels.clone()
+    labels[::2, 0] = torch.nan
+    masked = property_loss(network, LabelledGraphs(data.graphs, labels))
+    kept = torch.arange(1, len(data), 2)
+    only = property_loss(network, data.select(kept))
+    assert float(masked["formation_energy_mae"].detach()) == pytest.approx(
+        float(only["formation_energy_mae"].detach()), rel=1e-5
+    )
+    nothing = property_loss(network, LabelledGraphs(data.graphs, torch.full_like(labels, torch.nan)))
+    nothing["total"].backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert gradients
+    assert max(largest(g) for g in gradients) == 0
+
+
+def test_rows_without_any_label_are_left_out():
+    """Infinite and NaN labels, and those without a logarithm, count as missing."""
+    crystals = labelled_crystals(4)
+    values = (np.inf, -3.0, np.nan, 50.0)
+    crystals = [replace(c, properties={"bulk_modulus": v}) for c, v in zip(crystals, values, strict=True)]
+    recipe = PropertyRecipe(targets=("bulk_modulus",), network=TINY).filled()
+    data = LabelledGraphs.from_dataset(CrystalDataset.from_crystals(crystals), recipe.network)
+    assert data.labels.tolist() == [[pytest.approx(np.log10(50.0))]]
+    with pytest.raises(ValueError, match="all 3 rows lack them"):
+        LabelledGraphs.from_dataset(CrystalDataset.from_crystals(crystals[:3]), recipe.network)
+
+
+def test_gate_and_regression_see_what_is_theirs():
+    """The regression of a gated target learns from non-zero labels only, the gate from all."""
+    network, data = _set()
+    zero = data.labels[:, 1] < 1e-3
+    assert 0 < int(zero.sum()) < len(data)
+    answer = network(data.graphs)
+    answer.mean.retain_grad()
+    answer.gate.retain_grad()
+    network.forward = lambda _: answer
+    property_loss(network, data)["error"].backward()
+    mean, gate = answer.mean.grad, answer.gate.grad
+    assert mean is not None
+    assert gate is not None
+    assert largest(mean[zero, 1]) == 0
+    assert float(mean[~zero, 1].abs().min()) > 0
+    assert float(gate[:, 1].abs().min()) > 0
+    assert largest(gate[:, 0]) == 0
+
+
+def test_scale_heads_do_not_bend_the_features():
+    """Learning how sure it is changes no value: only the scale head has a gradient of the likelihood."""
+    network, data = _set()
+    property_loss(network, data)["likelihood"].backward()
+    touched = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+    assert touched == {"scale"}
+
+
+def test_standardise_refuses_constant_labels():
+    """A target that never changes cannot be learned: it is named."""
+    network, data = _set()
+    with pytest.raises(ValueError, match=r"'formation_energy' that differ: got 24 usable ones, all 3"):
+        network.standardise(torch.full_like(data.labels, 3.0))
+    with pytest.raises(ValueError, match="got 0 usable ones"):
+        network.standardise(torch.full_like(data.labels, torch.nan))
+
+
+def test_overfits_a_few_crystals():
+    """Sixty steps on sixteen crystals bring the error below a fifth of the labels' spread."""
+    network, data = _set(16, ("formation_energy",))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    first = float(property_loss(network, data)["error"].detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        property_loss(network, data)["total"].backward()
+        optimizer.step()
+    assert float(property_loss(network, data)["error"].detach()) < 0.2 * first
+
+
+def test_members_differ_resume_and_are_not_trained_twice(tmp_path):
+    """Members start from seeds of their own; a finished member is read, not trained again."""
+    recipe = PropertyRecipe(
+        members=2, network=TINY, fit=FitConfig(epochs=2, cooldown=1, batch_size=8, warmup=2, ema=0.5)
+    ).filled()
+    data = LabelledGraphs.from_dataset(CrystalDataset.from_crystals(labelled_crystals(16)), recipe.network)
+    first, second = fit_members(recipe, data, data, tmp_path)
+    assert largest(first.embed.weight - second.embed.weight) > 1e-3
+    logs = sorted(tmp_path.rglob("metrics.csv"))
+    again = fit_members(recipe, data, data, tmp_path)[0]
+    assert largest(again.embed.weight - first.embed.weight) == 0
+    assert sorted(tmp_path.rglob("metrics.csv")) == logs
+    longer = replace(recipe, members=1, fit=replace(recipe.fit, epochs=3))
+    continued = fit_members(longer, data, data, tmp_path)[0]
+    assert largest(continued.embed.weight - first.embed.weight) > 0
+
+
+def test_recipe_from_toml(tmp_path):
+    """A TOML file sets nested fields; log and gate follow the targets; unknown fields are refused."""
+    file = tmp_path / "recipe.toml"
+    lines = (
+        'targets = ["bulk_modulus", "hardness"]',
+        'family = "judge"',
+        "[network]",
+        'convolution = "cgcnn"',
+        'edges = "gaussian"',
+        "nearest = 12",
+        'targets = ["bulk_modulus", "hardness"]',
+        'log = ["hardness"]',
+        "[fit]",
+        "epochs = 7",
+    )
+    file.write_text("\n".join(lines))
+    recipe = PropertyRecipe.read(file)
+    assert recipe.network.log == ("bulk_modulus", "hardness")
+    assert recipe.network.nearest == 12
+    assert recipe.fit.epochs == 7
+    file.write_text("epochs = 7\n")
+    with pytest.raises(ValueError, match="PropertyRecipe has no"):
+        PropertyRecipe.read(file)
+    file.write_text("epochs = = 7\n")
+    with pytest.raises(ValueError, match="expected TOML"):
+        PropertyRecipe.read(file)
+
+
+def test_graphs_of_selected_rows_are_theirs():
+    """Selecting labels and graphs keeps them together."""
+    _, data = _set(8)
+    part = data.select(torch.tensor([5, 1]))
+    assert largest(part.labels - data.labels[[5, 1]]) == 0
+    dataset = CrystalDataset.from_crystals(labelled_crystals(8)).select([5, 1])
+    assert largest(part.graphs.vector - dataset_graph(dataset, 4.0, progress=False).vector) == 0

@@ -1,0 +1,201 @@
+import csv
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Structure
+
+import property_models
+from autoperi.checkpoint import CheckpointError
+from autoperi.dataset import CrystalDataset
+from autoperi.train import FitConfig
+from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction, calibration_curve, figures
+from property_models.model import load
+from property_models.screen import predict_path
+from property_models.site_graph import dataset_graph, site_graph
+from property_models.targets import half_of
+from property_models.train import PropertyRecipe
+from property_models.train_property import Splits, train_property
+from tests.autoperi.small import small_batch
+from tests.property_models.test_train import TINY, labelled_crystals
+
+RECIPE = PropertyRecipe(
+    family="own",
+    members=2,
+    network=TINY,
+    fit=FitConfig(epochs=2, cooldown=1, batch_size=16, warmup=2, ema=0.5),
+)
+
+
+def _write_table(path, crystals, columns) -> None:
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["material_id", "cif", *columns])
+        for i, crystal in enumerate(crystals):
+            cif = crystal.to_structure().to(fmt="cif") if i else "no crystal at all"
+            writer.writerow([crystal.id, cif, *(f(i, crystal) for f in columns.values())])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model trained on a table with a broken row, empty cells and a NaN."""
+    folder = tmp_path_factory.mktemp("table")
+    crystals = labelled_crystals(80)
+    columns = {
+        "toughness": lambda i, c: (
+            "" if i % 7 == 3 else ("nan" if i == 9 else c.properties["formation_energy"])
+        ),
+        "constant": lambda *_: 1.5,
+        "remark": lambda *_: "nice",
+    }
+    _write_table(folder / "table.csv", crystals, columns)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setenv("AUTOPERI_CACHE", str(folder / "cache"))
+        result = train_property(folder / "table.csv", ["toughness"], folder / "run", RECIPE, workers=1)
+        yield folder, crystals, result
+
+
+def test_trains_on_a_table_of_ones_own(trained):
+    """Rows without a label or a crystal are left out and named; the rest is split, learned and measured."""
+    folder, crystals, result = trained
+    assert [row[0] for row in result.left_out] == ["c0"]
+    labelled = sum(i % 7 != 3 and i not in (0, 9) for i in range(len(crystals)))
+    assert sum(result.rows) == labelled
+    row = result.figures["toughness"]
+    assert row["n"] == result.rows[2]
+    assert 0 <= row["coverage_90"] <= 1
+    card = (folder / "run" / "checkpoint" / "MODEL_CARD.md").read_text()
+    assert "| toughness |" in card
+    assert f"{result.rows[0]} training crystals" in card
+
+
+def test_predictions_do_not_depend_on_batches_and_survive_bad_structures(trained):
+    """One row each, in order; a disordered structure has a reason instead of a value."""
+    folder, crystals, _ = trained
+    model = load(folder / "run" / "checkpoint")
+    structures = [c.to_structure() for c in crystals[1:7]]
+    disordered = Structure(np.eye(3) * 4, [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]])
+    table = model.predict([*structures[:3], disordered, *structures[3:]])
+    assert list(table.columns) == ["value", "uncertainty", "out_of_domain", "error"]
+    assert table["value"].isna().tolist() == [False] * 3 + [True] + [False] * 3
+    assert "fully occupied" in table["error"][3]
+    assert table["out_of_domain"].dtype == bool
+    assert (table["uncertainty"].drop(3) > 0).all()
+    alone = model.predict(crystals[1:7], batch_size=1)
+    np.testing.assert_allclose(alone["value"], table["value"].drop(3), rtol=1e-4, atol=1e-5)
+
+
+def test_checkpoint_is_what_was_measured(trained):
+    """The figures are those of the half-precision weights on disk."""
+    folder, _, result = trained
+    again = load(folder / "run" / "checkpoint")
+    for name, value in again.ensemble.state_dict().items():
+        kept = result.model.ensemble.state_dict()[name]
+        assert bool((value == kept).all()), name
+    assert again.sha256 == result.model.sha256
+
+
+def test_predict_path(trained, monkeypatch):
+    """A file of crystals becomes a table, and what cannot be read is listed."""
+    folder, crystals, result = trained
+    monkeypatch.setenv("AUTOPERI_CACHE", str(folder / "cache"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        screened = predict_path(folder / "table.csv", ["toughness"], checkpoint=folder / "run" / "checkpoint")
+    assert len(screened.table) == len(crystals) - 1
+    assert [row[0] for row in screened.failures] == ["c0"]
+    assert {"id", "formula", "toughness", "toughness_uncertainty", "toughness_out_of_domain"} <= set(
+        screened.table
+    )
+    assert screened.models["toughness"]["sha256"] == result.model.sha256
+    with pytest.raises(ValueError, match="did you mean 'toughness'"):
+        predict_path(folder / "table.csv", ["toughnes"], checkpoint=folder / "run" / "checkpoint")
+
+
+def test_bad_tables_are_refused(trained, tmp_path, monkeypatch):
+    """Unknown, textual and constant columns, too few rows and no crystals: what was got, what to do."""
+    folder, crystals, _ = trained
+    monkeypatch.setenv("AUTOPERI_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(warnings, "warn", lambda *_, **__: None)
+    with pytest.raises(ValueError, match="did you mean 'toughness'"):
+        train_property(folder / "table.csv", ["tuoghness"], tmp_path, RECIPE, workers=1)
+    with pytest.raises(ValueError, match="a numeric column of"):
+        train_property(folder / "table.csv", ["remark"], tmp_path, RECIPE, workers=1)
+    with pytest.raises(ValueError, match=r"usable ones, all 1\.5"):
+        train_property(folder / "table.csv", ["constant"], tmp_path, RECIPE, workers=1)
+    _write_table(tmp_path / "few.csv", crystals[:6], {"y": lambda i, _: i})
+    with pytest.raises(ValueError, match="expected at least 30 crystals"):
+        train_property(tmp_path / "few.csv", ["y"], tmp_path, RECIPE, workers=1)
+    (tmp_path / "none.csv").write_text("material_id,cif,y\na,nothing,1\nb,nothing,2\n")
+    with pytest.raises(ValueError, match="none could be used"):
+        train_property(tmp_path / "none.csv", ["y"], tmp_path, RECIPE, workers=1)
+
+
+def test_unknown_property_suggests_the_nearest():
+    """A misspelt name is answered with the right one; a family that is not shipped, with what is."""
+    with pytest.raises(ValueError, match="did you mean 'formation_energy'"):
+        property_models.load("formaton_energy")
+    with pytest.raises(
+        CheckpointError, match="expected shipped weights of 'band_gap' in the family 'nobody'"
+    ):
+        property_models.load("band_gap", family="nobody")
+
+
+def test_splits_and_halves_keep_compounds_together():
+    """No formula is in two parts, in any order of the rows, and the halves share none."""
+    crystals = labelled_crystals(80)
+    splits = Splits.by_formula(CrystalDataset.from_crystals(crystals))
+    parts = [{c.formula for c in part} for part in (splits.train, splits.val, splits.test)]
+    assert len(set.union(*parts)) == sum(len(part) for part in parts)
+    assert sum(len(p) for p in (splits.train, splits.val, splits.test)) == 80
+    formulas = [c.formula for c in crystals]
+    first, second = half_of(formulas, "first"), half_of(formulas, "second")
+    assert (first ^ second).all()
+    assert 0.3 < first.mean() < 0.7
+    with pytest.raises(ValueError, match="more different compounds"):
+        Splits.by_formula(CrystalDataset.from_crystals(crystals[:1] * 9))
+
+
+def test_calibration_covers_ninety_percent(tmp_path, monkeypatch):
+    """After calibration nine of ten labels lie in their interval, whatever the raw uncertainty was."""
+    monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path))
+    torch.manual_seed(0)
+    ensemble = Ensemble(EnsembleConfig(TINY, 2)).eval()
+    graphs = dataset_graph(CrystalDataset.from_crystals(labelled_crystals(60)), 4.0, progress=False)
+    truth = ensemble.predict(graphs).value + 3 * torch.randn(60, 1)
+    ensemble.calibrate(graphs, graphs, truth)
+    row = figures(ensemble, graphs, truth)["formation_energy"]
+    assert row["coverage_90"] == pytest.approx(0.9, abs=0.02)
+    assert row["out_of_domain"] <= 0.05
+    assert float(ensemble.predict(graphs).distance.square().mean()) == pytest.approx(1.0, abs=0.2)
+    far = torch.full_like(truth, torch.nan)
+    with pytest.raises(ValueError, match="expected validation labels"):
+        ensemble.calibrate(graphs, graphs, far)
+
+
+def test_calibration_curve_of_a_normal_error():
+    """Errors drawn from the stated distribution give the diagonal."""
+    generator = torch.Generator().manual_seed(0)
+    sigma = torch.rand(20_000, 1, generator=generator) + 0.1
+    nothing = torch.zeros(20_000, 1)
+    prediction = EnsemblePrediction(nothing, sigma, nothing, nothing, nothing[:, 0])
+    expected, observed = calibration_curve(prediction, sigma * torch.randn(20_000, 1, generator=generator), 0)
+    assert np.abs(expected - observed).max() < 0.02
+
+
+def test_gated_uncertainty_is_that_of_the_mixture():
+    """Undecided between metal and insulator, the uncertainty is of the order of the gap itself."""
+    config = replace(TINY, gated=("formation_energy",))
+    ensemble = Ensemble(EnsembleConfig(config, 1)).eval()
+    member = ensemble.members[0]
+    for head, value in ((member.mean, 0.0), (member.gate, 0.4), (member.scale, -6.0)):
+        torch.nn.init.zeros_(head[2].weight)
+        torch.nn.init.constant_(head[2].bias, value)
+    member.centre.fill_(2.0)
+    answer = ensemble(site_graph(small_batch((225,)).to(dtype=torch.float32), 4.0))
+    share = torch.tensor(0.4).sigmoid()
+    assert float(answer.value) == pytest.approx(2.0)
+    assert float(answer.uncertainty) == pytest.approx(float((1 - share).sqrt() * 2.0), rel=1e-2)
