@@ -203,7 +203,13 @@ def _fit_member(
     network = CrystalGNN(recipe.network)
     network.standardise(train.labels)
     folder = out / f"member-{member}"
-    fit(PropertyTraining(network, config), BatchData(train, val, config.batch_size), config, folder)
+    fit(
+        PropertyTraining(network, config),
+        BatchData(train, val, config.batch_size),
+        config,
+        folder,
+        monitor="val/error",
+    )
 
 
 def _member(recipe: PropertyRecipe, out: Path, member: int) -> CrystalGNN:
