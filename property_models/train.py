@@ -10,6 +10,7 @@ import lightning
 import numpy as np
 import torch
 from jaxtyping import Float
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -203,13 +204,10 @@ def _fit_member(
     network = CrystalGNN(recipe.network)
     network.standardise(train.labels)
     folder = out / f"member-{member}"
-    fit(
-        PropertyTraining(network, config),
-        BatchData(train, val, config.batch_size),
-        config,
-        folder,
-        monitor="val/error",
-    )
+    # without a monitor it is written after every epoch, also after those that did not improve
+    every_epoch = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
+    data = BatchData(train, val, config.batch_size)
+    fit(PropertyTraining(network, config), data, config, folder, monitor="val/error", callbacks=[every_epoch])
 
 
 def _member(recipe: PropertyRecipe, out: Path, member: int) -> CrystalGNN:

@@ -170,3 +170,13 @@ def test_graphs_of_selected_rows_are_theirs():
     assert largest(part.labels - data.labels[[5, 1]]) == 0
     dataset = CrystalDataset.from_crystals(labelled_crystals(8)).select([5, 1])
     assert largest(part.graphs.vector - dataset_graph(dataset, 4.0, progress=False).vector) == 0
+
+
+def test_the_last_epoch_is_kept_though_it_was_not_the_best(tmp_path):
+    """A run whose error never improves is still a finished one."""
+    fit = FitConfig(epochs=3, cooldown=1, batch_size=8, lr=0.0, warmup=0, ema=0.5)
+    recipe = PropertyRecipe(members=1, network=TINY, fit=fit).filled()
+    data = LabelledGraphs.from_dataset(CrystalDataset.from_crystals(labelled_crystals(8)), recipe.network)
+    fit_members(recipe, data, data, tmp_path)
+    assert torch.load(tmp_path / "member-0" / "last.ckpt", weights_only=False)["epoch"] == 2
+    assert torch.load(tmp_path / "member-0" / "best.ckpt", weights_only=False)["epoch"] == 0
