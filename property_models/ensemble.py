@@ -232,7 +232,7 @@ def figures(
             "r2": float(1 - np.square(truth - value).sum() / np.square(truth - truth.mean()).sum()),
             "coverage_90": float((ratio <= _Z90).mean()),
             "coverage_50": float((ratio <= 0.6744898).mean()),
-            "spearman": float(np.asarray(spearmanr(sigma, error).statistic)),
+            "spearman": float(np.asarray(spearmanr(sigma, error)[0])),
             "out_of_domain": float(flags[known, column].double().mean()),
         }
         if target in ensemble.config.network.gated:

@@ -1,8 +1,8 @@
 """Training of property networks: data with missing labels, the loss, deep ensembles from a typed recipe."""
 
 import multiprocessing
+import sys
 import tomllib
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -171,16 +171,12 @@ def fit_members(
         workers: members trained at once, one thread each: on small tensors two processes beat two threads.
     """
     todo = [i for i in range(recipe.members) if not _done(recipe, out, i)]
-    if workers < 2 or len(todo) < 2:
+    if workers < 2 or len(todo) < 2 or torch.cuda.is_available():
         for i in todo:
             _fit_member(recipe, train, val, out, i)
-    else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            for future in [pool.submit(_fit_member, recipe, train, val, out, i) for i in todo]:
-                future.result()
+        todo = []
+    for start in range(0, len(todo), workers):
+        _fit_together(recipe, train, val, out, todo[start : start + workers])
     return [_member(recipe, out, i) for i in range(recipe.members)]
 
 
@@ -194,6 +190,30 @@ def _done(recipe: PropertyRecipe, out: Path, member: int) -> bool:
     if not last.exists():
         return False
     return int(torch.load(last, map_location="cpu", weights_only=False)["epoch"]) + 1 >= recipe.fit.epochs
+
+
+def _fit_together(
+    recipe: PropertyRecipe, train: LabelledGraphs, val: LabelledGraphs, out: Path, members: list[int]
+) -> None:
+    # forked processes share the graphs; each has one thread and no accelerator
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    running = {i: context.Process(target=_fit_alone, args=(recipe, train, val, out, i)) for i in members}
+    for process in running.values():
+        process.start()
+    for process in running.values():
+        process.join()
+    failed = [i for i, process in running.items() if process.exitcode]
+    if failed:
+        raise RuntimeError(
+            f"expected members {members} to be trained: {failed} ended early, see above; run again to go on"
+        )
+
+
+def _fit_alone(
+    recipe: PropertyRecipe, train: LabelledGraphs, val: LabelledGraphs, out: Path, member: int
+) -> None:
+    torch.set_num_threads(1)
+    _fit_member(recipe, train, val, out, member)
 
 
 def _fit_member(

@@ -1,8 +1,7 @@
 """Train one of the ensembles that are shipped, and print how good it is on held-out crystals.
 
-Run: python scripts/train_shipped_properties.py --targets formation_energy --half all --out runs/formation_energy
-Two families that share no compound: --family guide --half first, and --family judge --half second
---convolution cgcnn --nearest 12. An interrupted run goes on where it stopped.
+Run: python scripts/train_shipped_properties.py --targets formation_energy --out runs/formation_energy
+Families: --family guide --half first; --family judge --half second --convolution cgcnn --nearest 12
 """
 
 from pathlib import Path
@@ -32,7 +31,7 @@ def main(
     """Flags, or a TOML file with fields of PropertyRecipe; two members are trained at a time."""
     torch.set_num_threads(1)
     network = CrystalGNNConfig(convolution=convolution, nearest=nearest)
-    fit = FitConfig(epochs=epochs, cooldown=epochs // 2, batch_size=64, lr=1e-3, ema=0.999)
+    fit = FitConfig(epochs, batch_size=64, cooldown=epochs // 2)
     recipe = PropertyRecipe(targets, family, half, members, network, fit)
     show(train_shipped(PropertyRecipe.read(config) if config else recipe, out).figures)
 

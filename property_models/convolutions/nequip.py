@@ -17,9 +17,11 @@ class NequIP(nn.Module):
         super().__init__()
         first = Irreps(f"{width}x0e")
         middle = Irreps(f"{width}x0e + {width // 4}x1o + {width // 8}x2e")
+        self.irreps = []
         interactions = []
         for _ in range(layers):
-            interactions.append(Interaction(first, middle, edge_width))
+            self.irreps.append(first)
+            interactions.append(Interaction(first, middle, edge_width))  # pyright: ignore[reportArgumentType]
             first = interactions[-1].irreps_out
         self.width = width
         self.interactions = nn.ModuleList(interactions)
@@ -30,7 +32,7 @@ class NequIP(nn.Module):
         """All interactions."""
         harmonics = edge_harmonics(graph.vector)
         features = sites
-        for interaction in self.interactions:
-            atoms = rotate_features(features[graph.atom_site], interaction.irreps_in, graph.rotation)
+        for interaction, irreps in zip(self.interactions, self.irreps, strict=True):
+            atoms = rotate_features(features[graph.atom_site], irreps, graph.rotation)
             features = interaction(features, atoms, graph.site, graph.atom, harmonics, edges)
         return sites + features[:, : self.width]
