@@ -186,8 +186,6 @@ class Encode:
 
     def run(self) -> int:
         """Read, symmetrise, encode; exit status 1 if any structure was left out."""
-        import json
-
         from autoperi.dataset import load_dataset
         from autoperi.files import latents_table
         from autoperi.generator import load
@@ -204,16 +202,10 @@ class Encode:
             "checkpoint": {"name": generator.name, "sha256": generator.sha256},
             "failures": [list(row) for row in dataset.failures],
         }
-        (self.out / "run.json").write_text(json.dumps(run, indent=1) + "\n")
-        rows = {
-            "crystals": str(len(crystals)),
-            "sites": str(len(table)),
-            "left out": str(len(dataset.failures)),
-        }
-        _summary(f"latents in {self.out / 'latents.csv'}", rows)
-        for name, where, reason in dataset.failures:
-            _err.print(f"left out: {name} ({where}): {reason}", style="yellow", highlight=False)
-        return 1 if dataset.failures else 0
+        _write_json(self.out / "run.json", run)
+        counts = {"crystals": len(crystals), "sites": len(table), "left out": len(dataset.failures)}
+        _summary(f"latents in {self.out / 'latents.csv'}", {name: str(n) for name, n in counts.items()})
+        return _left_out(dataset.failures)
 
 
 @dataclass(frozen=True)
@@ -355,26 +347,28 @@ class Info:
 
     def run(self) -> int:
         """Print and, if asked, write."""
-        import json
-
         from autoperi.generator import load
 
         generator = load(self.checkpoint)
-        networks = {
-            "encoder": generator.flow.autoencoder.encoder,
-            "decoder": generator.flow.autoencoder.decoder,
-            "velocity": generator.flow.velocity,
-            "gene network": generator.gene_network,
-        }
-        rows = {
-            name: f"{sum(p.numel() for p in net.parameters()):,} parameters" for name, net in networks.items()
-        }
-        rows |= {"sha256": generator.sha256} | {name: str(v) for name, v in generator.about.items()}
+        rows = generator.describe()
         _summary(f"checkpoint {generator.name}", rows)
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / "info.json").write_text(json.dumps({"name": generator.name, **rows}, indent=1) + "\n")
+            _write_json(self.out / "info.json", {"name": generator.name, **rows})
         return 0
+
+
+def _write_json(path: Path, content: dict) -> None:
+    import json
+
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _left_out(failures: list[tuple[str, str, str]]) -> int:
+    """Name what could not be read; the exit status."""
+    for name, where, reason in failures:
+        _err.print(f"left out: {name} ({where}): {reason}", style="yellow", highlight=False, markup=False)
+    return 1 if failures else 0
 
 
 def _summary(title: str, rows: dict[str, str]) -> None:

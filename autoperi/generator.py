@@ -82,6 +82,17 @@ class CrystalGenerator(nn.Module):
         self.name, self.sha256 = "", ""
         self.about: dict[str, Any] = {}
 
+    def describe(self) -> dict[str, str]:
+        """What this checkpoint is, for people: sizes, hash, provenance."""
+        networks = {
+            "encoder": self.flow.autoencoder.encoder,
+            "decoder": self.flow.autoencoder.decoder,
+            "velocity": self.flow.velocity,
+            "gene network": self.gene_network,
+        }
+        sizes = {n: f"{sum(p.numel() for p in net.parameters()):,} parameters" for n, net in networks.items()}
+        return {**sizes, "sha256": self.sha256, **{name: str(value) for name, value in self.about.items()}}
+
     def learned_genes(self) -> LearnedGenes:
         """The learned prior over gene and species."""
         return LearnedGenes(self.gene_network)
