@@ -1,121 +1,322 @@
-"""Energies and relaxed geometries from the universal potential CHGNet 0.3.0 (arXiv:2302.14231)."""
+"""Energies, forces and stresses of many crystals at once from CHGNet 0.3.0 (arXiv:2302.14231).
+
+The network is CHGNet's, with its weights; the way it is computed is ours, several times faster at
+equal results (to float32 rounding):
+- a batch of quotient graphs, flat arrays instead of a loop over crystals;
+- the first linear layer of every gated MLP acts on concatenated features, so it is split: its
+  atom and bond parts are computed once per atom and bond instead of once per edge and angle;
+- derivatives are taken to the bond vectors alone, without a graph for second derivatives;
+- graphs are reused until an atom may have crossed a cut-off.
+"""
 
 import contextlib
 import io
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 from pymatgen.core import Structure
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, linear, silu
+
+from evaluation.operations import Operations
+from evaluation.quotient_graph import ANGLE_CUTOFF, EDGE_CUTOFF, QuotientGraph, quotient_graph
 
 MODEL_NAME = "0.3.0"
+MAX_Z = 94
+_WIDTH = 64
 
 
 @dataclass(frozen=True)
-class RelaxationSettings:
-    """When a relaxation counts as converged and when it gives up.
+class Forces:
+    """What CHGNet says about a batch.
 
     Attributes:
-        fmax: largest force (and cell force) component left, eV/Å.
-        max_steps: steps after which the relaxation stops unconverged.
-        optimizer: name of the ASE optimiser.
+        energies: eV, of each crystal. [crystals]
+        gradients: dE/dx of every atom of every crystal, eV/Å; of a quotient graph only their
+            projection onto the symmetric displacements is meaningful. [atoms, 3]
+        virials: dE/dε for cell ← cell (1 + ε), eV. [crystals, 3, 3]
     """
 
-    fmax: float = 0.1
-    max_steps: int = 200
-    optimizer: str = "FIRE"
-
-
-@dataclass(frozen=True)
-class Relaxed:
-    """Where a relaxation ended.
-
-    Attributes:
-        structure: final geometry.
-        energy_per_atom: CHGNet energy of it, eV/atom (no element references subtracted).
-        steps: optimiser steps taken.
-        converged: True when `fmax` was reached within `max_steps`.
-    """
-
-    structure: Structure
-    energy_per_atom: float
-    steps: int
-    converged: bool
+    energies: np.ndarray
+    gradients: np.ndarray
+    virials: np.ndarray
 
 
 @cache
-def _chgnet(device: str | None) -> Any:
-    """The shipped CHGNet weights, loaded once per process."""
-    from chgnet.model.model import CHGNet
+def chgnet(device: str = "cpu") -> "CHGNetPotential":
+    """The potential, loaded once per process."""
+    return CHGNetPotential(device)
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        return CHGNet.load(model_name=MODEL_NAME, use_device=device, verbose=False)
+
+class CHGNetPotential:
+    """CHGNet on batches of quotient graphs."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        """Load the weights that come inside the chgnet package."""
+        from chgnet.model.model import CHGNet
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            model = CHGNet.load(model_name=MODEL_NAME, use_device=device, verbose=False)
+        model = model.eval().requires_grad_(False)
+        if not model.mlp_first or any(layer.atom_norm is not None for layer in model.atom_conv_layers):
+            raise TypeError(f"CHGNet {MODEL_NAME} of this chgnet package has an architecture not known here")
+        self.device = device
+        self._model: Any = model
+        self._atom_reference = cast(Any, model.composition_model).fc.weight[0].double().cpu().numpy()
+        self._atom_layers = [
+            (_SplitGate(layer.twoBody_atom), layer.mlp_out) for layer in model.atom_conv_layers
+        ]
+        self._bond_layers = [
+            (_SplitGate(layer.twoBody_bond), layer.mlp_out) for layer in model.bond_conv_layers
+        ]
+        self._angle_layers = [_SplitGate(layer.twoBody_bond) for layer in model.angle_layers]
+
+    def __call__(
+        self,
+        graphs: Sequence[QuotientGraph],
+        positions: Sequence[np.ndarray],
+        cells: Sequence[np.ndarray],
+        derivatives: bool = True,
+    ) -> Forces:
+        """Energies and derivatives.
+
+        Args:
+            graphs: one per crystal, still valid (see `quotient_graph.SKIN`).
+            positions: Cartesian, Å, continuous with those the graph was built from. [atoms, 3] each
+            cells: lattice vectors as rows, Å. [3, 3] each
+            derivatives: False leaves gradients and virials at zero, in a third of the time.
+        """
+        batch = _Batch(graphs, positions, cells)
+        vectors = torch.from_numpy(batch.vectors).to(self.device, torch.float32).requires_grad_(derivatives)
+        with torch.set_grad_enabled(derivatives):
+            site_energies = self._site_energies(vectors, batch.to(self.device))
+        weights = torch.from_numpy(batch.orbit_size).to(site_energies)
+        owner = torch.from_numpy(batch.orbit_owner).to(self.device)
+        total = site_energies.new_zeros(len(graphs)).index_add(0, owner, site_energies * weights)
+        slope = np.zeros_like(batch.vectors)
+        if derivatives:
+            slope = torch.autograd.grad(total.sum(), vectors)[0].double().cpu().numpy()
+        reference = self._atom_reference[batch.numbers - 1] * batch.orbit_size
+        energies = total.detach().double().cpu().numpy()
+        energies = energies + np.bincount(batch.orbit_owner, reference, len(graphs))
+        return Forces(energies, batch.gradients(slope), batch.virials(slope))
+
+    def _site_energies(self, vectors: Tensor, g: "_Tensors") -> Tensor:
+        """Energy of one atom of each orbit, eV, atom references left out. [orbits]"""
+        model = self._model
+        lengths = torch.linalg.vector_norm(vectors, dim=1)
+        bond_lengths = lengths[g.bond_vector]
+        radial = model.bond_basis_expansion.rbf_expansion_ag(bond_lengths)
+        short_radial = model.bond_basis_expansion.rbf_expansion_bg(bond_lengths[g.short_bonds])
+        units = vectors / lengths[:, None]
+        cosines = (units[g.angle_vectors[:, 0]] * units[g.angle_vectors[:, 1]]).sum(dim=1)
+        angular = model.angle_basis_expansion.fourier_expansion(torch.acos(cosines * (1 - 1e-6)))
+
+        atoms = model.atom_embedding(g.numbers - 1)
+        bonds = model.bond_embedding(radial)
+        angles = model.angle_embedding(angular)
+        edge_weights = model.bond_weights_ag(radial)[g.bond] * g.edge_count[:, None]
+        short_weights = model.bond_weights_bg(short_radial)
+        first, second = g.angle_bonds[:, 0], g.angle_bonds[:, 1]
+        angle_weights = short_weights[first] * short_weights[second] * g.angle_count[:, None]
+
+        def atom_conv(layer: tuple["_SplitGate", nn.Module], atoms: Tensor, bonds: Tensor) -> Tensor:
+            gate, mlp_out = layer
+            center, middle, neighbor = gate.parts(atoms, bonds, atoms)
+            messages = gate(center[g.center], middle[g.bond], neighbor[g.neighbor]) * edge_weights
+            return atoms + mlp_out(torch.zeros_like(atoms).index_add(0, g.center, messages))
+
+        for k, (bond_layer, mlp_out) in enumerate(self._bond_layers):
+            atoms = atom_conv(self._atom_layers[k], atoms, bonds)
+            if len(g.angle_bonds) == 0:
+                continue
+            short = bonds[g.short_bonds]
+            one, two, angle, apex = bond_layer.parts(short, short, angles, atoms)
+            messages = bond_layer(one[first], two[second], angle, apex[g.angle_center]) * angle_weights
+            update = mlp_out(torch.zeros_like(short).index_add(0, first, messages))
+            # Longer bonds receive nothing, and mlp_out has no bias: they stay as they are.
+            bonds = bonds.index_add(0, g.short_bonds, update)
+            if k + 1 < len(self._bond_layers):  # nothing reads the angles after the last bond layer
+                angle_layer = self._angle_layers[k]
+                short = bonds[g.short_bonds]
+                one, two, angle, apex = angle_layer.parts(short, short, angles, atoms)
+                angles = angles + angle_layer(one[first], two[second], angle, apex[g.angle_center])
+        atoms = atom_conv(self._atom_layers[-1], atoms, bonds)
+        return model.mlp(model.readout_norm(atoms)).squeeze(-1)
+
+
+class _SplitGate:
+    """A gated MLP of CHGNet whose first layer is applied to each of its inputs on its own."""
+
+    def __init__(self, gated: Any) -> None:
+        core, gate = ([m for m in mlp.layers if isinstance(m, nn.Linear)] for mlp in (gated.mlp_core, gated.mlp_gate))
+        weight = torch.cat([core[0].weight, gate[0].weight])
+        self._blocks = weight.split(_WIDTH, dim=1)
+        self._bias = torch.cat([core[0].bias, gate[0].bias])
+        self._second = [(m[1].weight, m[1].bias) for m in (core, gate)] if len(core) == 2 else None
+        self._norms = [(n.weight, n.bias, n.eps) for n in (gated.bn1, gated.bn2)]
+
+    def parts(self, *inputs: Tensor) -> list[Tensor]:
+        """What each input adds to the first layer, the bias with the first of them."""
+        return [
+            linear(x, block, self._bias if k == 0 else None)
+            for k, (x, block) in enumerate(zip(inputs, self._blocks, strict=True))
+        ]
+
+    def __call__(self, *gathered: Tensor) -> Tensor:
+        hidden = gathered[0]
+        for part in gathered[1:]:
+            hidden = hidden + part
+        if self._second is None:
+            core, gate = hidden.split(_WIDTH, dim=1)
+        else:
+            core, gate = (
+                linear(h, *layer)
+                for h, layer in zip(silu(hidden).split(_WIDTH, dim=1), self._second, strict=True)
+            )
+        core, gate = (
+            layer_norm(h, (_WIDTH,), *norm) for h, norm in zip((core, gate), self._norms, strict=True)
+        )
+        return silu(core) * torch.sigmoid(gate)
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    """Indices of a batch as the network reads them; everything beyond a cut-off left out."""
+
+    numbers: Tensor
+    bond_vector: Tensor
+    short_bonds: Tensor
+    bond: Tensor
+    center: Tensor
+    neighbor: Tensor
+    edge_count: Tensor
+    angle_center: Tensor
+    angle_bonds: Tensor
+    angle_vectors: Tensor
+    angle_count: Tensor
+
+
+class _Batch:
+    """Quotient graphs behind each other, and the vectors of their edges."""
+
+    def __init__(
+        self, graphs: Sequence[QuotientGraph], positions: Sequence[np.ndarray], cells: Sequence[np.ndarray]
+    ) -> None:
+        self._graphs = graphs
+        self.numbers = np.concatenate([g.numbers for g in graphs]).astype(np.int64)
+        self.orbit_size = np.concatenate([g.orbit_size for g in graphs]).astype(float)
+        self.orbit_owner = np.repeat(np.arange(len(graphs)), [len(g.numbers) for g in graphs])
+        self._n_atoms = sum(map(len, positions))
+        at = _offsets([len(p) for p in positions])
+        self._tail = np.concatenate([g.tail + o for g, o in zip(graphs, at, strict=True)])
+        self._head = np.concatenate([g.head + o for g, o in zip(graphs, at, strict=True)])
+        self._owner = np.repeat(np.arange(len(graphs)), [len(g.tail) for g in graphs])
+        moved = [g.shift @ cell for g, cell in zip(graphs, cells, strict=True)]
+        x = np.concatenate(positions)
+        self.vectors = x[self._head] + np.concatenate(moved) - x[self._tail]
+
+    def to(self, device: str) -> _Tensors:
+        """Indices into the batch, with bonds beyond 6 Å and angles beyond 3 Å taken out."""
+        graphs = self._graphs
+        orbits = _offsets([len(g.numbers) for g in graphs])
+        bonds = _offsets([len(g.bond_vector) for g in graphs])
+        rows = _offsets([len(g.tail) for g in graphs])
+
+        def joined(name: str, offsets: np.ndarray | None = None) -> np.ndarray:
+            arrays = [getattr(g, name) for g in graphs]
+            if offsets is not None:
+                arrays = [a + o for a, o in zip(arrays, offsets, strict=True)]
+            return np.concatenate(arrays)
+
+        bond_vector = joined("bond_vector", rows)
+        lengths = np.linalg.norm(self.vectors[bond_vector], axis=1)
+        near, short = lengths < EDGE_CUTOFF, lengths < ANGLE_CUTOFF
+        near_number, short_number = np.cumsum(near) - 1, np.cumsum(short) - 1
+        bond = joined("bond", bonds)
+        edges = near[bond]
+        angle_bonds = joined("angle_bonds", bonds)
+        angles = short[angle_bonds].all(axis=1)
+
+        def sent(array: np.ndarray, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
+
+        return _Tensors(
+            numbers=sent(self.numbers),
+            bond_vector=sent(bond_vector[near]),
+            short_bonds=sent(near_number[short]),
+            bond=sent(near_number[bond[edges]]),
+            center=sent(joined("center", orbits)[edges]),
+            neighbor=sent(joined("neighbor", orbits)[edges]),
+            edge_count=sent(joined("edge_count")[edges], torch.float32),
+            angle_center=sent(joined("angle_center", orbits)[angles]),
+            angle_bonds=sent(short_number[angle_bonds[angles]]),
+            angle_vectors=sent(joined("angle_vectors", rows)[angles]),
+            angle_count=sent(joined("angle_count")[angles], torch.float32),
+        )
+
+    def gradients(self, slope: np.ndarray) -> np.ndarray:
+        """dE/dx from dE/dvector. [atoms, 3]"""
+        return np.stack(
+            [
+                np.bincount(self._head, s, self._n_atoms) - np.bincount(self._tail, s, self._n_atoms)
+                for s in slope.T
+            ],
+            axis=1,
+        )
+
+    def virials(self, slope: np.ndarray) -> np.ndarray:
+        """dE/dε = Σ vectorᵀ slope, symmetric part. [crystals, 3, 3]"""
+        outer = np.einsum("va,vb->vab", self.vectors, slope).reshape(-1, 9)
+        total = np.stack([np.bincount(self._owner, o, len(self._graphs)) for o in outer.T], axis=1)
+        total = total.reshape(-1, 3, 3)
+        return (total + total.transpose(0, 2, 1)) / 2
+
+
+def full_graph(structure: Structure) -> tuple[QuotientGraph, np.ndarray, np.ndarray]:
+    """Graph, positions and cell of a crystal with no symmetry made use of.
+
+    Raises:
+        ValueError: when CHGNet cannot represent it; the message says why.
+    """
+    numbers = np.array(structure.atomic_numbers)
+    check_elements(numbers)
+    cell, cart = np.array(structure.lattice.matrix, dtype=float), np.array(structure.cart_coords, dtype=float)
+    graph = quotient_graph(cell, cart, numbers, Operations.identity(len(numbers)))
+    return graph, cart, cell
+
+
+def check_elements(numbers: np.ndarray) -> None:
+    """Raise ValueError when an element is not one of CHGNet's 94."""
+    if numbers.max() > MAX_Z:
+        raise ValueError(f"CHGNet knows elements 1-{MAX_Z}: got atomic number {numbers.max()}")
 
 
 def static_energies(
-    structures: Sequence[Structure], batch_size: int = 32, device: str | None = "cpu"
+    structures: Sequence[Structure], batch_size: int = 32, device: str = "cpu"
 ) -> Iterator[float]:
     """Yield the CHGNet energy of each structure as it stands, eV/atom.
 
     A structure the potential cannot represent (an isolated atom, an element it does not know)
     yields NaN; the others of its batch are unaffected.
     """
-    model = _chgnet(device)
+    potential = chgnet(device)
     for start in range(0, len(structures), batch_size):
-        batch = list(structures[start : start + batch_size])
-        try:
-            results = model.predict_structure(batch, task="e", batch_size=batch_size)
-            results = results if isinstance(results, list) else [results]
-            yield from (float(r["e"]) for r in results)
-        except Exception:
-            for structure in batch:
-                yield _single_energy(model, structure)
+        batch = structures[start : start + batch_size]
+        energies = np.full(len(batch), np.nan)
+        built: dict[int, tuple[QuotientGraph, np.ndarray, np.ndarray]] = {}
+        for k, structure in enumerate(batch):
+            with contextlib.suppress(ValueError):
+                built[k] = full_graph(structure)
+        if built:
+            graphs, positions, cells = zip(*built.values(), strict=True)
+            energies[list(built)] = potential(graphs, positions, cells, derivatives=False).energies
+        yield from (energies / [len(structure) for structure in batch]).tolist()
 
 
-def _single_energy(model: Any, structure: Structure) -> float:
-    try:
-        return float(model.predict_structure(structure, task="e")["e"])
-    except Exception:
-        return float("nan")
-
-
-def relax(
-    structure: Structure,
-    settings: RelaxationSettings = RelaxationSettings(),
-    device: str | None = "cpu",
-) -> Relaxed:
-    """Relax atoms and cell together with CHGNet.
-
-    Raises whatever CHGNet or ASE raise when the structure cannot be treated (for instance atoms
-    with no neighbour within 6 Å): the caller names the failure.
-    """
-    from chgnet.model.dynamics import StructOptimizer
-
-    with contextlib.redirect_stdout(io.StringIO()):  # it announces its device every time
-        optimizer = StructOptimizer(
-            model=_chgnet(device), optimizer_class=settings.optimizer, use_device=device
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        result = optimizer.relax(
-            structure.copy(),
-            fmax=settings.fmax,
-            steps=settings.max_steps,
-            verbose=False,
-            assign_magmoms=False,
-        )
-    trajectory: Any = result["trajectory"]
-    final = result["final_structure"]
-    if not isinstance(final, Structure):
-        raise TypeError(f"expected a relaxed Structure, got {type(final).__name__}")
-    energy = float(trajectory.energies[-1]) / len(final)
-    # Without the potential's site properties, and in the double precision that JSON can hold.
-    cell, frac = (np.asarray(a, dtype=float) for a in (final.lattice.matrix, final.frac_coords))
-    final = Structure(cell, final.species, frac)
-    if not np.isfinite(energy):
-        raise ValueError(f"relaxation of {structure.formula} ended at energy {energy} eV/atom")
-    steps = max(0, len(trajectory.energies) - 2)
-    return Relaxed(final, energy, steps, converged=steps < settings.max_steps)
+def _offsets(counts: Sequence[int]) -> np.ndarray:
+    return np.cumsum([0, *counts[:-1]])

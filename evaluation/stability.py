@@ -13,7 +13,8 @@ from pymatgen.core import Structure
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
 from evaluation.matching import MatchSettings
-from evaluation.potential import MODEL_NAME, RelaxationSettings, relax
+from evaluation.potential import MODEL_NAME
+from evaluation.relaxation import RelaxationSettings, relax
 from evaluation.readers import Sample
 
 

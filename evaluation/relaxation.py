@@ -1,0 +1,271 @@
+"""Relax many crystals together with CHGNet, or one by one with any ASE calculator."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from pymatgen.core import Structure
+
+from evaluation.fire import CellDescent
+from evaluation.operations import Operations, Projection
+from evaluation.potential import MODEL_NAME, Forces, check_elements, chgnet
+from evaluation.quotient_graph import EDGE_CUTOFF, SKIN, QuotientGraph, quotient_graph
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class RelaxationSettings:
+    """When a relaxation counts as converged, when it gives up, and what it keeps.
+
+    Attributes:
+        fmax: longest force left on an atom or a cell vector (ASE's FrechetCellFilter), eV/Å.
+        max_steps: FIRE steps after which the relaxation stops unconverged.
+        keep_symmetry: keep the space group: the input is symmetrised, and forces and stress are
+            projected onto what its operations allow. Faster too, as only one atom, bond and angle
+            of each orbit is computed.
+        symprec: tolerance at which those operations are found, Å.
+        max_seconds: computing time one crystal may take before it is given up as failed.
+    """
+
+    fmax: float = 0.1
+    max_steps: int = 500
+    keep_symmetry: bool = False
+    symprec: float = 0.01
+    max_seconds: float = 600.0
+
+    def __str__(self) -> str:
+        """As printed beside every figure."""
+        kept = f", space group at {self.symprec} Å kept" if self.keep_symmetry else ""
+        return f"FIRE on atoms and cell, fmax {self.fmax} eV/Å, at most {self.max_steps} steps{kept}"
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """Where a relaxation ended.
+
+    Attributes:
+        structure: final geometry, atoms in the order of the input.
+        energy_per_atom: energy of it, eV/atom (no element references subtracted).
+        steps: optimiser steps taken.
+        converged: True when `fmax` was reached within `max_steps`.
+    """
+
+    structure: Structure
+    energy_per_atom: float
+    steps: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class AseRelaxer:
+    """Another potential than CHGNet: any ASE calculator, one crystal at a time.
+
+    Attributes:
+        name: as printed beside every figure; part of the key under which results are journalled.
+        calculator: makes the calculator; called once per process, so it must be picklable (a
+            function of a module) when several processes relax.
+    """
+
+    name: str
+    calculator: Callable[[], Any]
+
+
+CHGNET = f"CHGNet {MODEL_NAME}"
+
+
+def relax(
+    structure: Structure, settings: RelaxationSettings = RelaxationSettings(), device: str = "cpu"
+) -> Relaxed:
+    """Relax atoms and cell of one crystal with CHGNet.
+
+    Raises:
+        ValueError: when it cannot be treated (an atom without neighbours within 6 Å, an element
+            CHGNet does not know, out of time); the message says why.
+    """
+    _, outcome = next(relax_together([(None, structure)], settings, device))
+    if isinstance(outcome, str):
+        raise ValueError(f"relaxation of {structure.formula}: {outcome}")
+    return outcome
+
+
+def relax_together(
+    crystals: Iterable[tuple[Key, Structure]],
+    settings: RelaxationSettings = RelaxationSettings(),
+    device: str = "cpu",
+    batch_atoms: int = 256,
+) -> Iterator[tuple[Key, Relaxed | str]]:
+    """Relax crystals in one changing batch; yields each, or why it failed, in the order they finish.
+
+    Every crystal follows its own FIRE. One that is done leaves the batch and the next one enters, so
+    the batch stays full; results do not depend on the company (to float32 rounding).
+
+    Args:
+        crystals: names and crystals; taken one by one as there is room.
+        settings: when a relaxation stops and what it keeps.
+        device: torch device of CHGNet.
+        batch_atoms: atoms computed together; with `keep_symmetry`, symmetry-distinct atoms.
+    """
+    potential = chgnet(device)
+    waiting, more = iter(crystals), True
+    active: list[_Crystal] = []
+    descent = CellDescent()
+    while True:
+        while more and sum(c.size for c in active) < batch_atoms:
+            name, structure = next(waiting, (None, None))
+            if structure is None:
+                more = False
+                break
+            try:
+                crystal = _Crystal(name, structure, settings)
+            except Exception as error:
+                yield name, _named(error)  # type: ignore[misc]
+                continue
+            active.append(crystal)
+            descent.enter(crystal.cell, crystal.cart)
+        if not active:
+            return
+        started = time.perf_counter()
+        positions, cells = descent.geometry()
+        problems = [c.move(x, cell) for c, x, cell in zip(active, positions, cells, strict=True)]
+        if any(problems):
+            yield from ((c.name, p) for c, p in zip(active, problems, strict=True) if p)
+            kept = np.array([not p for p in problems])
+            active = [c for c, k in zip(active, kept, strict=True) if k]
+            descent.keep(kept)
+            continue
+        result = _symmetric(potential([c.graph for c in active], positions, cells), active)
+        forces, largest = descent.forces(result.gradients, result.virials)
+        converged = largest < settings.fmax
+        _share_time(active, time.perf_counter() - started)
+        late = np.array([c.seconds > settings.max_seconds for c in active])
+        broken = ~np.isfinite(result.energies) | ~np.isfinite(largest)
+        done = converged | late | broken | (descent.steps >= settings.max_steps)
+        for k in np.flatnonzero(done):
+            crystal, steps = active[k], int(descent.steps[k])
+            if broken[k]:
+                yield crystal.name, f"energy or force not finite after {steps} steps"
+            elif late[k] and not converged[k]:
+                yield crystal.name, f"time-out: {settings.max_seconds:g} s used up after {steps} steps"
+            else:
+                energy = float(result.energies[k]) / len(crystal.numbers)
+                yield crystal.name, Relaxed(crystal.structure(), energy, steps, bool(converged[k]))
+        if done.any():
+            rows = ~np.repeat(done, [len(c.numbers) + 3 for c in active])
+            forces = forces[rows]
+            active = [c for c, d in zip(active, done, strict=True) if not d]
+            descent.keep(~done)
+        if active:
+            descent.step(forces)
+
+
+class _Crystal:
+    """A crystal in the batch: its symmetry, its graph, and where that graph was built."""
+
+    def __init__(self, name: Any, structure: Structure, settings: RelaxationSettings) -> None:
+        self.name = name
+        self._species = structure.species
+        self.numbers = np.array(structure.atomic_numbers)
+        check_elements(self.numbers)
+        self.cell = np.array(structure.lattice.matrix, dtype=float)
+        frac = np.array(structure.frac_coords, dtype=float)
+        if np.linalg.det(self.cell) == 0:
+            raise ValueError("cell without volume")
+        self.operations = Operations.identity(len(frac))
+        self.projection: Projection | None = None
+        if settings.keep_symmetry:
+            self.operations = Operations.find(self.cell, frac, self.numbers, settings.symprec)
+            self.cell, frac = self.operations.symmetrised(self.cell, frac)
+            self.projection = Projection(self.operations.images, self.operations.cartesian(self.cell))
+        self.cart = frac @ self.cell
+        self.seconds = 0.0
+        self._build()
+        self.size = len(self.graph.numbers)
+
+    def move(self, cart: np.ndarray, cell: np.ndarray) -> str:
+        """Go to a new geometry; rebuilds the graph when something may have crossed a cut-off.
+
+        A vector of length r now had at most the length ‖F⁻¹‖ (r + 2u) when the graph was built, F the
+        deformation since then and u the largest displacement beside it. Returns why it cannot be
+        treated, or "".
+        """
+        deformation = np.linalg.inv(self._built_cell) @ cell
+        beside = cart - self._built_cart @ deformation
+        beside -= (beside.max(axis=0) + beside.min(axis=0)) / 2
+        farthest = np.linalg.norm(beside, axis=1).max()
+        stretch = 1 / np.linalg.svd(deformation, compute_uv=False).min()
+        self.cart, self.cell = cart, cell
+        if (EDGE_CUTOFF + 2 * farthest) * stretch <= EDGE_CUTOFF + SKIN:
+            return ""
+        try:
+            self._build()
+        except Exception as error:
+            return _named(error)
+        return ""
+
+    def structure(self) -> Structure:
+        """The crystal as it is now."""
+        return Structure(self.cell, self._species, self.cart, coords_are_cartesian=True)
+
+    def _build(self) -> None:
+        self.graph: QuotientGraph = quotient_graph(self.cell, self.cart, self.numbers, self.operations)
+        self._built_cart, self._built_cell = self.cart, self.cell
+
+
+def _symmetric(result: Forces, active: Sequence[_Crystal]) -> Forces:
+    """The result with gradients and virials projected where symmetry is kept."""
+    gradients, virials = result.gradients, result.virials
+    start = 0
+    for k, crystal in enumerate(active):
+        atoms = slice(start, start := start + len(crystal.numbers))
+        if crystal.projection is not None:
+            gradients[atoms] = crystal.projection.vectors(gradients[atoms])
+            virials[k] = crystal.projection.tensor(virials[k])
+    return Forces(result.energies, gradients, virials)
+
+
+def _share_time(active: Sequence[_Crystal], seconds: float) -> None:
+    """Charge each crystal its part of a step, by the edges and angles computed for it."""
+    work = np.array([len(c.graph.center) + len(c.graph.angle_count) for c in active], dtype=float)
+    for crystal, share in zip(active, seconds * work / work.sum(), strict=True):
+        crystal.seconds += float(share)
+
+
+def relax_with_calculator(structure: Structure, calculator: Any, settings: RelaxationSettings) -> Relaxed:
+    """Relax atoms and cell of one crystal with an ASE calculator: FIRE, FrechetCellFilter.
+
+    Raises:
+        TimeoutError: after `max_seconds`.
+        ValueError: when it ends at no finite energy. Whatever the calculator raises passes through.
+    """
+    from ase import Atoms
+    from ase.constraints import FixSymmetry
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import FIRE
+
+    cell, frac = np.array(structure.lattice.matrix), np.array(structure.frac_coords)
+    numbers = np.array(structure.atomic_numbers)
+    if settings.keep_symmetry:
+        cell, frac = Operations.find(cell, frac, numbers, settings.symprec).symmetrised(cell, frac)
+    atoms = Atoms(numbers, scaled_positions=frac, cell=cell, pbc=True, calculator=calculator)
+    if settings.keep_symmetry:
+        atoms.set_constraint(FixSymmetry(atoms, symprec=settings.symprec))
+    optimizer = FIRE(FrechetCellFilter(atoms), logfile=None)  # type: ignore[arg-type]
+    started, converged = time.perf_counter(), False
+    for converged in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
+        if not converged and time.perf_counter() - started > settings.max_seconds:
+            raise TimeoutError(f"{settings.max_seconds:g} s used up after {optimizer.nsteps} steps")
+    energy = float(atoms.get_potential_energy()) / len(atoms)
+    if not np.isfinite(energy):
+        raise ValueError(f"relaxation of {structure.formula} ended at energy {energy} eV/atom")
+    final = Structure(
+        np.array(atoms.cell), structure.species, atoms.get_positions(), coords_are_cartesian=True
+    )
+    return Relaxed(final, energy, int(optimizer.nsteps), bool(converged))
+
+
+def _named(error: Exception) -> str:
+    """Kind and message of an error, short enough for a table."""
+    return f"{type(error).__name__}: {error}"[:300]
