@@ -46,7 +46,7 @@ class CellDescent:
         self._lay_out()
 
     def keep(self, kept: np.ndarray) -> None:
-        """Let the crystals go that are False. [crystals]"""
+        """Let the crystals go that are False, [crystals]."""
         rows = kept[self._owner]
         self._x, self._v = self._x[rows], self._v[rows]
         for name in ("_cells", "_atoms", "_dt", "_mix", "_downhill", "steps"):

@@ -1,4 +1,4 @@
-"""The space-group operations of one crystal as permutations of its atoms, and the exact projections they give.
+"""Space-group operations of one crystal as permutations of its atoms, and the projections they give.
 
 Row vectors throughout: an operation (W, w) sends the fractional position x to x Wᵀ + w, and the
 Cartesian vector v to v Q with Q = L⁻¹ Wᵀ L for a cell L of row vectors.
@@ -43,28 +43,15 @@ class Operations:
         )
 
     @classmethod
-    def find(cls, cell: np.ndarray, frac: np.ndarray, numbers: np.ndarray, symprec: float) -> "Operations":
-        """Operations that moyopy finds within a tolerance.
-
-        Args:
-            cell: lattice vectors as rows, Å. [3, 3]
-            frac: fractional positions. [atoms, 3]
-            numbers: atomic numbers. [atoms]
-            symprec: Å.
-
-        Raises:
-            ValueError: when moyopy finds no answer, or an operation sends an atom to no atom.
-        """
-        moyo_cell = moyopy.Cell(cell.tolist(), frac.tolist(), [int(z) for z in numbers])
-        try:
-            dataset = moyopy.MoyoDataset(moyo_cell, symprec=symprec)
-        except Exception as error:
-            raise ValueError(f"moyopy finds no symmetry at symprec {symprec} Å: {error}") from error
+    def of_dataset(
+        cls, cell: np.ndarray, frac: np.ndarray, numbers: np.ndarray, dataset: moyopy.MoyoDataset
+    ) -> "Operations":
+        """Those of a moyopy dataset, as permutations of the atoms it was found on."""
         rotations = np.array(dataset.operations.rotations, dtype=np.int64)
         translations = np.array(dataset.operations.translations, dtype=float)
         images, shifts = [], []
         for rotation, translation in zip(rotations, translations, strict=True):
-            image, shift = _permutation(cell, frac, numbers, rotation, translation, symprec)
+            image, shift = _permutation(cell, frac, numbers, rotation, translation, dataset.symprec)
             images.append(image)
             shifts.append(shift)
         return cls(rotations, translations, np.array(images), np.array(shifts))
@@ -91,7 +78,7 @@ class Operations:
         return cell, frac
 
     def cartesian(self, cell: np.ndarray) -> np.ndarray:
-        """Q of every operation for a cell they leave alone. [operations, 3, 3]"""
+        """Q of every operation for a cell they leave alone, [operations, 3, 3]."""
         return np.linalg.inv(cell) @ self.rotations.transpose(0, 2, 1) @ cell
 
     def _average(self, frac: np.ndarray) -> np.ndarray:
@@ -99,6 +86,52 @@ class Operations:
         total = np.zeros_like(frac)
         np.add.at(total, self.images, sent)
         return total / len(self)
+
+
+@dataclass(frozen=True)
+class SymmetricCrystal:
+    """A crystal on which its operations act exactly.
+
+    Attributes:
+        cell: lattice vectors as rows, Å. [3, 3]
+        frac: fractional positions. [atoms, 3]
+        numbers: atomic numbers. [atoms]
+        operations: all of its space group.
+    """
+
+    cell: np.ndarray
+    frac: np.ndarray
+    numbers: np.ndarray
+    operations: Operations
+
+
+def symmetric_crystal(
+    cell: np.ndarray, frac: np.ndarray, numbers: np.ndarray, symprec: float
+) -> SymmetricCrystal:
+    """Find the operations of a crystal by moyopy and remove its deviations from them.
+
+    The cell and the order of the atoms stay, unless the cell is a supercell whose shape breaks the
+    point group (1 × 1 × 2 of a cube, say): then the crystal comes back in its primitive cell, where
+    all operations can act.
+
+    Args:
+        cell: lattice vectors as rows, Å. [3, 3]
+        frac: fractional positions. [atoms, 3]
+        numbers: atomic numbers. [atoms]
+        symprec: how far atoms may be off, Å.
+
+    Raises:
+        ValueError: when moyopy finds no answer or its operations do not permute the atoms.
+    """
+    dataset = _dataset(cell, frac, numbers, symprec)
+    primitive = dataset.prim_std_cell
+    small = (np.array(primitive.basis), np.array(primitive.positions), np.array(primitive.numbers))
+    small_dataset = _dataset(*small, symprec)
+    copies = len(numbers) // len(small[2])
+    if len(dataset.operations) < copies * len(small_dataset.operations):
+        (cell, frac, numbers), dataset = small, small_dataset
+    operations = Operations.of_dataset(cell, frac, numbers, dataset)
+    return SymmetricCrystal(*operations.symmetrised(cell, frac), numbers, operations)
 
 
 @dataclass(frozen=True)
@@ -114,14 +147,22 @@ class Projection:
     turns: np.ndarray
 
     def vectors(self, vectors: np.ndarray) -> np.ndarray:
-        """Invariant part of one vector per atom, f_image ← mean f Q. [atoms, 3]"""
+        """Invariant part of one vector per atom, f_image ← mean f Q, [atoms, 3]."""
         total = np.zeros_like(vectors)
         np.add.at(total, self.images, vectors @ self.turns)
         return total / len(self.turns)
 
     def tensor(self, tensor: np.ndarray) -> np.ndarray:
-        """Invariant part of a second-rank tensor, mean Qᵀ T Q. [3, 3]"""
+        """Invariant part of a second-rank tensor, mean Qᵀ T Q, [3, 3]."""
         return (self.turns.transpose(0, 2, 1) @ tensor @ self.turns).mean(axis=0)
+
+
+def _dataset(cell: np.ndarray, frac: np.ndarray, numbers: np.ndarray, symprec: float) -> moyopy.MoyoDataset:
+    try:
+        moyo_cell = moyopy.Cell(cell.tolist(), frac.tolist(), [int(z) for z in numbers])
+        return moyopy.MoyoDataset(moyo_cell, symprec=symprec)
+    except Exception as error:  # moyopy's errors derive from Exception only
+        raise ValueError(f"moyopy finds no symmetry at symprec {symprec} Å: {error}") from error
 
 
 def _permutation(

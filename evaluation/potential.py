@@ -106,7 +106,7 @@ class CHGNetPotential:
         return Forces(energies, batch.gradients(slope), batch.virials(slope))
 
     def _site_energies(self, vectors: Tensor, g: "_Tensors") -> Tensor:
-        """Energy of one atom of each orbit, eV, atom references left out. [orbits]"""
+        """Energy of one atom of each orbit, eV, atom references left out, [orbits]."""
         model = self._model
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         bond_lengths = lengths[g.bond_vector]
@@ -153,7 +153,9 @@ class _SplitGate:
     """A gated MLP of CHGNet whose first layer is applied to each of its inputs on its own."""
 
     def __init__(self, gated: Any) -> None:
-        core, gate = ([m for m in mlp.layers if isinstance(m, nn.Linear)] for mlp in (gated.mlp_core, gated.mlp_gate))
+        core, gate = (
+            [m for m in mlp.layers if isinstance(m, nn.Linear)] for mlp in (gated.mlp_core, gated.mlp_gate)
+        )
         weight = torch.cat([core[0].weight, gate[0].weight])
         self._blocks = weight.split(_WIDTH, dim=1)
         self._bias = torch.cat([core[0].bias, gate[0].bias])
@@ -260,7 +262,7 @@ class _Batch:
         )
 
     def gradients(self, slope: np.ndarray) -> np.ndarray:
-        """dE/dx from dE/dvector. [atoms, 3]"""
+        """dE/dx from dE/dvector, [atoms, 3]."""
         return np.stack(
             [
                 np.bincount(self._head, s, self._n_atoms) - np.bincount(self._tail, s, self._n_atoms)
@@ -270,7 +272,7 @@ class _Batch:
         )
 
     def virials(self, slope: np.ndarray) -> np.ndarray:
-        """dE/dε = Σ vectorᵀ slope, symmetric part. [crystals, 3, 3]"""
+        """dE/dε = Σ vectorᵀ slope, symmetric part, [crystals, 3, 3]."""
         outer = np.einsum("va,vb->vab", self.vectors, slope).reshape(-1, 9)
         total = np.stack([np.bincount(self._owner, o, len(self._graphs)) for o in outer.T], axis=1)
         total = total.reshape(-1, 3, 3)

@@ -9,7 +9,7 @@ import numpy as np
 from pymatgen.core import Structure
 
 from evaluation.fire import CellDescent
-from evaluation.operations import Operations, Projection
+from evaluation.operations import Operations, Projection, symmetric_crystal
 from evaluation.potential import MODEL_NAME, Forces, check_elements, chgnet
 from evaluation.quotient_graph import EDGE_CUTOFF, SKIN, QuotientGraph, quotient_graph
 
@@ -47,7 +47,8 @@ class Relaxed:
     """Where a relaxation ended.
 
     Attributes:
-        structure: final geometry, atoms in the order of the input.
+        structure: final geometry, elements without charges; cell and order of atoms are the input's,
+            see `symmetric_crystal` for the one exception.
         energy_per_atom: energy of it, eV/atom (no element references subtracted).
         steps: optimiser steps taken.
         converged: True when `fmax` was reached within `max_steps`.
@@ -95,7 +96,7 @@ def relax_together(
     crystals: Iterable[tuple[Key, Structure]],
     settings: RelaxationSettings = RelaxationSettings(),
     device: str = "cpu",
-    batch_atoms: int = 256,
+    batch_atoms: int = 128,
 ) -> Iterator[tuple[Key, Relaxed | str]]:
     """Relax crystals in one changing batch; yields each, or why it failed, in the order they finish.
 
@@ -166,7 +167,6 @@ class _Crystal:
 
     def __init__(self, name: Any, structure: Structure, settings: RelaxationSettings) -> None:
         self.name = name
-        self._species = structure.species
         self.numbers = np.array(structure.atomic_numbers)
         check_elements(self.numbers)
         self.cell = np.array(structure.lattice.matrix, dtype=float)
@@ -176,8 +176,9 @@ class _Crystal:
         self.operations = Operations.identity(len(frac))
         self.projection: Projection | None = None
         if settings.keep_symmetry:
-            self.operations = Operations.find(self.cell, frac, self.numbers, settings.symprec)
-            self.cell, frac = self.operations.symmetrised(self.cell, frac)
+            exact = symmetric_crystal(self.cell, frac, self.numbers, settings.symprec)
+            self.cell, frac, self.numbers = exact.cell, exact.frac, exact.numbers
+            self.operations = exact.operations
             self.projection = Projection(self.operations.images, self.operations.cartesian(self.cell))
         self.cart = frac @ self.cell
         self.seconds = 0.0
@@ -207,7 +208,7 @@ class _Crystal:
 
     def structure(self) -> Structure:
         """The crystal as it is now."""
-        return Structure(self.cell, self._species, self.cart, coords_are_cartesian=True)
+        return Structure(self.cell, self.numbers, self.cart, coords_are_cartesian=True)
 
     def _build(self) -> None:
         self.graph: QuotientGraph = quotient_graph(self.cell, self.cart, self.numbers, self.operations)
@@ -248,7 +249,8 @@ def relax_with_calculator(structure: Structure, calculator: Any, settings: Relax
     cell, frac = np.array(structure.lattice.matrix), np.array(structure.frac_coords)
     numbers = np.array(structure.atomic_numbers)
     if settings.keep_symmetry:
-        cell, frac = Operations.find(cell, frac, numbers, settings.symprec).symmetrised(cell, frac)
+        exact = symmetric_crystal(cell, frac, numbers, settings.symprec)
+        cell, frac, numbers = exact.cell, exact.frac, exact.numbers
     atoms = Atoms(numbers, scaled_positions=frac, cell=cell, pbc=True, calculator=calculator)
     if settings.keep_symmetry:
         atoms.set_constraint(FixSymmetry(atoms, symprec=settings.symprec))
@@ -260,9 +262,7 @@ def relax_with_calculator(structure: Structure, calculator: Any, settings: Relax
     energy = float(atoms.get_potential_energy()) / len(atoms)
     if not np.isfinite(energy):
         raise ValueError(f"relaxation of {structure.formula} ended at energy {energy} eV/atom")
-    final = Structure(
-        np.array(atoms.cell), structure.species, atoms.get_positions(), coords_are_cartesian=True
-    )
+    final = Structure(np.array(atoms.cell), numbers, atoms.get_positions(), coords_are_cartesian=True)
     return Relaxed(final, energy, int(optimizer.nsteps), bool(converged))
 
 

@@ -2,20 +2,30 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from pymatgen.core import Structure
 
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
 from evaluation.matching import MatchSettings
-from evaluation.potential import MODEL_NAME
-from evaluation.relaxation import RelaxationSettings, relax
+from evaluation.piped import piped
 from evaluation.readers import Sample
+from evaluation.relaxation import (
+    CHGNET,
+    AseRelaxer,
+    RelaxationSettings,
+    Relaxed,
+    relax_together,
+    relax_with_calculator,
+)
+from evaluation.symmetry import MP20_TOLERANCES, space_group
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,15 @@ class StabilitySettings:
     """How stability is judged.
 
     Attributes:
-        relaxation: when a relaxation stops.
+        relaxation: when a relaxation stops and what it keeps.
         match: when the relaxed crystal still counts as the raw one.
         thresholds: eV/atom above the hull up to which a crystal counts as stable; the field uses
             0 (FlowMM, SymmCD), 0.08 (WyFormer) and 0.1 (MatterGen).
         workers: processes that relax.
         device: torch device of CHGNet.
+        relaxer: another potential; None is CHGNet in batches. Its energies need element references
+            fitted to it (`fit_on_mp20`).
+        batch_atoms: atoms that CHGNet computes together; changes the speed alone.
     """
 
     relaxation: RelaxationSettings = field(default_factory=RelaxationSettings)
@@ -36,17 +49,34 @@ class StabilitySettings:
     thresholds: tuple[float, ...] = (0.0, 0.08, 0.1)
     workers: int = 1
     device: str = "cpu"
+    relaxer: AseRelaxer | None = None
+    batch_atoms: int = 128
+
+    @property
+    def relaxer_name(self) -> str:
+        """The potential."""
+        return CHGNET if self.relaxer is None else self.relaxer.name
 
     def protocol(self) -> str:
         """As printed beside every figure."""
         return (
-            f"CHGNet {MODEL_NAME} relaxation, fmax {self.relaxation.fmax} eV/Å, at most "
-            f"{self.relaxation.max_steps} steps; element references fitted on MP-20; hull of the "
-            "labelled MP-20 rows, all splits"
+            f"{self.relaxer_name} relaxation, {self.relaxation}; element references fitted on MP-20; "
+            "hull of the labelled MP-20 rows, all splits"
         )
 
 
-COLUMNS = ("id", "e_above_hull", "formation_energy", "converged", "steps", "matches_raw", "error")
+COLUMNS = (
+    "id",
+    "e_above_hull",
+    "formation_energy",
+    "converged",
+    "steps",
+    "matches_raw",
+    "rmsd",
+    "rmsd_normalised",
+    "space_group_relaxed",
+    "error",
+)
 
 
 def relax_all(
@@ -56,12 +86,16 @@ def relax_all(
 ) -> Iterator[dict]:
     """Relax every crystal; yields one record each, in the order they finish.
 
-    A record holds id, key (hash of the crystal and the settings), energy_per_atom (eV/atom, NaN
-    after a failure), converged, steps, matches_raw, error and the relaxed structure as a
-    dictionary. With a journal (JSON lines) finished crystals are taken from there instead, so an
-    interrupted run goes on where it stopped.
+    A record holds id, key (hash of the crystal and the settings), energy_per_atom (eV/atom, None
+    after a failure), converged, steps, matches_raw, rmsd (Å), rmsd_normalised, space_group_relaxed
+    (at the loose tolerance), error and the relaxed structure as a dictionary. With a journal (JSON
+    lines) finished crystals are taken from there instead, so an interrupted run goes on where it
+    stopped. A crystal that took its process down with it is not journalled: it is tried again.
     """
-    done = _read_journal(Path(journal)) if journal else {}
+    path = Path(journal) if journal else None
+    done = _read_journal(path) if path else {}
+    if path:
+        _end_last_line(path)
     todo: list[tuple[Sample, str]] = []
     for sample in samples:
         key = _key(sample.structure, settings)
@@ -69,9 +103,10 @@ def relax_all(
             yield {**done[key], "id": sample.id}
         else:
             todo.append((sample, key))
-    for record in _run(todo, settings):
-        if journal:
-            with Path(journal).open("a") as stream:
+    for record in piped(partial(_work, settings=settings), todo, settings.workers, _lost):
+        journalled = record.pop("journalled", True)
+        if path and journalled:
+            with path.open("a") as stream:
                 stream.write(json.dumps(record) + "\n")
         yield record
 
@@ -86,14 +121,15 @@ def stability_table(
     """One row per crystal with the columns of `COLUMNS`, indexed by id, in the samples' order.
 
     e_above_hull and formation_energy are eV/atom after relaxation, NaN when it failed; `error` then
-    says why. An unconverged crystal keeps the energy it reached and says converged = False.
+    says why. An unconverged crystal keeps the energy it reached and says converged = False. rmsd (Å)
+    and rmsd_normalised (in (V/N)^(1/3)) are missing where the relaxed crystal no longer matches.
     """
     from rich.progress import track
 
     records = relax_all(samples, settings, journal)
     rows = {
         record["id"]: _judge(record, hull, references)
-        for record in track(records, total=len(samples), description="relaxing with CHGNet")
+        for record in track(records, total=len(samples), description=f"relaxing with {settings.relaxer_name}")
     }
     table = pd.DataFrame([rows[sample.id] for sample in samples], columns=list(COLUMNS))
     return table.set_index("id")
@@ -113,17 +149,37 @@ def _judge(record: dict, hull: ConvexHull, references: ElementReferences) -> dic
     return row
 
 
-def _run(todo: list[tuple[Sample, str]], settings: StabilitySettings) -> Iterable[dict]:
-    arguments = [(sample, key, settings) for sample, key in todo]
-    if settings.workers <= 1:
-        yield from map(_relax_one, arguments)
-        return
-    with ProcessPoolExecutor(settings.workers) as pool:
-        yield from pool.map(_relax_one, arguments)
+def _work(
+    items: Iterator[tuple[int, tuple[Sample, str]]], settings: StabilitySettings
+) -> Iterator[tuple[int, dict]]:
+    """Records of numbered (sample, key) pairs, by CHGNet together or by a calculator one by one."""
+    taken: dict[int, tuple[Sample, str]] = {}
+
+    def remembered() -> Iterator[tuple[int, Structure]]:
+        for number, item in items:
+            taken[number] = item
+            yield number, item[0].structure
+
+    if settings.relaxer is None:
+        outcomes = relax_together(remembered(), settings.relaxation, settings.device, settings.batch_atoms)
+    else:
+        outcomes = _one_by_one(remembered(), settings.relaxer.calculator, settings.relaxation)
+    for number, outcome in outcomes:
+        yield number, _record(*taken.pop(number), outcome, settings)
 
 
-def _relax_one(argument: tuple[Sample, str, StabilitySettings]) -> dict:
-    sample, key, settings = argument
+def _one_by_one(
+    items: Iterator[tuple[int, Structure]], calculator: Callable[[], Any], settings: RelaxationSettings
+) -> Iterator[tuple[int, Relaxed | str]]:
+    made = calculator()
+    for number, structure in items:
+        try:
+            yield number, relax_with_calculator(structure, made, settings)
+        except Exception as error:
+            yield number, f"{type(error).__name__}: {error}"[:300]
+
+
+def _record(sample: Sample, key: str, outcome: Relaxed | str, settings: StabilitySettings) -> dict:
     record = {
         "id": sample.id,
         "key": key,
@@ -131,30 +187,66 @@ def _relax_one(argument: tuple[Sample, str, StabilitySettings]) -> dict:
         "converged": False,
         "steps": 0,
         "matches_raw": False,
+        "rmsd": None,
+        "rmsd_normalised": None,
+        "space_group_relaxed": None,
         "error": "",
         "relaxed": None,
     }
+    if isinstance(outcome, str):
+        return {**record, "error": outcome}
     try:
-        result = relax(sample.structure, settings.relaxation, settings.device)
+        normalised, rmsd = _rms_distance(sample.structure, outcome.structure, settings.match)
     except Exception as error:
-        return {**record, "error": f"{type(error).__name__}: {error}"[:300]}
-    matches = settings.match.matcher().fit(sample.structure, result.structure)
+        return {**record, "error": f"StructureMatcher on raw and relaxed: {error}"[:300]}
     return {
         **record,
-        "energy_per_atom": result.energy_per_atom,
-        "converged": result.converged,
-        "steps": result.steps,
-        "matches_raw": bool(matches),
-        "relaxed": result.structure.as_dict(),
+        "energy_per_atom": outcome.energy_per_atom,
+        "converged": outcome.converged,
+        "steps": outcome.steps,
+        "matches_raw": rmsd is not None,
+        "rmsd": rmsd,
+        "rmsd_normalised": normalised,
+        "space_group_relaxed": space_group(outcome.structure, MP20_TOLERANCES.loose),
+        "relaxed": outcome.structure.as_dict(),
     }
+
+
+def _rms_distance(
+    raw: Structure, relaxed: Structure, match: MatchSettings
+) -> tuple[float, float] | tuple[None, None]:
+    """Root mean square displacement by StructureMatcher, in (V/N)^(1/3) and in Å; None unmatched.
+
+    The matcher brings both crystals to one volume per atom, the geometric mean of theirs, so that
+    length is the unit here.
+    """
+    bare = Structure(raw.lattice, raw.atomic_numbers, raw.frac_coords)  # without charges, as relaxed
+    found = match.matcher().get_rms_dist(bare, relaxed)
+    if found is None:
+        return None, None
+    unit = float(np.cbrt(np.sqrt(raw.volume / len(raw) * relaxed.volume / len(relaxed))))
+    return float(found[0]), float(found[0]) * unit
+
+
+def _lost(item: tuple[Sample, str], reason: str) -> dict:
+    sample, key = item
+    return {**_record(sample, key, reason, StabilitySettings()), "journalled": False}
 
 
 def _key(structure: Structure, settings: StabilitySettings) -> str:
     digest = hashlib.sha256(structure.lattice.matrix.round(6).tobytes())
     digest.update(structure.frac_coords.round(6).tobytes())
     digest.update(str(structure.atomic_numbers).encode())
-    digest.update(json.dumps(asdict(settings.relaxation)).encode())
+    conventions = (asdict(settings.relaxation), asdict(settings.match), settings.relaxer_name)
+    digest.update(json.dumps(conventions).encode())
     return digest.hexdigest()[:24]
+
+
+def _end_last_line(path: Path) -> None:
+    """Records are written as whole lines, so only a kill leaves one open; the next must not join it."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        with path.open("a") as stream:
+            stream.write("\n")
 
 
 def _read_journal(path: Path) -> dict[str, dict]:

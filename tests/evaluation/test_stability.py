@@ -1,12 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
+from ase.calculators.lj import LennardJones
 from pymatgen.core import Composition, Lattice, Structure
 
+from evaluation import stability
 from evaluation.element_references import ElementReferences, fit_element_references
 from evaluation.hull import ConvexHull
-from evaluation.potential import RelaxationSettings, relax, static_energies
+from evaluation.matching import MatchSettings
 from evaluation.readers import Sample
-from evaluation.stability import StabilitySettings, stability_table
+from evaluation.relaxation import AseRelaxer, RelaxationSettings
+from evaluation.stability import StabilitySettings, relax_all, stability_table
 from tests.evaluation.crystals import rocksalt
 
 
@@ -43,40 +49,91 @@ def test_shipped_references_state_their_residual(tmp_path):
         shipped.formation_energy("Og", 0.0)
 
 
-def test_static_energy_gives_the_known_formation_energy_of_salt():
-    lonely = Structure(Lattice.cubic(30), ["Na"], [[0, 0, 0]])
-    energies = list(static_energies([rocksalt(), lonely, rocksalt()]))
-    assert energies[0] == pytest.approx(energies[2], abs=1e-4)
-    # Materials Project mp-22862: -2.10 eV/atom.
-    formation = ElementReferences.load().formation_energy("NaCl", energies[0])
-    assert formation == pytest.approx(-2.1, abs=0.1)
-
-
-def test_relaxation_restores_the_lattice_constant():
-    strained = rocksalt(a=6.0).get_primitive_structure()
-    result = relax(strained, RelaxationSettings(max_steps=60))
-    assert result.converged
-    assert result.structure.volume == pytest.approx(5.69**3 / 4, rel=0.05)
+def salt_and_lonely():
+    salt = rocksalt(a=5.7).get_primitive_structure()
+    lonely = Structure(Lattice.cubic(40), ["Na"], [[0, 0, 0]])
+    return [Sample("salt", salt), Sample("lonely", lonely), Sample("strained", rocksalt(a=5.9))]
 
 
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
-    salt = rocksalt(a=5.7).get_primitive_structure()
-    lonely = Structure(Lattice.cubic(40), ["Na"], [[0, 0, 0]])
     settings = StabilitySettings(relaxation=RelaxationSettings(max_steps=3))
     hull = ConvexHull(["NaCl"], [-2.1])
     references = ElementReferences.load()
     journal = tmp_path / "journal.jsonl"
-    samples = [Sample("salt", salt), Sample("lonely", lonely)]
-    table = stability_table(samples, hull, references, settings, journal)
-    assert list(table.index) == ["salt", "lonely"]
-    assert abs(table.loc["salt", "e_above_hull"]) < 0.1
-    assert table.loc["salt", "matches_raw"]
+    samples = salt_and_lonely()
+    stability_table(samples[:2], hull, references, settings, journal)
     with journal.open("a") as stream:
         stream.write('{"id": "cut o')
 
-    def forbidden(*_):
-        raise AssertionError("relaxed again")
+    relaxed = []
+    together = stability.relax_together
 
-    monkeypatch.setattr("evaluation.stability.relax", forbidden)
+    def watched(crystals, *rest):
+        return together((relaxed.append(c) or c for c in crystals), *rest)
+
+    monkeypatch.setattr(stability, "relax_together", watched)
+    table = stability_table(samples, hull, references, settings, journal)
+    assert [structure.formula for _, structure in relaxed] == [samples[2].structure.formula]
+    assert list(table.index) == ["salt", "lonely", "strained"]
+    assert abs(table.loc["salt", "e_above_hull"]) < 0.1
+    assert table.loc["salt", "matches_raw"]
+    assert "without a neighbour" in table.loc["lonely", "error"]
+    assert np.isnan(table.loc["lonely", "e_above_hull"])
     again = stability_table(samples, hull, references, settings, journal)
-    assert again.equals(table)
+    assert len(relaxed) == 1
+    pd.testing.assert_frame_equal(again, table)
+    other = StabilitySettings(relaxation=RelaxationSettings(max_steps=2))
+    stability_table(samples[:1], hull, references, other, journal)
+    assert len(relaxed) == 2
+
+
+def test_a_journal_cut_in_the_middle_of_a_line_is_mended(tmp_path):
+    """The line cut off by a kill costs one crystal, not the one written after it as well."""
+    settings = StabilitySettings(relaxation=RelaxationSettings(max_steps=1))
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text('{"id": "cut o')
+    list(relax_all(salt_and_lonely(), settings, journal))
+    assert len(stability._read_journal(journal)) == 3
+
+
+def test_displacement_is_measured_in_angstroms_and_in_the_spacing_of_atoms():
+    raw = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    moved = raw.copy()
+    moved.translate_sites([1], [0, 0, 0.02])  # 0.08 Å: 0.04 Å for each about their mean
+    normalised, rmsd = stability._rms_distance(raw, moved, MatchSettings())
+    assert rmsd == pytest.approx(0.04, abs=1e-6)
+    assert normalised == pytest.approx(0.04 / np.cbrt(32), abs=1e-6)
+    grown = Structure(Lattice.cubic(4.4), raw.species, raw.frac_coords)
+    assert stability._rms_distance(raw, grown, MatchSettings()) == pytest.approx((0, 0), abs=1e-6)
+    other = Structure(Lattice.cubic(4), ["Cs", "I"], raw.frac_coords)
+    assert stability._rms_distance(raw, other, MatchSettings()) == (None, None)
+
+
+def lennard_jones():
+    return LennardJones(sigma=2.5, epsilon=0.5, rc=7.0, smooth=True)
+
+
+def test_any_ase_calculator_can_relax():
+    copper = Structure(
+        Lattice.cubic(4.2), ["Cu"] * 4, [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    )
+    broken = Structure(Lattice.cubic(4), ["Cu", "Cu"], [[0, 0, 0], [0, 0, 0]])
+    settings = StabilitySettings(
+        RelaxationSettings(fmax=0.02, keep_symmetry=True), relaxer=AseRelaxer("Lennard-Jones", lennard_jones)
+    )
+    assert "Lennard-Jones" in settings.protocol()
+    first, second = relax_all([Sample("copper", copper), Sample("broken", broken)], settings)
+    assert first["converged"]
+    assert first["space_group_relaxed"] == 225
+    assert first["energy_per_atom"] < 0
+    assert second["error"]
+
+
+def test_two_processes_relax_what_one_does(tmp_path):
+    settings = StabilitySettings(relaxation=RelaxationSettings(max_steps=2))
+    alone = {r["id"]: r for r in relax_all(salt_and_lonely(), settings)}
+    shared = {r["id"]: r for r in relax_all(salt_and_lonely(), replace(settings, workers=2), tmp_path / "j")}
+    assert shared.keys() == alone.keys()
+    for name, record in alone.items():
+        assert shared[name]["error"] == record["error"]
+        assert shared[name]["energy_per_atom"] == pytest.approx(record["energy_per_atom"], abs=1e-5)

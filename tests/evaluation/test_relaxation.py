@@ -1,0 +1,114 @@
+import contextlib
+import io
+import warnings
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from evaluation.relaxation import RelaxationSettings, relax, relax_together
+from evaluation.symmetry import space_group
+from tests.evaluation.crystals import perovskite, rocksalt, rutile, wurtzite
+
+
+def relaxed_by_chgnet(crystal, settings):
+    from chgnet.model.dynamics import StructOptimizer
+
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        optimizer = StructOptimizer(use_device="cpu")
+        result = optimizer.relax(crystal, fmax=settings.fmax, steps=settings.max_steps, verbose=False)
+    # Its observer also sees the start, and the end twice.
+    return result["trajectory"].energies[-1] / len(crystal), len(result["trajectory"]) - 2, result
+
+
+@pytest.fixture(scope="module")
+def distorted():
+    skewed = wurtzite().perturb(0.15)
+    skewed.apply_strain([0.06, -0.04, 0.03])
+    return [skewed, rutile().perturb(0.1), rocksalt(a=6.0).get_primitive_structure()]
+
+
+def test_each_crystal_of_a_batch_goes_the_way_chgnet_takes_it_alone(distorted):
+    """Steps, energy and geometry after FIRE on FrechetCellFilter, by ASE and by the batch."""
+    settings = RelaxationSettings(max_steps=30)
+    outcomes = dict(relax_together(enumerate(distorted), settings, batch_atoms=9))
+    for k, crystal in enumerate(distorted):
+        energy, steps, result = relaxed_by_chgnet(crystal.copy(), settings)
+        assert outcomes[k].steps == steps
+        assert outcomes[k].energy_per_atom == pytest.approx(energy, abs=2e-5)
+        final = result["final_structure"]
+        assert outcomes[k].structure.lattice.matrix == pytest.approx(final.lattice.matrix, abs=2e-3)
+        assert outcomes[k].structure.distance_matrix == pytest.approx(final.distance_matrix, abs=2e-3)
+        assert outcomes[k].converged == (steps < settings.max_steps)
+
+
+def test_relaxation_restores_the_lattice_constant():
+    result = relax(rocksalt(a=6.0).get_primitive_structure(), RelaxationSettings(max_steps=60))
+    assert result.converged
+    assert result.structure.volume == pytest.approx(5.69**3 / 4, rel=0.05)
+
+
+def test_symmetry_is_kept_exactly():
+    """A cubic perovskite with a slip within symprec: without the projection it would tilt or stay off."""
+    crystal = perovskite("Sr", "Ti", 4.1)
+    crystal.translate_sites([2], [0, 0, 0.001])
+    tetragonal = rutile()
+    tetragonal.apply_strain([0.05, 0.05, -0.03])
+    settings = RelaxationSettings(fmax=0.02, keep_symmetry=True)
+    outcomes = dict(relax_together({"cubic": crystal, "rutile": tetragonal}.items(), settings))
+    assert space_group(outcomes["cubic"].structure, 1e-6) == 221
+    assert space_group(outcomes["rutile"].structure, 1e-6) == 136
+    free = relax(tetragonal, RelaxationSettings(fmax=0.02))
+    assert outcomes["rutile"].energy_per_atom == pytest.approx(free.energy_per_atom, abs=1e-4)
+    assert outcomes["rutile"].steps == pytest.approx(free.steps, abs=1)
+
+
+def test_a_symmetric_saddle_is_not_left():
+    """Tetragonal ZrO2 strained to the cubic fluorite: only the projection keeps it there."""
+    faces = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    oxygen = [[x, y, z] for x in (0.25, 0.75) for y in (0.25, 0.75) for z in (0.25, 0.75)]
+    fluorite = Structure(Lattice.cubic(5.12), ["Zr"] * 4 + ["O"] * 8, faces + oxygen)
+    slipped = fluorite.copy()
+    for k, (x, y, _) in enumerate(oxygen):
+        slipped.translate_sites([4 + k], [0, 0, 0.0015 * (1 if x == y else -1)])
+    kept = relax(slipped, RelaxationSettings(fmax=0.01, keep_symmetry=True, symprec=0.02))
+    assert space_group(kept.structure, 1e-6) == 225
+
+
+def test_the_company_does_not_matter(distorted):
+    settings = RelaxationSettings(max_steps=12)
+    alone = [relax(crystal, settings) for crystal in distorted]
+    together = dict(relax_together(enumerate(distorted), settings))
+    for k, one in enumerate(alone):
+        assert together[k].steps == one.steps
+        assert together[k].energy_per_atom == pytest.approx(one.energy_per_atom, abs=1e-5)
+
+
+def test_failures_are_named_and_cost_one_crystal():
+    salt = rocksalt(a=5.7).get_primitive_structure()
+    crystals = {
+        "lonely": Structure(Lattice.cubic(40), ["Na"], [[0, 0, 0]]),
+        "salt": salt,
+        "curium": Structure(Lattice.cubic(4), ["Cm"], [[0, 0, 0]]),
+        "dense": Structure(Lattice.cubic(0.3), ["H"], [[0, 0, 0]]),
+        "flat": Structure(np.zeros((3, 3)), ["H"], [[0, 0, 0]]),
+    }
+    outcomes = dict(relax_together(crystals.items(), RelaxationSettings(max_steps=1)))
+    assert outcomes.keys() == crystals.keys()
+    assert outcomes["salt"].steps <= 1
+    for name, words in {
+        "lonely": "neighbour",
+        "curium": "96",
+        "dense": "too dense",
+        "flat": "volume",
+    }.items():
+        assert words in outcomes[name]
+    with pytest.raises(ValueError, match="neighbour"):
+        relax(crystals["lonely"])
+
+
+def test_time_runs_out_for_a_crystal_that_takes_too_long(distorted):
+    settings = RelaxationSettings(fmax=1e-9, max_seconds=0.02)
+    ((_, outcome),) = relax_together([("slow", distorted[1])], settings)
+    assert outcome.startswith("time-out: 0.02 s used up after")
