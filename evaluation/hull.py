@@ -1,13 +1,17 @@
 """The convex hull of formation energies, and how far above it a composition lies."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.core import Composition, Element
 from scipy.optimize import linprog
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _N_ELEMENTS = 118
 _PAIR = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
@@ -54,24 +58,42 @@ class ConvexHull:
         self.n_phases = int(known.sum())
 
     @classmethod
-    def from_csv(cls, paths: Iterable[Path | str]) -> "ConvexHull":
-        """Hull of the labelled rows of CSV files with `formation_energy_per_atom` and a formula.
+    def from_table(
+        cls,
+        table: "pd.DataFrame | Path | str",
+        composition: str = "composition",
+        energy: str = "formation_energy_per_atom",
+    ) -> "ConvexHull":
+        """Hull of a table of phases: a data frame, or a CSV file (gzipped or not).
 
-        The three splits of MP-20 give the Materials Project's own `e_above_hull` to about
-        2.5 meV/atom. The formula is read from `pretty_formula`.
+        Args:
+            table: one row per phase; rows without an energy are left out.
+            composition: name of the column of formulas.
+            energy: name of the column of formation energies, eV/atom.
+
+        Raises:
+            ValueError: when a column is missing, or a formula or an energy cannot be read.
         """
         import pandas as pd
 
-        columns = ["pretty_formula", "formation_energy_per_atom"]
-        # "NaN" would be read as missing, and it is a formula.
-        tables = [pd.read_csv(path, usecols=columns, keep_default_na=False, dtype=str) for path in paths]
-        table = pd.concat(tables)
-        energies = [float(e) if e else float("nan") for e in table["formation_energy_per_atom"]]
-        return cls(table["pretty_formula"].tolist(), energies)
+        if not isinstance(table, pd.DataFrame):
+            # "NaN" would be read as missing, and it is a formula.
+            table = pd.read_csv(table, keep_default_na=False, dtype=str)
+        missing = {composition, energy} - set(table.columns)
+        if missing:
+            raise ValueError(f"no column {sorted(missing)}: the table has {list(table.columns)}")
+        energies = pd.to_numeric(table[energy].replace("", np.nan))
+        return cls(table[composition].tolist(), energies.to_numpy(dtype=float))
 
     @classmethod
     def from_mp20(cls, data_dir: Path | str) -> "ConvexHull":
-        """Hull of every labelled MP-20 row, all splits, under a data folder."""
+        """Hull of every labelled MP-20 row, all splits, under a data folder.
+
+        It gives the Materials Project's own `e_above_hull` to about 2.5 meV/atom.
+        """
+        import pandas as pd
+
+        columns = ("pretty_formula", "formation_energy_per_atom")
         folder = Path(data_dir) / "mp_20"
         paths = []
         for split in ("train", "val", "test"):
@@ -81,7 +103,8 @@ class ConvexHull:
                     f"no {split}.csv or {split}.csv.gz in {folder}: the hull needs all three splits"
                 )
             paths.append(found[0])
-        return cls.from_csv(paths)
+        tables = [pd.read_csv(p, usecols=list(columns), keep_default_na=False, dtype=str) for p in paths]
+        return cls.from_table(pd.concat(tables), *columns)
 
     def hull_energy(self, composition: Composition | str) -> float:
         """Energy of the hull at a composition, eV/atom; at most 0."""

@@ -24,6 +24,21 @@ def test_nan_rows_are_left_out_and_lengths_checked():
         ConvexHull(["NaCl"], [1.0, 2.0])
 
 
+def test_any_table_makes_a_hull(tmp_path):
+    """`NaN` is a formula (sodium nitride), an empty energy is a row without one."""
+    table = pd.DataFrame({"formula": ["NaCl", "NaN", "Na3Cl"], "e_f": [-2.0, 0.3, np.nan]})
+    table.to_csv(tmp_path / "phases.csv.gz", index=False)
+    for source in (table, tmp_path / "phases.csv.gz"):
+        hull = ConvexHull.from_table(source, composition="formula", energy="e_f")
+        assert hull.n_phases == 2
+        assert hull.above("NaN", 0.3) == pytest.approx(0.3)
+        assert hull.hull_energy("Na3Cl") == pytest.approx(-1.0)
+    with pytest.raises(ValueError, match=r"no column \['composition'.*the table has \['formula', 'e_f'\]"):
+        ConvexHull.from_table(table)
+    with pytest.raises(ValueError, match="many"):
+        ConvexHull.from_table(pd.DataFrame({"composition": ["H"], "formation_energy_per_atom": ["many"]}))
+
+
 FORMULAS = ["LiO", "Li2O", "FeO", "Fe2O3", "LiFe", "LiFeO2", "Li2FeO3", "Li5FeO4"]
 
 

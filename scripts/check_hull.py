@@ -1,0 +1,41 @@
+"""Energies above the hull of MP-20's formation energies against the official ones of val and test.
+
+Run: python scripts/check_hull.py     (needs AUTOPERI_DATA; 14,686 labelled rows, about two minutes)
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tyro
+from rich.progress import track
+
+from evaluation.hull import ConvexHull
+from evaluation.reference import data_folder
+
+
+def main(data_dir: Path | None = None, n: int | None = None, seed: int = 0) -> None:
+    """Judge all labelled rows of val and test, or n of them drawn at random."""
+    folder = data_dir or data_folder()
+    hull = ConvexHull.from_mp20(folder)
+    columns = ["pretty_formula", "formation_energy_per_atom", "e_above_hull"]
+    splits = [
+        pd.read_csv(p, keep_default_na=False) for p in sorted((folder / "mp_20").glob("[vt]*[lt].csv*"))
+    ]
+    table = pd.concat(splits)[columns]
+    table[columns[1:]] = table[columns[1:]].apply(pd.to_numeric)
+    table = table.dropna()
+    if n is not None:
+        table = table.sample(n, random_state=seed)
+    rows = zip(table["pretty_formula"], table["formation_energy_per_atom"], strict=True)
+    found = np.array([hull.above(f, e) for f, e in track(rows, "hull", total=len(table))])
+    off = found - table["e_above_hull"].to_numpy()
+    print(
+        f"{len(table)} rows, {hull.n_phases} phases in the hull: MAE {1000 * np.abs(off).mean():.2f} meV/atom"
+    )
+    print(f"bias {1000 * off.mean():.2f}, correlation {np.corrcoef(found, table['e_above_hull'])[0, 1]:.4f}")
+    print("|off| quantiles 50/90/99/100%:", np.percentile(1000 * np.abs(off), [50, 90, 99, 100]).round(2))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
