@@ -1,4 +1,4 @@
-"""Elemental reference energies that turn CHGNet energies into formation energies.
+"""Elemental reference energies that turn the energies of a potential into formation energies.
 
 The Materials Project's elemental energies leave CHGNet 0.3.0 biased by about -0.05 eV/atom on
 MP-20. The references here are fitted so that CHGNet's own energies reproduce the DFT formation
@@ -6,13 +6,17 @@ energies of MP-20, and are stored with the residual they leave on crystals not f
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.core import Composition, Element, Structure
+
+if TYPE_CHECKING:
+    from evaluation.relaxation import AseRelaxer
 
 DEFAULT_FILE = "chgnet_0.3.0_mp20_references.json"
 
@@ -98,23 +102,32 @@ def fit_element_references(
     return ElementReferences({s: float(m) for s, m in zip(symbols, mu, strict=True)})
 
 
-def fit_on_mp20(data_dir: Path | str, settings: FitSettings = FitSettings()) -> ElementReferences:
-    """Fit on static CHGNet energies at the DFT geometry of MP-20 train rows.
+def fit_on_mp20(
+    data_dir: Path | str, settings: FitSettings = FitSettings(), relaxer: "AseRelaxer | None" = None
+) -> ElementReferences:
+    """Fit on static energies at the DFT geometry of MP-20 train rows.
 
     Needs `mp_20/{train,val}.csv.gz` and `mp_hull_reference/element_energies.json` under `data_dir`;
     takes some minutes on one core.
-    """
-    from evaluation.potential import MODEL_NAME
 
+    Args:
+        data_dir: folder of the data sets.
+        settings: which rows, and how.
+        relaxer: the potential; None is CHGNet.
+    """
+    from evaluation.potential import MODEL_NAME, static_energies
+
+    name = f"CHGNet {MODEL_NAME}" if relaxer is None else relaxer.name
+    energies_of = static_energies if relaxer is None else relaxer.static_energies
     folder = Path(data_dir)
     rng = np.random.default_rng(settings.seed)
-    train = _energies(folder / "mp_20" / "train.csv.gz", settings.n_train, rng)
-    val = _energies(folder / "mp_20" / "val.csv.gz", settings.n_val, rng)
+    train = _energies(folder / "mp_20" / "train.csv.gz", settings.n_train, rng, energies_of)
+    val = _energies(folder / "mp_20" / "val.csv.gz", settings.n_val, rng, energies_of)
     prior = json.loads((folder / "mp_hull_reference" / "element_energies.json").read_text())
     fitted = fit_element_references(*train, prior=prior, ridge=settings.ridge)
     error = np.array([fitted.formation_energy(c, e) - f for c, e, f in zip(*val, strict=True)])
     provenance = {
-        "potential": f"CHGNet {MODEL_NAME}, static energies at DFT geometry",
+        "potential": f"{name}, static energies at DFT geometry",
         "target": "MP-20 formation_energy_per_atom (Materials Project, CC BY 4.0)",
         "n_train": len(train[0]),
         "n_val": len(val[0]),
@@ -128,20 +141,21 @@ def fit_on_mp20(data_dir: Path | str, settings: FitSettings = FitSettings()) -> 
 
 
 def _energies(
-    csv: Path, n_rows: int, rng: np.random.Generator
+    csv: Path,
+    n_rows: int,
+    rng: np.random.Generator,
+    energies_of: Callable[[Sequence[Structure]], Iterator[float]],
 ) -> tuple[list[Composition], np.ndarray, np.ndarray]:
-    """Compositions, CHGNet energies and DFT formation energies of random labelled rows."""
+    """Compositions, energies of the potential and DFT formation energies of random labelled rows."""
     import pandas as pd
     from rich.progress import track
-
-    from evaluation.potential import static_energies
 
     table = pd.read_csv(csv)
     table = table[table["formation_energy_per_atom"].notna()]
     chosen = rng.choice(len(table), size=min(n_rows, len(table)), replace=False)
     table = table.iloc[chosen]
     structures = [Structure.from_str(text, fmt="cif") for text in table["cif"]]
-    energies = np.array(list(track(static_energies(structures), total=len(structures), description=csv.name)))
+    energies = np.array(list(track(energies_of(structures), total=len(structures), description=csv.name)))
     known = np.isfinite(energies)
     compositions = [s.composition for s, ok in zip(structures, known, strict=True) if ok]
     targets = table["formation_energy_per_atom"].to_numpy(dtype=float)

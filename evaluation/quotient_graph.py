@@ -18,7 +18,7 @@ from evaluation.operations import Operations
 EDGE_CUTOFF = 6.0
 ANGLE_CUTOFF = 3.0
 SKIN = 0.4  # Å beyond the cut-offs; the graph serves until something may have crossed it
-_MAX_ANGLES = 3_000_000
+_MAX_EDGES = _MAX_ANGLES = 3_000_000
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,10 @@ class _Edges:
     def __init__(self, cell: np.ndarray, cart: np.ndarray, orbits: _Orbits) -> None:
         self._orbits = orbits
         self._n_atoms = len(cart)
+        sphere = 4 / 3 * np.pi * (EDGE_CUTOFF + SKIN) ** 3
+        expected = sphere * len(cart) / max(abs(np.linalg.det(cell)), 1e-9) * len(orbits.first_atoms)
+        if expected > _MAX_EDGES:
+            raise ValueError(f"about {expected:.0f} edges within 6 Å, at most {_MAX_EDGES}: too dense")
         center, head, shift, length = find_points_in_spheres(
             np.ascontiguousarray(cart),
             np.ascontiguousarray(cart[orbits.first_atoms]),

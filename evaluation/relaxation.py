@@ -73,6 +73,24 @@ class AseRelaxer:
     name: str
     calculator: Callable[[], Any]
 
+    def static_energies(self, structures: Sequence[Structure]) -> Iterator[float]:
+        """Yield the energy of each structure as it stands, eV/atom; NaN where there is none."""
+        from ase import Atoms
+
+        made = self.calculator()
+        for structure in structures:
+            atoms = Atoms(
+                structure.atomic_numbers,
+                scaled_positions=structure.frac_coords,
+                cell=structure.lattice.matrix,
+                pbc=True,
+                calculator=made,
+            )
+            try:
+                yield float(atoms.get_potential_energy()) / len(atoms)
+            except Exception:
+                yield float("nan")
+
 
 CHGNET = f"CHGNet {MODEL_NAME}"
 

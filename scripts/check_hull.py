@@ -33,7 +33,6 @@ def main(data_dir: Path | None = None, n: int | None = None, seed: int = 0) -> N
     print(
         f"{len(table)} rows, {hull.n_phases} phases in the hull: MAE {1000 * np.abs(off).mean():.2f} meV/atom"
     )
-    print(f"bias {1000 * off.mean():.2f}, correlation {np.corrcoef(found, table['e_above_hull'])[0, 1]:.4f}")
     print("|off| quantiles 50/90/99/100%:", np.percentile(1000 * np.abs(off), [50, 90, 99, 100]).round(2))
 
 

@@ -13,40 +13,37 @@ from pymatgen.core import Composition, Structure
 
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
-from evaluation.readers import Sample, read_structures
+from evaluation.readers import as_read_result, read_structures
 from evaluation.reference import data_folder
-from evaluation.relaxation import RelaxationSettings
-from evaluation.stability import StabilitySettings, stability_table
-
-SETTINGS = StabilitySettings(RelaxationSettings(keep_symmetry=True))
+from evaluation.stability import RelaxationSettings, StabilitySettings, stability_table
 
 
 def main(n: int = 50, seed: int = 0, journal: Path = Path("published_e_hull.jsonl")) -> None:
     """Relax n random rows of each table; test rows are told by a formula that the split has once."""
     peers, test = data_folder() / "peers", pd.read_csv(data_folder() / "mp_20" / "test.csv.gz")
+    settings = StabilitySettings(RelaxationSettings(keep_symmetry=True))
     cifs = test.drop_duplicates("pretty_formula", keep=False).set_index("pretty_formula")["cif"]
-    hull = ConvexHull.from_mp20(data_folder())
+    raw, hull = (
+        read_structures(peers / "diffcsp_pp_mp20.npz", limit=1000),
+        ConvexHull.from_mp20(data_folder()),
+    )
     for name in ("DiffCSP++_mp_20_CHGNet_relaxed_symmetry.ehull", "mp20_test_1k_sample"):
-        table = pd.read_csv(peers / "ehull_tables" / f"{name}.csv.gz").sample(frac=1, random_state=seed)
+        rows = pd.read_csv(peers / "ehull_tables" / f"{name}.csv.gz").sample(frac=1, random_state=seed)
         if name.startswith("DiffCSP++"):
-            raw = read_structures(peers / "diffcsp_pp_mp20.npz", limit=1000).structures
-            chosen = {i: raw[i] for i in table["str_ind"][:n]}
+            crystals = [raw.structures[k] for k in (rows := rows[:n])["str_ind"]]
         else:
-            table["cif"] = [cifs.get(Composition(f).reduced_formula) for f in table["formula"]]
-            table = table[table["cif"].notna()]
-            chosen = {r.str_ind: Structure.from_str(r.cif, "cif") for r in table[:n].itertuples()}
-        samples = [Sample(str(i), structure) for i, structure in chosen.items()]
-        ours = stability_table(samples, hull, ElementReferences.load(), SETTINGS, journal)
-        pairs = pd.DataFrame({"ours": ours["e_above_hull"].to_numpy().clip(0)})
-        pairs["published"] = table["chgnet_ehull"][:n].to_numpy()
-        off = (pairs["ours"] - pairs["published"]).dropna()
+            cif = [cifs.get(Composition(f).reduced_formula) for f in rows["formula"]]
+            rows = rows.assign(cif=cif).dropna()[:n]
+            crystals = [Structure.from_str(text, "cif") for text in rows["cif"]]
+        read = as_read_result(crystals)
+        ours = stability_table(read.samples, hull, ElementReferences.load(), settings, journal)
+        rows = rows.assign(ours=ours["e_above_hull"].to_numpy().clip(0))[["formula", "ours", "chgnet_ehull"]]
+        off, r = rows["ours"] - rows["chgnet_ehull"], rows["ours"].corr(rows["chgnet_ehull"])
         print(
-            f"{name}: n {len(off)}, correlation {pairs.corr().iloc[0, 1]:.3f}, bias {off.mean():.4f}, ",
-            end="",
+            f"{name}: {off.count()} of {len(rows)} relaxed, correlation {r:.3f}, bias {off.mean():.4f}, MAE"
         )
-        print(f"MAE {off.abs().mean():.4f}, median {off.abs().median():.4f} eV/atom; {SETTINGS.protocol()}")
-        worst = pairs.assign(formula=table["formula"][:n].to_numpy()).loc[off.abs().nlargest(5).index]
-        print(worst.round(4).to_string(index=False))
+        print(f"{off.abs().mean():.4f}, median {off.abs().median():.4f} eV/atom; {settings.protocol()}")
+        print(rows.loc[off.abs().nlargest(5).index].to_string(index=False, float_format="{:.3f}".format))
 
 
 if __name__ == "__main__":

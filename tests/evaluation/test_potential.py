@@ -46,6 +46,16 @@ def test_a_batch_gives_what_chgnet_gives_one_by_one():
         assert virial / crystal.volume * GPA == pytest.approx(stress, abs=2e-3)
 
 
+def test_a_crystal_without_short_bonds_has_no_angles():
+    xenon = Structure(Lattice.cubic(4.5), ["Xe"], [[0, 0, 0]])
+    graph, cart, cell = full_graph(xenon)
+    alone = chgnet()([graph], [cart], [cell])
+    assert alone.energies[0] == pytest.approx(predicted(xenon)["e"], abs=1e-5)
+    salt = full_graph(rocksalt())
+    beside = chgnet()([graph, salt[0]], [cart, salt[1]], [cell, salt[2]])
+    assert beside.energies[0] == pytest.approx(alone.energies[0], abs=1e-5)
+
+
 @pytest.mark.parametrize("which", range(6))
 @pytest.mark.parametrize("seed", [None, 0])
 def test_one_atom_of_each_orbit_is_enough(which, seed):
@@ -115,7 +125,8 @@ def test_static_energy_gives_the_known_formation_energy_of_salt():
 def test_impossible_crystals_are_named():
     with pytest.raises(ValueError, match="1 atoms without a neighbour"):
         full_graph(Structure(Lattice.cubic(30), ["Na"], [[0, 0, 0]]))
-    with pytest.raises(ValueError, match="too dense"):
-        full_graph(Structure(Lattice.cubic(0.3), ["H"], [[0, 0, 0]]))
+    for side in (0.3, 0.01):
+        with pytest.raises(ValueError, match="too dense"):
+            full_graph(Structure(Lattice.cubic(side), ["H"], [[0, 0, 0]]))
     with pytest.raises(ValueError, match="one place"):
         full_graph(Structure(Lattice.cubic(4), ["H", "H"], [[0, 0, 0], [0, 0, 1]]))
