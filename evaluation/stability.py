@@ -42,6 +42,7 @@ class StabilitySettings:
         relaxer: another potential; None is CHGNet in batches. Its energies need element references
             fitted to it (`fit_on_mp20`).
         batch_atoms: atoms that CHGNet computes together; changes the speed alone.
+        hull: the hull and references that `stability_table` is given, in words.
     """
 
     relaxation: RelaxationSettings = field(default_factory=RelaxationSettings)
@@ -51,6 +52,7 @@ class StabilitySettings:
     device: str = "cpu"
     relaxer: AseRelaxer | None = None
     batch_atoms: int = 128
+    hull: str = "labelled MP-20 rows, all splits, element references fitted on MP-20"
 
     @property
     def relaxer_name(self) -> str:
@@ -59,10 +61,7 @@ class StabilitySettings:
 
     def protocol(self) -> str:
         """As printed beside every figure."""
-        return (
-            f"{self.relaxer_name} relaxation, {self.relaxation}; element references fitted on MP-20; "
-            "hull of the labelled MP-20 rows, all splits"
-        )
+        return f"{self.relaxer_name} relaxation, {self.relaxation}; hull of {self.hull}"
 
 
 COLUMNS = (
