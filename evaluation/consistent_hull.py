@@ -6,8 +6,10 @@ MP-20 test rows then hardly correlate with the published CHGNet ones, and do onc
 hull are put through CHGNet as well.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from pymatgen.core import Composition, Structure
@@ -16,6 +18,25 @@ from rich.progress import track
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
 from evaluation.potential import static_energies
+
+
+def mp20_phases(
+    data_dir: Path | str, splits: Sequence[str] = ("train", "val", "test")
+) -> tuple[list[str], Callable[[int], Structure]]:
+    """Formulas of the MP-20 rows under a data folder, and a function that gives crystal j."""
+    import pandas as pd
+
+    paths = [next(iter((Path(data_dir) / "mp_20").glob(f"{split}.csv*"))) for split in splits]
+    columns = ["pretty_formula", "cif"]
+    table = pd.concat([pd.read_csv(p, usecols=columns, keep_default_na=False, dtype=str) for p in paths])
+    texts = table["cif"].tolist()
+
+    def structure(k: int) -> Structure:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of rounded coordinates
+            return Structure.from_str(texts[k], fmt="cif")
+
+    return table["pretty_formula"].tolist(), structure
 
 
 def consistent_hull(
