@@ -129,6 +129,16 @@ def test_any_ase_calculator_can_relax():
     assert second["error"]
 
 
+def test_static_energies_of_any_calculator():
+    copper = Structure(
+        Lattice.cubic(4.2), ["Cu"] * 4, [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    )
+    wide = Structure(Lattice.cubic(40), ["Cu"], [[0, 0, 0]])
+    energies = list(AseRelaxer("Lennard-Jones", lennard_jones).static_energies([copper, wide]))
+    assert energies[0] < 0
+    assert energies[1] == pytest.approx(0)
+
+
 def test_two_processes_relax_what_one_does(tmp_path):
     settings = StabilitySettings(relaxation=RelaxationSettings(max_steps=2))
     alone = {r["id"]: r for r in relax_all(salt_and_lonely(), settings)}
