@@ -72,10 +72,6 @@ def piped(
 
 
 def _serve(work: Work, pipe: Connection) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
     def incoming() -> Iterator[tuple[int, Any]]:
         while True:
             pipe.send(("next", None))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from pymatgen.core import Structure
 
 from evaluation.element_references import ElementReferences
@@ -152,6 +154,8 @@ def _work(
     items: Iterator[tuple[int, tuple[Sample, str]]], settings: StabilitySettings
 ) -> Iterator[tuple[int, dict]]:
     """Records of numbered (sample, key) pairs, by CHGNet together or by a calculator one by one."""
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # the processes share the cores among themselves
     taken: dict[int, tuple[Sample, str]] = {}
 
     def remembered() -> Iterator[tuple[int, Structure]]:

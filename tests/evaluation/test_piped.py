@@ -22,7 +22,7 @@ def squares(items, together=1, deadly=None):
     yield from held
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_every_item_is_answered_once(workers):
     found = list(piped(partial(squares, together=4), list(range(20)), workers, lost))
     assert sorted(found) == [k * k for k in range(20)]
