@@ -201,7 +201,7 @@ def _flow(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path,
         both = [figures[f"{mode}/valid_and_new"] for mode in drawn]
         return {**figures, "valid_and_new": sum(both) / len(both)}
 
-    curve = SampleCurve(sampled, recipe.sample_every, out / "flow" / _CHOSEN, config)
+    curve = SampleCurve(sampled, recipe.sample_every, 2 * len(some), out / "flow" / _CHOSEN, config)
     return fit(FlowTraining(network, config), data, config, out / "flow", callbacks=[curve])
 
 

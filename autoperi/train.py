@@ -252,14 +252,26 @@ class GeneTraining(_Training):
 class SampleCurve(lightning.Callback):
     """Draws a few crystals now and then and logs what a judge says of them, e.g. validity and novelty.
 
-    Of the averaged weights judged during the cool-down, those with the highest ``valid_and_new`` are kept in
-    ``chosen``, the later of equals: they become the checkpoint.
+    Of the averaged weights judged during the cool-down, the last whose ``valid_and_new`` is not significantly
+    below the best are kept in ``chosen``: they become the checkpoint.
+
+    Args:
+        judge: figures of crystals drawn with a network at an epoch, ``valid_and_new`` among them.
+        every: epochs between them.
+        drawn: crystals behind a figure.
+        chosen: file of the weights kept.
+        config: of the run.
     """
 
     def __init__(
-        self, judge: Callable[[nn.Module, int], dict[str, float]], every: int, chosen: Path, config: FitConfig
+        self,
+        judge: Callable[[nn.Module, int], dict[str, float]],
+        every: int,
+        drawn: int,
+        chosen: Path,
+        config: FitConfig,
     ) -> None:
-        self.judge, self.every, self.chosen = judge, every, chosen
+        self.judge, self.every, self.drawn, self.chosen = judge, every, drawn, chosen
         self.first = config.epochs - config.cooldown
         self.last = config.epochs - 1
 
@@ -278,10 +290,14 @@ class SampleCurve(lightning.Callback):
             self._keep(module, {"epoch": epoch, "figure": figures["valid_and_new"]})
 
     def _keep(self, module: lightning.LightningModule, about: dict[str, float]) -> None:
-        before = torch.load(self.chosen, weights_only=True) if self.chosen.exists() else None
-        stale = before is None or before["epoch"] < self.first or before["epoch"] > about["epoch"]
-        if stale or about["figure"] >= before["figure"]:
-            torch.save({**about, "state_dict": module.state_dict()}, self.chosen)
+        """The later weights win unless they are worse than the best by more than two standard errors."""
+        best = torch.load(self.chosen, weights_only=True)["best"] if self.chosen.exists() else None
+        if best is None or not self.first <= best["epoch"] < about["epoch"]:
+            best = about
+        error = (best["figure"] * (1 - best["figure"]) / self.drawn) ** 0.5
+        if about["figure"] >= best["figure"] - 2 * error:
+            best = max(best, about, key=lambda found: found["figure"])
+            torch.save({"best": best, **about, "state_dict": module.state_dict()}, self.chosen)
 
 
 def fit(
@@ -298,9 +314,8 @@ def fit(
     Logs go to ``out/csv`` and ``out/tensorboard``, one version per start: a resumed run keeps its curves.
     """
     out.mkdir(parents=True, exist_ok=True)
-    best = ModelCheckpoint(
-        out, filename="best", monitor=monitor, save_last=True, enable_version_counter=False
-    )
+    best = ModelCheckpoint(out, filename="best", monitor=monitor, enable_version_counter=False)
+    last = ModelCheckpoint(out, filename="last", enable_version_counter=False)
     trainer = lightning.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=config.devices,
@@ -313,12 +328,13 @@ def fit(
         logger=[CSVLogger(out, "csv"), TensorBoardLogger(out, "tensorboard")],
         callbacks=[
             best,
+            last,
             EMAWeightAveraging(decay=config.ema),
             LearningRateMonitor("epoch"),
             *callbacks,
         ],
         enable_model_summary=False,
     )
-    last = out / "last.ckpt"
-    trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+    stood = out / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=str(stood) if stood.exists() else None, weights_only=False)
     return Path(best.best_model_path)
