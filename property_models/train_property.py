@@ -190,7 +190,7 @@ def _aflow_splits(source: str, data_dir: str | Path | None) -> Splits:
     folder, stem = source.split("/")
     file = _table(folder, stem, data_dir)
     dataset = load_dataset(file, None)
-    table = pd.read_csv(file, usecols=["material_id", "split_bulk_modulus"], dtype=str)
+    table = pd.read_csv(file, dtype=str)
     given = dict(zip(table["material_id"], table["split_bulk_modulus"], strict=True))
     split = np.array([given.get(name, "") for name in dataset.ids])
     train, test = (dataset.select(np.flatnonzero(split == name)) for name in ("train", "val"))
