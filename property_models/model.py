@@ -161,7 +161,7 @@ def load(name_or_path: str | Path, family: str = "guide", device: str = "cpu") -
 
 
 def save(ensemble: Ensemble, folder: Path, about: dict[str, Any]) -> str:
-    """Write an ensemble (half precision: less than a hundredth of its own error) and return its sha256."""
+    """Write an ensemble in half precision, as ``train_ensemble`` measures it, and return its sha256."""
     half = Ensemble(ensemble.config)
     half.load_state_dict(ensemble.state_dict())
     return write_checkpoint(

@@ -35,8 +35,8 @@ _SCHEMA = 1
 class SiteGraph:
     """Ragged and flat: one crystal, a batch, or a whole data set from which ``select`` takes batches.
 
-    Sites, atoms and edges of crystal c are the rows ``start[c] : start[c+1]`` of their arrays. About 45 bytes
-    an edge: MP-20 train at 6 Å takes 0.3 GB.
+    Sites, atoms and edges of crystal c are the rows ``start[c] : start[c+1]`` of their arrays. MP-20 train
+    at 6 Å takes 0.15 GB.
     """
 
     space_group: Int[Tensor, "crystals"]
