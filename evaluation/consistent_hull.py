@@ -27,8 +27,7 @@ def mp20_phases(
     import pandas as pd
 
     paths = [next(iter((Path(data_dir) / "mp_20").glob(f"{split}.csv*"))) for split in splits]
-    columns = ["pretty_formula", "cif"]
-    table = pd.concat([pd.read_csv(p, usecols=columns, keep_default_na=False, dtype=str) for p in paths])
+    table = pd.concat([pd.read_csv(p, keep_default_na=False, dtype=str) for p in paths])
     texts = table["cif"].tolist()
 
     def structure(k: int) -> Structure:

@@ -82,8 +82,8 @@ class ConvexHull:
         missing = {composition, energy} - set(table.columns)
         if missing:
             raise ValueError(f"no column {sorted(missing)}: the table has {list(table.columns)}")
-        energies = pd.to_numeric(table[energy].replace("", np.nan))
-        return cls(table[composition].tolist(), energies.to_numpy(dtype=float))
+        energies = np.asarray(pd.to_numeric(table[energy].replace("", np.nan)), dtype=float)
+        return cls(table[composition].tolist(), energies.tolist())
 
     @classmethod
     def from_mp20(cls, data_dir: Path | str) -> "ConvexHull":
@@ -103,7 +103,9 @@ class ConvexHull:
                     f"no {split}.csv or {split}.csv.gz in {folder}: the hull needs all three splits"
                 )
             paths.append(found[0])
-        tables = [pd.read_csv(p, usecols=list(columns), keep_default_na=False, dtype=str) for p in paths]
+        tables = [
+            pd.read_csv(p, usecols=lambda c: c in columns, keep_default_na=False, dtype=str) for p in paths
+        ]
         return cls.from_table(pd.concat(tables), *columns)
 
     def hull_energy(self, composition: Composition | str) -> float:

@@ -14,7 +14,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,13 +60,13 @@ class CHGNetPotential:
         from chgnet.model.model import CHGNet
 
         with contextlib.redirect_stdout(io.StringIO()):
-            model = CHGNet.load(model_name=MODEL_NAME, use_device=device, verbose=False)
-        model = model.eval().requires_grad_(False)
+            loaded = CHGNet.load(model_name=MODEL_NAME, use_device=device, verbose=False)
+        model: Any = loaded.eval().requires_grad_(False)
         if not model.mlp_first or any(layer.atom_norm is not None for layer in model.atom_conv_layers):
             raise TypeError(f"CHGNet {MODEL_NAME} of this chgnet package has an architecture not known here")
         self.device = device
-        self._model: Any = model
-        self._atom_reference = cast(Any, model.composition_model).fc.weight[0].double().cpu().numpy()
+        self._model = model
+        self._atom_reference = model.composition_model.fc.weight[0].double().cpu().numpy()
         self._atom_layers = [
             (_SplitGate(layer.twoBody_atom), layer.mlp_out) for layer in model.atom_conv_layers
         ]

@@ -155,7 +155,7 @@ def relax_together(
             active = [c for c, k in zip(active, kept, strict=True) if k]
             descent.keep(kept)
             continue
-        result = _symmetric(potential([c.graph for c in active], positions, cells), active)
+        result = _symmetric(potential([c.graph for c in active], positions, list(cells)), active)
         forces, largest = descent.forces(result.gradients, result.virials)
         converged = largest < settings.fmax
         _share_time(active, time.perf_counter() - started)
@@ -226,7 +226,7 @@ class _Crystal:
 
     def structure(self) -> Structure:
         """The crystal as it is now."""
-        return Structure(self.cell, self.numbers, self.cart, coords_are_cartesian=True)
+        return Structure(self.cell, self.numbers.tolist(), self.cart, coords_are_cartesian=True)
 
     def _build(self) -> None:
         self.graph: QuotientGraph = quotient_graph(self.cell, self.cart, self.numbers, self.operations)
@@ -280,7 +280,9 @@ def relax_with_calculator(structure: Structure, calculator: Any, settings: Relax
     energy = float(atoms.get_potential_energy()) / len(atoms)
     if not np.isfinite(energy):
         raise ValueError(f"relaxation of {structure.formula} ended at energy {energy} eV/atom")
-    final = Structure(np.array(atoms.cell), numbers, atoms.get_positions(), coords_are_cartesian=True)
+    final = Structure(
+        np.array(atoms.cell), numbers.tolist(), atoms.get_positions(), coords_are_cartesian=True
+    )
     return Relaxed(final, energy, int(optimizer.nsteps), bool(converged))
 
 

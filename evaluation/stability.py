@@ -223,7 +223,8 @@ def _rms_distance(
     The matcher brings both crystals to one volume per atom, the geometric mean of theirs, so that
     length is the unit here.
     """
-    bare = Structure(raw.lattice, raw.atomic_numbers, raw.frac_coords)  # without charges, as relaxed
+    numbers = np.array(raw.atomic_numbers).tolist()  # without charges, as in the relaxed one
+    bare = Structure(raw.lattice, numbers, raw.frac_coords)
     found = match.matcher().get_rms_dist(bare, relaxed)
     if found is None:
         return None, None

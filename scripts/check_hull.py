@@ -4,6 +4,7 @@ Run: python scripts/check_hull.py     (needs AUTOPERI_DATA; 14,686 labelled rows
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,22 +19,16 @@ def main(data_dir: Path | None = None, n: int | None = None, seed: int = 0) -> N
     """Judge all labelled rows of val and test, or n of them drawn at random."""
     folder = data_dir or data_folder()
     hull = ConvexHull.from_mp20(folder)
-    columns = ["pretty_formula", "formation_energy_per_atom", "e_above_hull"]
-    splits = [
-        pd.read_csv(p, keep_default_na=False) for p in sorted((folder / "mp_20").glob("[vt]*[lt].csv*"))
-    ]
-    table = pd.concat(splits)[columns]
-    table[columns[1:]] = table[columns[1:]].apply(pd.to_numeric)
-    table = table.dropna()
-    if n is not None:
-        table = table.sample(n, random_state=seed)
+    paths = [p for split in ("val", "test") for p in (folder / "mp_20").glob(f"{split}.csv*")]
+    table: Any = pd.concat([pd.read_csv(p, keep_default_na=False) for p in paths])
+    columns = ["formation_energy_per_atom", "e_above_hull"]
+    table = table.assign(**{c: pd.to_numeric(table[c]) for c in columns}).dropna(subset=columns)
+    table = table if n is None else table.sample(n, random_state=seed)
     rows = zip(table["pretty_formula"], table["formation_energy_per_atom"], strict=True)
     found = np.array([hull.above(f, e) for f, e in track(rows, "hull", total=len(table))])
-    off = found - table["e_above_hull"].to_numpy()
-    print(
-        f"{len(table)} rows, {hull.n_phases} phases in the hull: MAE {1000 * np.abs(off).mean():.2f} meV/atom"
-    )
-    print("|off| quantiles 50/90/99/100%:", np.percentile(1000 * np.abs(off), [50, 90, 99, 100]).round(2))
+    off = 1000 * np.abs(found - table["e_above_hull"].to_numpy())
+    print(f"{len(table)} rows, {hull.n_phases} phases in the hull: MAE {off.mean():.2f} meV/atom")
+    print("|off| quantiles 50/90/99/100%:", np.percentile(off, [50, 90, 99, 100]).round(2))
 
 
 if __name__ == "__main__":

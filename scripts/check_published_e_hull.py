@@ -1,6 +1,7 @@
 """Our e_hull against published CHGNet ones (AUTOPERI_DATA/peers; hull of MP of 2023-02-07), clipped at 0."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import tyro
@@ -18,7 +19,7 @@ def main(test_rows: bool = False, n: int = 50, journal: Path = Path("published_e
     """Relax n random rows of the DiffCSP++ table, or of the test split (told by a formula it has once)."""
     data, settings = data_folder(), StabilitySettings(RelaxationSettings(keep_symmetry=True))
     name = "mp20_test_1k_sample" if test_rows else "DiffCSP++_mp_20_CHGNet_relaxed_symmetry.ehull"
-    rows = pd.read_csv(data / f"peers/ehull_tables/{name}.csv.gz").sample(frac=1, random_state=0)
+    rows: Any = pd.read_csv(data / f"peers/ehull_tables/{name}.csv.gz").sample(frac=1, random_state=0)
     sampled = read_structures(data / "peers/diffcsp_pp_mp20.npz", limit=1000).structures
     names, crystal = mp20_phases(data, ["test"])
     once = pd.Series(range(len(names)), names)[~pd.Index(names).duplicated(keep=False)]
