@@ -28,8 +28,8 @@ def main(test_rows: bool = False, n: int = 50, journal: Path = Path("published_e
     crystals = [crystal(int(k)) for k in rows["test"]] if test_rows else [sampled[k] for k in rows["str_ind"]]
     own = consistent_hull(*mp20_phases(data), rows["formula"], fit := ElementReferences.load())
     for label, hull in (("DFT", (ConvexHull.from_mp20(data), fit)), ("CHGNet", own)):
-        ours = stability_table(as_read_result(crystals).samples, *hull, settings, journal)["e_above_hull"]
-        both = rows.assign(ours=ours.clip(0).to_numpy())[["formula", "ours", "chgnet_ehull"]].dropna()
+        table = stability_table(as_read_result(crystals).samples, *hull, settings, journal)
+        both = rows.assign(ours=table["e_above_hull"].clip(0).to_numpy())[["formula", "ours", "chgnet_ehull"]]
         off, r = (both["ours"] - both["chgnet_ehull"]).abs(), both["ours"].corr(both["chgnet_ehull"])
         print(f"{name}, {label} hull: n {len(both)}, r {r:.3f}, MAE {off.mean():.4f} eV/atom; most off:")
         print(both.loc[off.nlargest(4).index].to_string(index=False))
