@@ -179,7 +179,7 @@ class _Edges:
         """Label every edge by the first of its orbit; orbits cut at the rim of the skin are dropped."""
         while True:
             self._maps = self._stabiliser_maps()
-            lost: np.ndarray = (self._maps < 0).any(axis=0)
+            lost = np.asarray((self._maps < 0).any(axis=0))
             lost |= self.reverse(np.arange(len(lost))) < 0
             if not lost.any():
                 break

@@ -132,7 +132,7 @@ def stability_table(
         record["id"]: _judge(record, hull, references)
         for record in track(records, total=len(samples), description=f"relaxing with {settings.relaxer_name}")
     }
-    table = pd.DataFrame([rows[sample.id] for sample in samples], columns=list(COLUMNS))
+    table = pd.DataFrame([rows[sample.id] for sample in samples], columns=pd.Index(COLUMNS))
     return table.set_index("id")
 
 
