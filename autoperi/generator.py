@@ -48,9 +48,9 @@ class SampleConfig:
 
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
-    temperature: float = 0.85
-    letter_temperature: float = 1.25
-    sweeps: int = 2
+    temperature: float = 1.0
+    letter_temperature: float = 1.3
+    sweeps: int = 1
     guidance: float = 1.0
     flow: FlowSettings = field(default_factory=FlowSettings)
     workers: int = 1

@@ -1,9 +1,5 @@
-"""Our energies above the hull against published CHGNet ones (AUTOPERI_DATA/peers), clipped at 0 alike.
+"""Our e_hull against published CHGNet ones (AUTOPERI_DATA/peers; hull of MP of 2023-02-07), clipped at 0."""
 
-Theirs: Materials Project of 2023-02-07. Ours: MP-20 phases by DFT or by CHGNet; space group kept. Resumable.
-"""
-
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +22,8 @@ def main(test_rows: bool = False, n: int = 50, journal: Path = Path("published_e
     rows: Any = pd.read_csv(data / f"peers/ehull_tables/{name}.csv.gz").sample(frac=1, random_state=0)
     sampled = read_structures(data / "peers/diffcsp_pp_mp20.npz", limit=1000).structures
     formulas, crystal = mp20_phases(data, ["test"])
-    times = Counter(formulas)
-    once = {f: k for k, f in enumerate(formulas) if times[f] == 1}
+    repeated = pd.Series(formulas).duplicated(keep=False)
+    once = {f: k for k, f in enumerate(formulas) if not repeated[k]}
     rows["test"] = [once.get(Composition(f).reduced_formula) for f in rows["formula"]]
     rows = (rows.dropna() if test_rows else rows)[:n]
     crystals = [crystal(int(k)) for k in rows["test"]] if test_rows else [sampled[k] for k in rows["str_ind"]]
