@@ -60,7 +60,7 @@ def _curve(folder: Path) -> str:
     if curve.empty:
         return "Not trained here."
     sampled = [c for c in curve.columns if c.startswith("sample/")]
-    shown = curve.dropna(subset=sampled) if sampled else curve
+    shown = curve.dropna(subset=sampled, how="all") if sampled else curve
     step = max(1, len(shown) // _ROWS)
     shown = shown.iloc[::-1].iloc[::step].iloc[::-1]
     head = "| epoch | " + " | ".join(c.removeprefix("val/") for c in shown.columns) + " |"

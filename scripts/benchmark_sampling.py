@@ -22,7 +22,7 @@ def main(n: int = 1000, workers: int = 2, sizes: tuple[int, ...] = (10, 20, 50, 
     """Time genes, geometry and, for P1 cells of growing size, one step of one crystal's geometry."""
     generator = autoperi.load("mp_20")
     began = time.perf_counter()
-    genes = generator.learned_genes().sample(n, 0, temperature=0.85)
+    genes = generator.learned_genes().sample(n, 0)
     middle = time.perf_counter()
     generator.draw(genes, 0, config=SampleConfig(workers=workers))
     print(f"{n} crystals: genes {middle - began:.1f} s, geometry {time.perf_counter() - middle:.1f} s")

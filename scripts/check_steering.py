@@ -28,7 +28,7 @@ def main(n: int = 500, seed: int = 0, guidance: tuple[float, ...] = (1.0, 2.0)) 
     prior = autoperi.load("mp_20").learned_genes()
     asks = [({}, 1.0)] + [({"band_gap": gap}, g) for gap in (0.0, 3.0) for g in guidance]
     for conditions, strength in asks:
-        drawn = prior.sample(n, seed, None, conditions, 0.85, config=DrawConfig(guidance=strength))
+        drawn = prior.sample(n, seed, None, conditions, config=DrawConfig(guidance=strength))
         elements = np.mean([len(set(c.species.tolist())) for c in drawn])
         print(f"{conditions!s:20s} guidance {strength:.0f} n {n}: elements {elements:.2f}", end=", ")
         print("all-metal", share(drawn, NONMETALS, none=True), end=", ")
