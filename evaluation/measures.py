@@ -11,6 +11,7 @@ from evaluation.breadth import breadth_metrics
 from evaluation.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
 from evaluation.matching import MatchSettings
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
+from evaluation.protocols import PROTOCOLS, sun_metrics
 from evaluation.reference import Reference
 from evaluation.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
 from evaluation.stability import StabilitySettings
@@ -56,7 +57,7 @@ def measure(
         *breadth_metrics(table, reference, protocols.reference, bootstrap),
     ]
     if protocols.stability is not None and "e_above_hull" in table:
-        metrics += _stability(table, unreadable, protocols.stability, bootstrap)
+        metrics += _stability(table, unreadable, protocols, bootstrap)
     return {metric.name: metric for metric in metrics}
 
 
@@ -235,28 +236,19 @@ def _symmetry(
 
 
 def _stability(
-    table: pd.DataFrame,
-    unreadable: int,
-    stability: StabilitySettings,
-    bootstrap: BootstrapSettings,
+    table: pd.DataFrame, unreadable: int, protocols: Protocols, bootstrap: BootstrapSettings
 ) -> list[Metric]:
     """A failed relaxation is not stable; it has no energy, and is left out of the median alone."""
+    stability = protocols.stability
+    assert stability is not None
     protocol = stability.protocol()
-    unique, novel = table["duplicate_of"].isna(), table["reference_twin"].isna()
-    symmetric = table["space_group_loose"].fillna(1) != 1
     items = "all items, failed relaxations not stable"
-    metrics = []
-    for threshold in stability.thresholds:
-        stable = table["e_above_hull"] <= threshold
-        where = f"e_above_hull <= {threshold} eV/atom; {protocol}"
-        for name, mask in (
-            ("stable", stable),
-            ("sun", stable & unique & novel),
-            ("ssun", stable & unique & novel & symmetric),
-        ):
-            metrics.append(
-                mean_metric(f"{name}_{threshold:g}", _padded(mask, unreadable), items, where, bootstrap)
-            )
+    metrics: list[Metric] = []
+    for named in PROTOCOLS.values():
+        if named.matcher == protocols.match:  # duplicates and novelty were matched once, by one rule
+            relaxer = f"{stability.relaxer_name}, {stability.relaxation}"
+            full = named.measured(relaxer, stability.hull, protocols.reference, protocols.match)
+            metrics += sun_metrics(table, full, unreadable, bootstrap)
     energies = table["e_above_hull"].to_numpy(dtype=float)
     energies = energies[np.isfinite(energies)]
     relaxed = table["error"].fillna("missing") == ""

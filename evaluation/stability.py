@@ -37,8 +37,6 @@ class StabilitySettings:
     Attributes:
         relaxation: when a relaxation stops and what it keeps.
         match: when the relaxed crystal still counts as the raw one.
-        thresholds: eV/atom above the hull up to which a crystal counts as stable; the field uses
-            0 (FlowMM, SymmCD), 0.08 (WyFormer) and 0.1 (MatterGen).
         workers: processes that relax.
         device: torch device of CHGNet.
         relaxer: another potential; None is CHGNet in batches. Its energies need element references
@@ -49,7 +47,6 @@ class StabilitySettings:
 
     relaxation: RelaxationSettings = field(default_factory=RelaxationSettings)
     match: MatchSettings = field(default_factory=MatchSettings)
-    thresholds: tuple[float, ...] = (0.0, 0.08, 0.1)
     workers: int = 1
     device: str = "cpu"
     relaxer: AseRelaxer | None = None
