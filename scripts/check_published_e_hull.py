@@ -22,7 +22,7 @@ def main(test_rows: bool = False, n: int = 50, journal: Path = Path("published_e
     rows: Any = pd.read_csv(data / f"peers/ehull_tables/{name}.csv.gz").sample(frac=1, random_state=0)
     sampled = read_structures(data / "peers/diffcsp_pp_mp20.npz", limit=1000).structures
     formulas, crystal = mp20_phases(data, ["test"])
-    repeated = pd.Series(formulas).duplicated(keep=False)
+    repeated = pd.Series(formulas).duplicated(keep=False).tolist()
     once = {f: k for k, f in enumerate(formulas) if not repeated[k]}
     rows["test"] = [once.get(Composition(f).reduced_formula) for f in rows["formula"]]
     rows = (rows.dropna() if test_rows else rows)[:n]
