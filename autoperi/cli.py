@@ -63,8 +63,8 @@ class Sample:
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
     temperature: float = 1.0
-    letter_temperature: float = 1.3
-    sweeps: int = 1
+    letter_temperature: float = 1.35
+    sweeps: int = 2
     band_gap: float | None = None
     formation_energy: float | None = None
     e_above_hull: float | None = None

@@ -49,8 +49,8 @@ class SampleConfig:
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
     temperature: float = 1.0
-    letter_temperature: float = 1.3
-    sweeps: int = 1
+    letter_temperature: float = 1.35
+    sweeps: int = 2
     guidance: float = 1.0
     flow: FlowSettings = field(default_factory=FlowSettings)
     workers: int = 1

@@ -155,7 +155,7 @@ class BatchData(lightning.LightningDataModule, Generic[S]):
         return DistributedSampler(rows, processes, rank, seed=self.seed)
 
 
-class _Training(lightning.LightningModule):
+class Training(lightning.LightningModule):
     """AdamW with warm-up, plateau and cool-down, and one loss dictionary logged under train/ and val/."""
 
     def __init__(self, network: nn.Module, config: FitConfig) -> None:
@@ -213,7 +213,7 @@ class _Training(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class AutoencoderTraining(_Training):
+class AutoencoderTraining(Training):
     """Reconstruction, KL and denoising (`Autoencoder.loss`)."""
 
     network: Autoencoder
@@ -223,7 +223,7 @@ class AutoencoderTraining(_Training):
         return self.network.loss(batch.crystals, generator)
 
 
-class FlowTraining(_Training):
+class FlowTraining(Training):
     """Flow matching (`matching_loss`) on latents drawn from the frozen encoder."""
 
     network: VelocityNetwork
@@ -236,7 +236,7 @@ class FlowTraining(_Training):
         return matching_loss(self.network, batch.crystals, h, batch.conditions, generator)
 
 
-class GeneTraining(_Training):
+class GeneTraining(Training):
     """Likelihood of space group, orbits and masked species (`gene_loss`)."""
 
     network: GeneNetwork

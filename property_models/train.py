@@ -10,15 +10,13 @@ import lightning
 import numpy as np
 import torch
 from jaxtyping import Float
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from autoperi.checkpoint import build
 from autoperi.dataset import CrystalDataset
 from autoperi.recipe import averaged_weights
-from autoperi.train import BatchData, FitConfig, fit
-from autoperi.train import _Training as Training
+from autoperi.train import BatchData, FitConfig, Training, fit
 from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.site_graph import SiteGraph, dataset_graph
 from property_models.targets import TARGETS, Half, unknown_name, working
@@ -224,10 +222,8 @@ def _fit_member(
     network = CrystalGNN(recipe.network)
     network.standardise(train.labels)
     folder = out / f"member-{member}"
-    # without a monitor it is written after every epoch, also after those that did not improve
-    every_epoch = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
     data = BatchData(train, val, config.batch_size)
-    fit(PropertyTraining(network, config), data, config, folder, monitor="val/error", callbacks=[every_epoch])
+    fit(PropertyTraining(network, config), data, config, folder, monitor="val/error")
 
 
 def _member(recipe: PropertyRecipe, out: Path, member: int) -> CrystalGNN:

@@ -63,13 +63,19 @@ def test_table_is_what_the_builder_builds():
         W, w = wyckoff_build._primitive_operations(
             np.array(found.rotations, float), np.array(found.translations), cell
         )
+        signs, shifts = wyckoff_build._origins(W, w, W.mean(0))
+        assert len(signs) == TABLE.origins[group]
         for p in Group(group):
             affine, inverse = p.ops[0].affine_matrix, np.linalg.inv(cell)
-            record = wyckoff_build._position(W, w, inverse @ affine[:3, :3], inverse @ affine[:3, 3])
+            span, origin = inverse @ affine[:3, :3], inverse @ affine[:3, 3]
+            record = wyckoff_build._position(W, w, span, origin, signs, shifts)
             index = TABLE.index(group, p.letter)
             assert record["dim"] == TABLE.dim[index]
             np.testing.assert_allclose(record["basis"], TABLE.basis[index], atol=1e-12)
             np.testing.assert_allclose(record["origin"], TABLE.origin[index], atol=1e-6)
+            rows = slice(*TABLE.move_start[index : index + 2].tolist())
+            np.testing.assert_allclose(record["move_linear"], TABLE.move_linear[rows], atol=1e-12)
+            assert record["move_keeps"] == TABLE.move_keeps[rows].bool().tolist()
             rows = slice(*TABLE.orbit_start[index : index + 2].tolist())
             np.testing.assert_allclose(record["orbit_rotation"], TABLE.orbit_rotation[rows], atol=1e-12)
 
