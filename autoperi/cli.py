@@ -62,7 +62,7 @@ class Sample:
     checkpoint: str = "mp_20"
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
-    temperature: float = 1.0
+    temperature: float = 0.85
     letter_temperature: float = 1.35
     sweeps: int = 2
     band_gap: float | None = None

@@ -48,7 +48,7 @@ class SampleConfig:
 
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
-    temperature: float = 1.0
+    temperature: float = 0.85
     letter_temperature: float = 1.35
     sweeps: int = 2
     guidance: float = 1.0
