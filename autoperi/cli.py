@@ -62,9 +62,9 @@ class Sample:
     checkpoint: str = "mp_20"
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
-    temperature: float = 0.85
+    temperature: float = 1.0
     letter_temperature: float = 1.35
-    sweeps: int = 2
+    sweeps: int = 1
     band_gap: float | None = None
     formation_energy: float | None = None
     e_above_hull: float | None = None

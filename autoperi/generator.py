@@ -48,9 +48,9 @@ class SampleConfig:
 
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
-    temperature: float = 0.85
+    temperature: float = 1.0
     letter_temperature: float = 1.35
-    sweeps: int = 2
+    sweeps: int = 1
     guidance: float = 1.0
     flow: FlowSettings = field(default_factory=FlowSettings)
     workers: int = 1
