@@ -50,6 +50,7 @@ class Sample:
         atoms: fewest and most atoms per primitive cell.
         solver: integrator of the flow.
         steps: solver steps.
+        restarts: rounds of noising a drawn crystal in part and drawing it again.
         corrections: passes of the denoising decoder.
         log_likelihood: also write the log-density of geometry given gene and species, in nats.
         workers: threads; the result does not depend on it.
@@ -78,8 +79,9 @@ class Sample:
     exclude: tuple[str, ...] = ()
     atoms: tuple[int, int] | None = None
     solver: Literal["euler", "midpoint", "rk4", "dopri5"] = "euler"
-    steps: int = 25
-    corrections: int = 1
+    steps: int = 15
+    restarts: int = 3
+    corrections: int = 5
     log_likelihood: bool = False
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     device: str = "cpu"
@@ -95,7 +97,7 @@ class Sample:
         from autoperi.files import write_crystals
         from autoperi.flow import Solver
         from autoperi.generator import SampleConfig, load
-        from autoperi.model import FlowSettings
+        from autoperi.model import FlowSettings, Restart
 
         began = time.perf_counter()
         torch.set_num_threads(1)  # the workers are the parallelism: more threads would only contend
@@ -120,7 +122,7 @@ class Sample:
             letter_temperature=self.letter_temperature,
             sweeps=self.sweeps,
             guidance=self.guidance,
-            flow=FlowSettings(Solver(self.solver, self.steps), corrections=self.corrections),
+            flow=FlowSettings(Solver(self.solver, self.steps), Restart(self.restarts), 1.0, self.corrections),
             workers=self.workers,
         )
         with Progress(console=_err, transient=True) as bar:

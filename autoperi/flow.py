@@ -58,7 +58,7 @@ class Solver:
     """
 
     method: Literal["euler", "midpoint", "rk4", "dopri5"] = "euler"
-    steps: int = 25
+    steps: int = 15
     crowding: float = 1.5
     tolerance: float = 1e-4
 
@@ -70,11 +70,11 @@ class Solver:
                 f"expected positive crowding and tolerance: got {self.crowding} and {self.tolerance}"
             )
 
-    def grid(self, like: Tensor) -> Float[Tensor, "times"]:
-        """The times at which a fixed-step method stands; only the ends for an adaptive one."""
+    def grid(self, like: Tensor, start: float = 0.0) -> Float[Tensor, "times"]:
+        """The times from ``start`` to 1 at which a fixed-step method stands; the ends for an adaptive one."""
         points = 2 if self.method == "dopri5" else self.steps + 1
         u = torch.linspace(0, 1, points, dtype=torch.float64)
-        return (1 - (1 - u) ** self.crowding).to(like)
+        return (1 - (1 - start) * (1 - u) ** self.crowding).to(like)
 
     def integrate(self, velocity: Velocity, start: Point, times: Float[Tensor, "times"]) -> Point:
         """State at each of ``times``, stacked in front; unwrapped, as torchdiffeq leaves it."""
@@ -82,14 +82,16 @@ class Solver:
         return tuple(torch.as_tensor(state) for state in states)
 
 
-def sample_flow(velocity: Velocity, manifold: Product, x_0: Point, solver: Solver) -> list[Point]:
-    """Carry base points along the flow; the state at every solver time, the last being the sample."""
+def sample_flow(
+    velocity: Velocity, manifold: Product, x: Point, solver: Solver, start: float = 0.0
+) -> list[Point]:
+    """Carry points from time ``start`` along the flow; the state at every solver time, the last at 1."""
 
-    def wrapped(t: Tensor, x: Point) -> Point:
-        return velocity(t, manifold.exp(x, tuple(torch.zeros_like(a) for a in x)))
+    def wrapped(t: Tensor, point: Point) -> Point:
+        return velocity(t, manifold.exp(point, tuple(torch.zeros_like(a) for a in point)))
 
-    states = solver.integrate(wrapped, x_0, solver.grid(x_0[0]))
-    zeros = tuple(torch.zeros_like(a) for a in x_0)
+    states = solver.integrate(wrapped, x, solver.grid(x[0], start))
+    zeros = tuple(torch.zeros_like(a) for a in x)
     return [manifold.exp(point, zeros) for point in zip(*states, strict=True)]
 
 

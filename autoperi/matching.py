@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from autoperi.condition import drop_conditions
 from autoperi.crystal import CrystalBatch
 from autoperi.embedding import known_sites
-from autoperi.flow import geodesic_path
+from autoperi.flow import PathSample, geodesic_path
 from autoperi.layers import sum_by
+from autoperi.manifold import Point
 from autoperi.pairing import pair
 from autoperi.velocity import LATENT_MANIFOLD, VelocityNetwork, base_point, latent_rows
 from autoperi.wyckoff import wyckoff_table
@@ -32,6 +33,32 @@ def without_drift(batch: CrystalBatch, rate: Float[Tensor, "sites 3"]) -> Float[
     return rate - torch.einsum("sij,sj->si", to_free, drift[batch.crystal]) * batch.free_mask()
 
 
+def path_from(
+    noise: Point,
+    batch: CrystalBatch,
+    latents: Float[Tensor, "sites latent"],
+    z: Float[Tensor, "crystals 6"],
+    t: Float[Tensor, "crystals"],
+) -> PathSample:
+    """The path the flow is trained on, at times t, from base points to crystals.
+
+    Noise is paired with the crystal (`pair`) and no path shifts the origin.
+
+    Args:
+        noise: base points; noise of equal sites may change places.
+        batch: crystals at the end; species tell which sites are equal.
+        latents: their h.
+        z: their standardised lattice coordinates.
+        t: one time in [0, 1] per crystal.
+    """
+    start, end = pair(batch, noise[1])
+    x_0 = (noise[0], start, noise[2])
+    to_h, to_s, to_z = LATENT_MANIFOLD.log(x_0, (latents, end, z))
+    # a site may go the longer way round once the drift is taken off: the path must go where its target says
+    velocity = (to_h, without_drift(batch, to_s), to_z)
+    return geodesic_path(LATENT_MANIFOLD, x_0, velocity, t, latent_rows(batch))
+
+
 def matching_loss(
     network: VelocityNetwork,
     batch: CrystalBatch,
@@ -53,22 +80,17 @@ def matching_loss(
         conditions: scalar labels, NaN where missing.
         generator: source of all randomness.
     """
-    h_0, s_0, z_0 = base_point(batch, latents.shape[1], generator)
-    s_0, s_1 = pair(batch, s_0)
+    noise = base_point(batch, latents.shape[1], generator)
     z_1 = network.scale.from_coords(batch.lattice_coords, batch)
-    x_0, x_1 = (h_0, s_0, z_0), (latents, s_1, z_1)
     # late times, where geometry is decided, come more often (Beta(1.9, 1): Geffner et al., arXiv:2503.00710)
     t = torch.rand(batch.n_crystals, generator=generator, dtype=z_1.dtype).to(batch.device).pow(1 / 1.9)
-    rows = latent_rows(batch)
-    to_h, to_s, to_z = LATENT_MANIFOLD.log(x_0, x_1)
-    # a site may go the longer way round once the drift is taken off: the path must go where its target says
-    path = geodesic_path(LATENT_MANIFOLD, x_0, (to_h, without_drift(batch, to_s), to_z), t, rows)
+    path = path_from(noise, batch, latents, z_1, t)
     known = known_sites(batch.species, batch.crystal, generator)
     answer = network(t, path.x_t, batch.with_species(known), drop_conditions(conditions, generator))
     left = 1 - t
     dh, ds, dz = (
         (d - u * left[row][:, None]) / left.clamp_min(_SHARPEST)[row][:, None]
-        for d, u, row in zip(answer.displacement, path.dx_t, rows, strict=True)
+        for d, u, row in zip(answer.displacement, path.dx_t, latent_rows(batch), strict=True)
     )
     spacing = (torch.linalg.det(batch.lattice()).abs() / batch.n_atoms()).pow(1 / 3)
     error = torch.einsum("sij,sj->si", batch.cartesian_basis(), ds) / spacing[batch.crystal][:, None]

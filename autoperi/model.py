@@ -14,6 +14,7 @@ from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.flow import Solver, exact_divergence, hutchinson_divergence, log_prob, sample_flow
 from autoperi.layers import sum_by
 from autoperi.manifold import Point
+from autoperi.matching import path_from
 from autoperi.velocity import (
     LATENT_MANIFOLD,
     VelocityConfig,
@@ -27,19 +28,43 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
+class Restart:
+    """Going back some way and forth again, which corrects what went wrong the first time.
+
+    A drawn crystal is noised to an earlier time, as in training, and carried to the data again (Xu et al.,
+    arXiv:2306.14878). The noise forgets errors of the geometry; what is right is found again.
+
+    Attributes:
+        rounds: how often; 0 leaves the plain flow.
+        time: how far back; 1 is the crystal, 0 is pure noise.
+        steps: solver steps from there.
+    """
+
+    rounds: int = 3
+    time: float = 0.6
+    steps: int = 6
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0 or self.steps < 1 or not 0 <= self.time < 1:
+            raise ValueError(f"expected rounds >= 0, steps >= 1 and 0 <= time < 1: got {self}")
+
+
+@dataclass(frozen=True)
 class FlowSettings:
     """How geometry (and, where unknown, chemistry) is drawn for given genes.
 
     Attributes:
         solver: integration of the flow.
+        restart: rounds of going back and forth after it.
         guidance: strength of the scalar conditions; 1 is the plain conditional model.
         corrections: passes of the denoising decoder after the flow.
         batch_size: crystals integrated together; does not change the result.
     """
 
     solver: Solver = field(default_factory=Solver)
+    restart: Restart = field(default_factory=Restart)
     guidance: float = 1.0
-    corrections: int = 1
+    corrections: int = 5
     batch_size: int = 128
 
     def __post_init__(self) -> None:
@@ -80,8 +105,8 @@ class FlowModel(nn.Module):
         for start in range(0, len(order), settings.batch_size):
             part = order[start : start + settings.batch_size]
             batch = self._collate([genes[i] for i in part])
-            noise = self._seeded_noise(batch, seed, [indices[i] for i in part])
-            done = self._integrate(batch, noise, conditions or {}, settings)
+            seeds = [(seed, indices[i]) for i in part]
+            done = self._integrate(batch, seeds, conditions or {}, settings)
             for i, crystal in zip(part, done.to("cpu").to_crystals(), strict=True):
                 drawn[i] = replace(
                     crystal,
@@ -97,10 +122,10 @@ class FlowModel(nn.Module):
     def trajectory(
         self, genes: Sequence[Crystal], seed: int, settings: FlowSettings | None = None
     ) -> list[CrystalBatch]:
-        """The crystals at every solver time, from noise to data, before any correction."""
+        """The crystals at every solver time, from noise to data, before any restart or correction."""
         settings = settings or FlowSettings()
         batch = self._collate(genes)
-        noise = self._seeded_noise(batch, seed, list(range(len(genes))))
+        noise = self._seeded_noise(batch, [(seed, i) for i in range(len(genes))])
         velocity = self.velocity.field(batch, self._conditions({}, batch), settings.guidance)
         points = sample_flow(velocity, LATENT_MANIFOLD, noise, settings.solver)
         return [self._crystals_at(p, batch) for p in points]
@@ -141,14 +166,14 @@ class FlowModel(nn.Module):
 
         Args:
             crystals: with known species.
-            solver: of the likelihood integral.
+            solver: of the likelihood integral; default 25 Euler steps.
             probes: Hutchinson probes; 0 takes the exact trace, at one backward pass per coordinate.
             seed: of the probes.
             conditions: scalars the density is conditioned on.
             batch_size: crystals integrated together.
         """
         parts = [crystals[i : i + batch_size] for i in range(0, len(crystals), batch_size)]
-        solver, asked = solver or Solver(), conditions or {}
+        solver, asked = solver or Solver(steps=25), conditions or {}
         densities = [self._log_prob(p, solver, probes, seed + i, asked) for i, p in enumerate(parts)]
         return torch.cat(densities)
 
@@ -193,12 +218,13 @@ class FlowModel(nn.Module):
     def _conditions(self, values: dict[str, float], batch: CrystalBatch) -> Tensor:
         return torch.tensor([condition_row(values)] * batch.n_crystals).to(batch.free)
 
-    def _seeded_noise(self, batch: CrystalBatch, seed: int, indices: list[int]) -> Point:
+    def _seeded_noise(self, batch: CrystalBatch, seeds: Sequence[tuple[int, ...]]) -> Point:
+        """Base points, those of each crystal from its own seed."""
         counts = torch.bincount(batch.crystal, minlength=batch.n_crystals).tolist()
         parts = []
         latent = self.velocity.config.latent
-        for i, k in zip(indices, counts, strict=True):
-            generator = torch.Generator().manual_seed(_noise_seed(seed, i))
+        for seed, k in zip(seeds, counts, strict=True):
+            generator = torch.Generator().manual_seed(_noise_seed(*seed))
             shapes = ((k, latent), (k, 3), (1, 6))
             draws = zip(LATENT_MANIFOLD.factors, shapes, strict=True)
             parts.append(tuple(m.sample(shape, generator) for m, shape in draws))
@@ -206,23 +232,44 @@ class FlowModel(nn.Module):
         return tuple(torch.cat(x).to(m) * m for x, m in zip(zip(*parts, strict=True), masks, strict=True))
 
     def _integrate(
-        self, batch: CrystalBatch, noise: Point, conditions: dict[str, float], settings: FlowSettings
+        self,
+        batch: CrystalBatch,
+        seeds: Sequence[tuple[int, int]],
+        conditions: dict[str, float],
+        settings: FlowSettings,
     ) -> CrystalBatch:
         field_ = self.velocity.field(batch, self._conditions(conditions, batch), settings.guidance)
-        point = sample_flow(field_, LATENT_MANIFOLD, noise, settings.solver)[-1]
+        point = sample_flow(field_, LATENT_MANIFOLD, self._seeded_noise(batch, seeds), settings.solver)[-1]
+        restart = settings.restart
+        solver = replace(settings.solver, steps=restart.steps)
+        for k in range(restart.rounds):
+            noise = self._seeded_noise(batch, [(*seed, k) for seed in seeds])
+            back = self._noised(point, batch, noise, restart.time)
+            point = sample_flow(field_, LATENT_MANIFOLD, back, solver, restart.time)[-1]
         return self._finish(point, batch, settings.corrections)
+
+    def _noised(self, point: Point, batch: CrystalBatch, noise: Point, time: float) -> Point:
+        """The point some way back towards noise."""
+        h, s, z = point
+        crystals = self._with_species(point, batch).with_geometry(s, self.velocity.scale.to_coords(z, batch))
+        t = torch.full((batch.n_crystals,), time).to(z)
+        return path_from(noise, crystals, h, z, t).x_t
+
+    def _with_species(self, point: Point, batch: CrystalBatch) -> CrystalBatch:
+        """The batch with unknown species read from the point."""
+        unknown = batch.species == 0
+        if not bool(unknown.any()):
+            return batch
+        logits = self.autoencoder.decoder(point, batch).logits
+        logits[:, 0] = -torch.inf
+        return batch.with_species(torch.where(unknown, logits.argmax(-1), batch.species))
 
     def _finish(self, point: Point, batch: CrystalBatch, corrections: int) -> CrystalBatch:
         """Species where unknown, then corrections with all species known."""
-        h, s, z = point
-        unknown = batch.species == 0
-        if bool(unknown.any()):
-            logits = self.autoencoder.decoder(point, batch).logits
-            logits[:, 0] = -torch.inf
-            batch = batch.with_species(torch.where(unknown, logits.argmax(-1), batch.species))
+        batch = self._with_species(point, batch)
         for _ in range(corrections):
-            h, s, z = self.autoencoder.decoder.correct((h, s, z), batch)
-        return self._crystals_at((h, s, z), batch)
+            point = self.autoencoder.decoder.correct(point, batch)
+        return self._crystals_at(point, batch)
 
     def _crystals_at(self, point: Point, batch: CrystalBatch) -> CrystalBatch:
         """The crystals at a latent point, lattices computed in float64 so that symmetry is exact."""
@@ -231,6 +278,6 @@ class FlowModel(nn.Module):
         return genes.with_geometry(point[1].double() % 1.0 * genes.free_mask(), coords)
 
 
-def _noise_seed(seed: int, index: int) -> int:
-    """One 32-bit seed of a pair: torch's CPU generator ignores all higher bits of a seed."""
-    return int(np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1)[0])
+def _noise_seed(seed: int, *key: int) -> int:
+    """One 32-bit seed of several: torch's CPU generator ignores all higher bits of a seed."""
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])

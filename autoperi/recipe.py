@@ -23,7 +23,7 @@ from autoperi.gene import EmpiricalGenes
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_network import GeneNetwork
 from autoperi.generator import CrystalGenerator, GeneratorConfig, load, save
-from autoperi.model import FlowModel, FlowSettings
+from autoperi.model import FlowModel, FlowSettings, Restart
 from autoperi.model_card import Trained, model_card
 from autoperi.train import (
     AutoencoderTraining,
@@ -188,7 +188,7 @@ def _flow(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path,
 
     def sampled(velocity: nn.Module, epoch: int) -> dict[str, float]:
         model.velocity = cast(VelocityNetwork, velocity)
-        settings = FlowSettings(solver=Solver(steps=20))
+        settings = FlowSettings(Solver(steps=20), Restart(rounds=0), corrections=1)
         drawn = {
             "prior": model.draw(some, epoch, settings=settings),
             "flow": model.draw(blank, epoch, settings=settings),

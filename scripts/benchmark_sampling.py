@@ -14,7 +14,7 @@ import autoperi
 from autoperi.crystal import Crystal
 from autoperi.flow import Solver
 from autoperi.generator import SampleConfig
-from autoperi.model import FlowSettings
+from autoperi.model import FlowSettings, Restart
 from autoperi.wyckoff import wyckoff_table
 
 
@@ -31,7 +31,8 @@ def main(n: int = 1000, workers: int = 2, sizes: tuple[int, ...] = (10, 20, 50, 
     for size in sizes:
         gene = Crystal(1, np.full(size, p1), np.full(size, 14), np.zeros((size, 3)), np.zeros(6))
         began = time.perf_counter()
-        generator.draw([gene], 0, config=SampleConfig(flow=FlowSettings(Solver(steps=5))))
+        plain = FlowSettings(Solver(steps=5), Restart(rounds=0), corrections=0)
+        generator.draw([gene], 0, config=SampleConfig(flow=plain))
         print(f"{size:4d} atoms, all distinct: {(time.perf_counter() - began) / 5 * 1e3:.0f} ms a step")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
 

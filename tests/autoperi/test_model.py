@@ -10,13 +10,13 @@ from spglib import get_spacegroup_type, get_symmetry_from_database
 from autoperi.autoencoder import Latents
 from autoperi.crystal import CrystalBatch
 from autoperi.flow import Solver
-from autoperi.model import FlowModel, FlowSettings
+from autoperi.model import FlowModel, FlowSettings, Restart
 from autoperi.velocity import latent_masks
 from autoperi.wyckoff import wyckoff_table
 from tests.autoperi.small import SOME_GROUPS, largest, small_batch, small_crystal, tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:spglib")
-QUICK = FlowSettings(Solver("midpoint", steps=3), corrections=1, batch_size=128)
+QUICK = FlowSettings(Solver("midpoint", steps=3), Restart(1, 0.5, steps=2), corrections=1, batch_size=128)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,28 @@ def test_every_point_of_the_trajectory_has_the_group(dtype, every):
             assert _violation(*operations, *crystal.expand()) < 1e-6, crystal.space_group
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_drawn_crystals_have_the_group(model, known):
+    """Restarts and corrections keep every operation of the gene's group, whether species are given or not."""
+    genes = [small_crystal(g, 3, sites=2, max_atoms=8) for g in range(1, 231, 3)]
+    genes = [replace(c, species=known * np.arange(1, c.n_sites + 1)) for c in genes]
+    hall = _hall_numbers()
+    for crystal in model.draw(genes, 0, settings=QUICK):
+        operations = _operations(crystal.space_group, hall[crystal.space_group])
+        assert _violation(*operations, *crystal.expand()) < 1e-6, crystal.space_group
+
+
+def test_a_restart_goes_back_as_far_as_asked(model):
+    """A late restart changes no distance between atoms, an early one does; the origin may always move."""
+    genes = [small_crystal(g, 0, sites=2, max_atoms=8) for g in (15, 62, 166)]
+    plain = replace(QUICK, restart=Restart(rounds=0), corrections=0)
+    settings = [plain, *(replace(plain, restart=Restart(1, t, steps=2)) for t in (1 - 1e-9, 0.2))]
+    drawn = [[c.to_structure() for c in model.draw(genes, 0, settings=s)] for s in settings]
+    once, late, early = ([np.sort(s.distance_matrix.ravel()) for s in structures] for structures in drawn)
+    assert max(np.abs(x - y).max() for x, y in zip(once, late, strict=True)) < 1e-5
+    assert min(np.abs(x - y).max() for x, y in zip(once, early, strict=True)) > 1e-2
+
+
 def test_a_symmetry_search_finds_the_group(model):
     """A symmetry search (symprec 1e-3 Å) finds at least as many operations as the gene has."""
     genes = [replace(small_crystal(g, 5), id=str(g)) for g in SOME_GROUPS]
@@ -127,7 +149,7 @@ def test_neither_seed_nor_index_repeats_noise(model):
     """Each of a thousand pairs of seed and index has noise of its own."""
     batch = small_batch([225])
     draws = {
-        float(model._seeded_noise(batch, seed, [index])[0][0, 0])
+        float(model._seeded_noise(batch, [(seed, index)])[0][0, 0])
         for seed in (0, 1, 2, 1 << 33)
         for index in range(250)
     }
@@ -174,11 +196,13 @@ def test_known_species_stay(model):
 
 
 def test_impossible_settings_are_refused():
-    """No batch and no negative corrections."""
+    """No batch, no negative corrections, no restart from the crystal itself."""
     with pytest.raises(ValueError, match="batch_size >= 1"):
         FlowSettings(batch_size=0)
     with pytest.raises(ValueError, match="corrections >= 0"):
         FlowSettings(corrections=-1)
+    with pytest.raises(ValueError, match="0 <= time < 1"):
+        Restart(time=1.0)
 
 
 def test_encode_and_decode_fit_together(model):
