@@ -6,6 +6,7 @@ on which others share its batch.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ class DrawConfig:
     """How choices are made from the network's logits.
 
     Attributes:
-        letter_temperature: of orbits; above 1 gives more new genes.
+        letter_temperature: of orbits among those of equal multiplicity and freedom; above 1 gives more new
+            genes and leaves stoichiometries as they were learned.
         guidance: factor of classifier-free guidance on the conditions: 1 uses the conditional
             distribution as learned, larger values exaggerate the condition (arXiv:2207.12598).
         sweeps: rounds in which a random half of the drawn species is hidden and drawn again given the
@@ -77,7 +79,7 @@ def draw_letters(
     first = wyckoff_table().group_start.tolist()
     possible = np.isin(np.arange(231), search.groups)
     logits = _guided(network, batch.select(torch.arange(1)), network.group_logits, config.guidance)[0]
-    groups = [_choose(logits, possible, 1.0, rng) for rng in generators]
+    groups = [_choose(logits, possible, rng) for rng in generators]
     states, chosen = [search.start] * n, [[] for _ in range(n)]
     active = list(range(n))
     positions = network.positions()
@@ -95,7 +97,8 @@ def draw_letters(
         going = []
         for i, row in zip(active, logits, strict=True):
             mask = search.allowed(groups[i], states[i], chosen[i])
-            letter = _choose(row, mask, config.letter_temperature, generators[i])
+            row = _tempered(row, mask, _letter_kinds(groups[i]), config.letter_temperature)
+            letter = _choose(row, mask, generators[i])
             if letter < 27:
                 position = first[groups[i]] + letter
                 chosen[i].append(position)
@@ -152,9 +155,9 @@ def draw_hidden(
             for i, row in zip(active, logits, strict=True):
                 site = orders[i][step]
                 mask = search.allowed(species[i], atoms[i], site)
+                # an element repeats as often as was learned: only which one is tempered
                 present = np.isin(np.arange(len(row)), species[i])
-                row = _tempered(row, mask, present, temperature)
-                species[i][site] = _choose(row, mask, 1.0, generators[i])
+                species[i][site] = _choose(_tempered(row, mask, present, temperature), mask, generators[i])
     return species
 
 
@@ -173,16 +176,27 @@ def _guided(
     return out.cpu().numpy()
 
 
-def _tempered(logits: np.ndarray, allowed: np.ndarray, present: np.ndarray, temperature: float) -> np.ndarray:
-    """Logits at a temperature that leaves the probability of repeating an element as it was learned.
+@cache
+def _letter_kinds(group: int) -> np.ndarray:
+    """A label per option of `orbit_logits`: equal for letters alike in multiplicity and freedom."""
+    table = wyckoff_table()
+    start, end = table.group_start[group : group + 2].tolist()
+    kinds = np.full(28, -1)
+    kinds[: end - start] = 4 * table.multiplicity[start:end].numpy() + table.dim[start:end].numpy()
+    return kinds
 
-    Sharpening everything would also sharpen the number of elements per crystal away from the data.
+
+def _tempered(logits: np.ndarray, allowed: np.ndarray, kinds: np.ndarray, temperature: float) -> np.ndarray:
+    """Logits at a temperature within each kind of option; the probability of each kind stays as learned.
+
+    Tempering everything would also move what the kinds stand for away from the data: the number of
+    elements per crystal, its stoichiometry.
     """
     out = np.where(allowed, logits, -np.inf)
-    for part in (allowed & present, allowed & ~present):
-        if np.isfinite(out[part]).any():
-            mass, scaled = _log_sum_exp(out[part]), out[part] / temperature
-            out[part] = scaled - _log_sum_exp(scaled) + mass
+    for kind in np.unique(kinds[np.isfinite(out)]):
+        part = kinds == kind
+        mass, scaled = _log_sum_exp(out[part]), out[part] / temperature
+        out[part] = scaled - _log_sum_exp(scaled) + mass
     return out
 
 
@@ -191,14 +205,14 @@ def _log_sum_exp(x: np.ndarray) -> float:
     return float(top + np.log(np.exp(x - top).sum()))
 
 
-def _choose(logits: np.ndarray, allowed: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+def _choose(logits: np.ndarray, allowed: np.ndarray, rng: np.random.Generator) -> int:
     """Inverse-CDF draw among the allowed options."""
     options = np.flatnonzero(allowed & np.isfinite(logits))
     if len(options) == 0:
         raise RuntimeError(
             "no option is left from which the request can be met: this is a bug, please report it"
         )
-    scaled = logits[options] / temperature
-    cumulative = np.exp(scaled - scaled.max()).cumsum()
+    left = logits[options]
+    cumulative = np.exp(left - left.max()).cumsum()
     drawn = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
     return int(options[min(int(drawn), len(options) - 1)])

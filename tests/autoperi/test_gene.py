@@ -304,3 +304,18 @@ def test_temperature_keeps_the_chance_of_repeating_an_element():
     warm = np.exp(logits) * allowed
     assert cold[present].sum() == pytest.approx(warm[present].sum())
     assert cold[2] / cold[~present].sum() > warm[2] / warm[~present].sum()
+
+
+def test_letter_temperature_keeps_multiplicities():
+    """In P2/m the letters 1a-1h are one kind of option; 2i-2l, 2m-2n, 4o and the stop are others."""
+    from autoperi.gene_draw import _letter_kinds, _tempered
+
+    kinds = _letter_kinds(10)
+    assert [len(set(kinds[a:b])) for a, b in ((0, 8), (8, 12), (12, 14), (14, 15), (15, 28))] == [1] * 5
+    assert len(set(kinds)) == 5
+    logits = np.random.default_rng(0).normal(size=28)
+    allowed = np.arange(28) != 3
+    plain, hot = np.exp(logits) * allowed, np.exp(_tempered(logits, allowed, kinds, 3.0))
+    for kind in set(kinds):
+        assert hot[kinds == kind].sum() == pytest.approx(plain[kinds == kind].sum())
+    assert hot[:8].max() < plain[:8].max()
