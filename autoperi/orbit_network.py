@@ -62,6 +62,7 @@ class _Pairs:
     dyads: Float[Tensor, "pairs directions 6"]
     weight: Float[Tensor, "pairs 1"]
     """Goes to zero as the last image leaves the cutoff, so that the network stays continuous."""
+    total_weight: Float[Tensor, "sites 1"]
 
 
 class OrbitNetwork(nn.Module):
@@ -100,7 +101,7 @@ class OrbitNetwork(nn.Module):
     ) -> OrbitFeatures:
         """Run on the geometry of ``batch``; species enter only through ``site_inputs``."""
         graph = orbit_graph(batch, self.config.cutoff)
-        pairs = self._pairs(graph)
+        pairs = self._pairs(graph, batch.n_sites)
         weights = batch.multiplicity().to(site_inputs.dtype)
         crystal = self.embed_crystal(crystal_inputs)
         scalars = self.embed_site(site_inputs)
@@ -113,7 +114,7 @@ class OrbitNetwork(nn.Module):
                 crystal = gather(crystal, scalars, weights, batch.crystal)
         return OrbitFeatures(scalars, vectors, crystal, self._strain(scalars, pairs, graph, batch))
 
-    def _pairs(self, graph: OrbitGraph) -> _Pairs:
+    def _pairs(self, graph: OrbitGraph, n_sites: int) -> _Pairs:
         edge, site, atom = graph.pairs()
         radial, envelope = self.radial(graph.distance)
         unit = graph.vector / graph.distance[:, None]
@@ -121,6 +122,7 @@ class OrbitNetwork(nn.Module):
         x, y, z = unit.unbind(-1)
         dyads = torch.stack([x * x, y * y, z * z, y * z, x * z, x * y], -1)
         n = len(site)
+        weight = torch.tanh(4 * sum_by(envelope[:, None], edge, n))
         return _Pairs(
             site=site,
             atom=atom,
@@ -128,7 +130,8 @@ class OrbitNetwork(nn.Module):
             radial=sum_by(radial, edge, n),
             directions=sum_by(unit[:, :, None] * few[:, None, :], edge, n),
             dyads=sum_by(few[:, :, None] * dyads[:, None, :], edge, n),
-            weight=torch.tanh(4 * sum_by(envelope[:, None], edge, n)),
+            weight=weight,
+            total_weight=sum_by(weight, site, n_sites),
         )
 
     def _strain(
@@ -155,21 +158,27 @@ class _Message(nn.Module):
         self.filter = nn.Linear(radial, width, bias=False)
         self.out = nn.Linear(width, width + 2 * vectors)
         self.direct = nn.Linear(directions, vectors, bias=False)
-        self.sizes = (width, vectors, vectors)
+        self.sizes = (width, 2 * vectors)
 
     def forward(
         self, scalars: Tensor, vectors: Tensor, turned: Float[Tensor, "atoms 3 vectors"], pairs: _Pairs
     ) -> tuple[Tensor, Tensor]:
         inputs = self.norm(scalars)
-        hidden = self.receive(inputs)[pairs.site] + self.send(inputs)[pairs.sender]
-        hidden = nn.functional.silu(hidden + self.filter(pairs.radial))
-        answer = self.out(hidden) * pairs.weight
-        delta, copy_gate, direct_gate = answer.split(self.sizes, dim=-1)
-        arrows = (
-            turned[pairs.atom] * copy_gate[:, None] + self.direct(pairs.directions) * direct_gate[:, None]
+        hidden = self.receive(inputs).index_select(0, pairs.site)
+        hidden = hidden.add_(self.send(inputs).index_select(0, pairs.sender)).add_(self.filter(pairs.radial))
+        hidden = nn.functional.silu(hidden) * pairs.weight
+        # `out` is linear: for the scalars it is taken after the sum over atoms, on a tenth of the rows
+        to_delta, to_gates = self.out.weight.split(self.sizes)
+        delta_bias, gate_bias = self.out.bias.split(self.sizes)
+        pooled = sum_by(hidden, pairs.site, len(scalars))
+        delta = nn.functional.linear(pooled, to_delta) + pairs.total_weight * delta_bias
+        gates = nn.functional.linear(hidden, to_gates) + pairs.weight * gate_bias
+        copy_gate, direct_gate = gates.chunk(2, dim=-1)
+        copied = turned.index_select(0, pairs.atom)
+        arrows = torch.addcmul(
+            self.direct(pairs.directions) * direct_gate[:, None], copied, copy_gate[:, None]
         )
-        scalars = scalars + 0.2 * sum_by(delta, pairs.site, len(scalars))
-        return scalars, vectors + 0.2 * sum_by(arrows, pairs.site, len(scalars))
+        return scalars + 0.2 * delta, vectors + 0.2 * sum_by(arrows, pairs.site, len(scalars))
 
 
 class _Update(nn.Module):
