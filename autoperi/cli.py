@@ -5,165 +5,16 @@ The one file that may import every room; each command imports what it needs when
 
 import os
 import sys
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-_out = Console()
-_err = Console(stderr=True)
+from autoperi import console
+from autoperi.sampling import Sample
 
-
-@dataclass(frozen=True)
-class Sample:
-    """Draw new crystals.
-
-    Example: autoperi sample --n 1000 --seed 0 --out samples
-    Example: autoperi sample --n 100 --formula BaTiO3 --space-group 99 --out batio3
-    Example: autoperi sample --n 100 --band-gap 1.3 --guidance 2 --elements Ga As In P --out gaps
-
-    Attributes:
-        n: how many crystals.
-        seed: of all randomness; crystal i depends on (seed, i) alone.
-        out: folder for crystals.extxyz, cif/, crystals.csv and run.json.
-        checkpoint: a shipped checkpoint or a checkpoint folder.
-        genes: learned prior (new genes) or the training set's.
-        species: drawn with the gene (prior) or by the flow.
-        temperature: of the species; below 1 is more conservative.
-        letter_temperature: of the orbits; above 1 gives more new genes.
-        sweeps: rounds in which half of the species are drawn again given the rest.
-        band_gap: target, eV.
-        formation_energy: target, eV/atom.
-        e_above_hull: target, eV/atom.
-        guidance: strength of the targets; 1 is the plain conditional model.
-        space_group: permitted space-group numbers.
-        crystal_system: permitted crystal system.
-        formula: reduced formula, e.g. BaTiO3.
-        anonymous_formula: e.g. ABC3.
-        chemical_system: exactly these elements, e.g. Ba-Ti-O.
-        elements: only these elements may appear.
-        exclude: these elements may not appear.
-        atoms: fewest and most atoms per primitive cell.
-        solver: integrator of the flow.
-        steps: solver steps.
-        restarts: rounds of noising a drawn crystal in part and drawing it again.
-        corrections: passes of the denoising decoder.
-        log_likelihood: also write the log-density of geometry given gene and species, in nats.
-        workers: threads; the result does not depend on it.
-        device: cpu, cuda or mps.
-    """
-
-    out: Path
-    n: int = 100
-    seed: int = 0
-    checkpoint: str = "mp_20"
-    genes: Literal["learned", "empirical"] = "learned"
-    species: Literal["prior", "flow"] = "prior"
-    temperature: float = 1.0
-    letter_temperature: float = 1.35
-    sweeps: int = 1
-    band_gap: float | None = None
-    formation_energy: float | None = None
-    e_above_hull: float | None = None
-    guidance: float = 1.0
-    space_group: tuple[int, ...] = ()
-    crystal_system: str | None = None
-    formula: str | None = None
-    anonymous_formula: str | None = None
-    chemical_system: str | None = None
-    elements: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    atoms: tuple[int, int] | None = None
-    solver: Literal["euler", "midpoint", "rk4", "dopri5"] = "euler"
-    steps: int = 15
-    restarts: int = 3
-    corrections: int = 5
-    log_likelihood: bool = False
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    device: str = "cpu"
-
-    def run(self) -> int:
-        """Sample and write."""
-        from dataclasses import replace
-
-        import torch
-        from rich.progress import Progress
-
-        from autoperi.constraints import GeneRequest
-        from autoperi.files import write_crystals
-        from autoperi.flow import Solver
-        from autoperi.generator import SampleConfig, load
-        from autoperi.model import FlowSettings, Restart
-
-        began = time.perf_counter()
-        torch.set_num_threads(1)  # the workers are the parallelism: more threads would only contend
-        generator = load(self.checkpoint, self.device)
-        loaded = time.perf_counter()
-        request = GeneRequest(
-            space_groups=self.space_group or None,
-            crystal_system=self.crystal_system,
-            formula=self.formula,
-            anonymous_formula=self.anonymous_formula,
-            chemical_system=self.chemical_system,
-            allowed_elements=self.elements or None,
-            denied_elements=self.exclude,
-            n_atoms=self.atoms,
-        )
-        asked = {name: getattr(self, name) for name in ("band_gap", "formation_energy", "e_above_hull")}
-        conditions = {name: value for name, value in asked.items() if value is not None}
-        config = SampleConfig(
-            genes=self.genes,
-            species=self.species,
-            temperature=self.temperature,
-            letter_temperature=self.letter_temperature,
-            sweeps=self.sweeps,
-            guidance=self.guidance,
-            flow=FlowSettings(Solver(self.solver, self.steps), Restart(self.restarts), 1.0, self.corrections),
-            workers=self.workers,
-        )
-        with Progress(console=_err, transient=True) as bar:
-            task = bar.add_task("sampling", total=self.n)
-            crystals = generator.sample(
-                self.n,
-                self.seed,
-                request=request,
-                conditions=conditions,
-                config=config,
-                progress=lambda done: bar.advance(task, done),
-            )
-        if self.log_likelihood:
-            densities = generator.flow.log_prob(crystals, probes=1, seed=self.seed)
-            crystals = [
-                replace(c, properties={**c.properties, "log_likelihood": float(d)})
-                for c, d in zip(crystals, densities, strict=True)
-            ]
-        sampled = time.perf_counter()
-        record = {
-            "seed": self.seed,
-            "checkpoint": {"name": generator.name, "sha256": generator.sha256},
-            "conditions": conditions,
-            "settings": repr(config),
-            "request": repr(request),
-        }
-        seconds = {"load": loaded - began, "sample": sampled - loaded}
-        write_crystals(crystals, self.out, {**record, "seconds": seconds})
-        written = time.perf_counter() - sampled
-        _summary(
-            f"{self.n} crystals in {self.out}",
-            {
-                "load / sample / write": f"{seconds['load']:.1f} / {seconds['sample']:.1f} / {written:.1f} s",
-                "space groups": str(len({c.space_group for c in crystals})),
-                "genes": str(len({c.gene for c in crystals})),
-                "formulas": str(len({c.formula for c in crystals})),
-                "atoms per cell": f"{sum(c.n_atoms for c in crystals) / len(crystals):.1f} on average",
-                "first": ", ".join(f"{c.formula} ({c.space_group})" for c in crystals[:5]),
-            },
-        )
-        return 0
+_out = console.out
 
 
 @dataclass(frozen=True)
@@ -188,26 +39,11 @@ class Encode:
 
     def run(self) -> int:
         """Read, symmetrise, encode; exit status 1 if any structure was left out."""
-        from autoperi.dataset import load_dataset
-        from autoperi.files import latents_table
-        from autoperi.generator import load
+        from autoperi.encoding import encode_path
 
-        dataset = load_dataset(self.path, None, workers=self.workers)
-        generator = load(self.checkpoint)
-        crystals = list(dataset)
-        table = latents_table(crystals, generator.flow.encode(crystals))
-        self.out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(self.out / "latents.csv", index=False)
-        run = {
-            "seed": self.seed,
-            "source": str(self.path),
-            "checkpoint": {"name": generator.name, "sha256": generator.sha256},
-            "failures": [list(row) for row in dataset.failures],
-        }
-        _write_json(self.out / "run.json", run)
-        counts = {"crystals": len(crystals), "sites": len(table), "left out": len(dataset.failures)}
-        _summary(f"latents in {self.out / 'latents.csv'}", {name: str(n) for name, n in counts.items()})
-        return _left_out(dataset.failures)
+        rows, failures = encode_path(self.path, self.out, self.checkpoint, self.workers, self.seed)
+        console.summary(f"latents in {self.out / 'latents.csv'}", rows)
+        return console.left_out(failures)
 
 
 @dataclass(frozen=True)
@@ -238,7 +74,7 @@ class Train:
 
         recipe = read_recipe(self.config, self.seed)
         figures = run_stages(recipe, self.out, self.stage, self.data_dir, sys.argv, training_figures)
-        _summary(f"training in {self.out}", figures)
+        console.summary(f"training in {self.out}", figures)
         return 0
 
 
@@ -353,7 +189,7 @@ class Info:
 
         generator = load(self.checkpoint)
         rows = generator.describe()
-        _summary(f"checkpoint {generator.name}", rows)
+        console.summary(f"checkpoint {generator.name}", rows)
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
             _write_json(self.out / "info.json", {"name": generator.name, **rows})
@@ -364,20 +200,6 @@ def _write_json(path: Path, content: dict) -> None:
     import json
 
     path.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _left_out(failures: list[tuple[str, str, str]]) -> int:
-    """Name what could not be read; the exit status."""
-    for name, where, reason in failures:
-        _err.print(f"left out: {name} ({where}): {reason}", style="yellow", highlight=False, markup=False)
-    return 1 if failures else 0
-
-
-def _summary(title: str, rows: dict[str, str]) -> None:
-    table = Table(title=title, show_header=False, min_width=len(title) + 4)
-    for name, value in rows.items():
-        table.add_row(name, value)
-    _out.print(table)
 
 
 _COMMANDS = {c.__name__.lower(): c for c in (Sample, Train, Encode, Evaluate, Benchmark, Info)}
@@ -391,7 +213,7 @@ def main() -> None:
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         if os.environ.get("AUTOPERI_DEBUG"):
             raise
-        _err.print(f"autoperi: {error}", style="red", highlight=False, markup=False)
+        console.err.print(f"autoperi: {error}", style="red", highlight=False, markup=False)
         status = 2
     sys.exit(status)
 

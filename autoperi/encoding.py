@@ -1,0 +1,44 @@
+"""Structures of a file to chemical latents in a table."""
+
+import json
+from pathlib import Path
+
+from autoperi.dataset import load_dataset
+from autoperi.files import latents_table
+from autoperi.generator import load
+
+
+def encode_path(
+    path: Path, out: Path, checkpoint: str = "mp_20", workers: int = 1, seed: int = 0
+) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
+    """Read, symmetrise and encode; writes ``latents.csv`` (a row per site) and ``run.json`` into a folder.
+
+    Args:
+        path: whatever ``readers.iterate_rows`` understands.
+        out: folder, made if it is missing.
+        checkpoint: a shipped checkpoint or a checkpoint folder.
+        workers: processes that read and symmetrise.
+        seed: kept in ``run.json``; the means of q(h) are not random.
+
+    Returns:
+        Counts to show, and (id, where, reason) of what was left out.
+
+    Raises:
+        ReadError, ValueError: nothing there to read, or not one crystal could be used.
+        CheckpointError: no such checkpoint, or a damaged one.
+    """
+    dataset = load_dataset(path, None, workers=workers)
+    generator = load(checkpoint)
+    crystals = list(dataset)
+    table = latents_table(crystals, generator.flow.encode(crystals))
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "latents.csv", index=False)
+    run = {
+        "seed": seed,
+        "source": str(path),
+        "checkpoint": {"name": generator.name, "sha256": generator.sha256},
+        "failures": [list(row) for row in dataset.failures],
+    }
+    (out / "run.json").write_text(json.dumps(run, indent=1) + "\n")
+    counts = {"crystals": len(crystals), "sites": len(table), "left out": len(dataset.failures)}
+    return {name: str(n) for name, n in counts.items()}, dataset.failures
