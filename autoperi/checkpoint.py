@@ -42,9 +42,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The content of ``config.json``; raises CheckpointError for anything but a whole checkpoint."""
     missing = [n for n in ("config.json", "model.safetensors") if not (folder / n).is_file()]
     if missing:
+        inside = folder / "checkpoint"
+        hint = f"; did you mean {inside}?" if (inside / "config.json").is_file() else ""
         raise CheckpointError(
             f"expected a checkpoint folder with config.json and model.safetensors: {folder} "
-            f"lacks {' and '.join(missing)}"
+            f"lacks {' and '.join(missing)}{hint}"
         )
     try:
         content = json.loads((folder / "config.json").read_text())

@@ -168,6 +168,80 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
+class Predict:
+    """Predict properties of crystals: value, uncertainty, and a flag for what the model does not know.
+
+    Example: autoperi predict samples --property formation_energy band_gap --out predicted
+    Example: autoperi predict my_cifs/ --checkpoint runs/toughness/checkpoint --out predicted
+
+    Attributes:
+        path: anything readable: CIF, folder or zip of CIFs, CSV with a CIF column, extxyz, POSCAR, JSON.
+        out: folder for predictions.csv, distributions.png and run.json.
+        property: which; default formation_energy, or all that the checkpoint predicts.
+        checkpoint: folder of a model of your own (`autoperi train-property`); default the shipped ones.
+        family: of the shipped models: guide to screen, judge to score what the guide has chosen.
+        workers: processes that read and symmetrise.
+        device: cpu, cuda or mps.
+        seed: kept in run.json; nothing here is random.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    out: Path
+    property: tuple[str, ...] = ()
+    checkpoint: Path | None = None
+    family: Literal["guide", "judge"] = "guide"
+    workers: int = 1
+    device: str = "cpu"
+    seed: int = 0
+
+    def run(self) -> int:
+        """Predict; exit status 1 if any structure was left out."""
+        from property_models.screen import predict_path
+
+        models = (self.property, self.family, self.checkpoint)
+        screened = predict_path(self.path, *models, workers=self.workers, device=self.device)
+        screened.save(self.out, {"source": str(self.path), "seed": self.seed})
+        console.summary(f"predictions in {self.out / 'predictions.csv'}", screened.summary())
+        return console.left_out(screened.failures)
+
+
+@dataclass(frozen=True)
+class TrainProperty:
+    """Learn any numeric columns of a table of crystals; an interrupted run resumes where it stood.
+
+    Example: autoperi train-property mine.csv --targets toughness --out runs/toughness
+    Example: autoperi predict new.csv --checkpoint runs/toughness/checkpoint --out predicted
+
+    Attributes:
+        table: CSV with a column cif, poscar or structure, or anything readable that carries numbers.
+        targets: columns to learn together; empty cells are missing labels.
+        out: folder of logs, resumable checkpoints, the finished checkpoint and run.json.
+        config: TOML file with fields of `property_models.train.PropertyRecipe`.
+        workers: processes that symmetrise, and networks trained at once.
+        seed: overrides the recipe's.
+    """
+
+    table: Annotated[Path, tyro.conf.Positional]
+    targets: tuple[str, ...]
+    out: Path
+    config: Path | None = None
+    workers: int = 2
+    seed: int | None = None
+
+    def run(self) -> int:
+        """Train, calibrate, measure on held-out compounds."""
+        from property_models.train import PropertyRecipe
+        from property_models.train_property import train_property
+
+        recipe = PropertyRecipe.read(self.config) if self.config else None
+        what = (self.table, self.targets, self.out, recipe)
+        trained = train_property(*what, workers=self.workers, seed=self.seed)
+        console.left_out(trained.left_out)
+        console.summary(f"checkpoint in {self.out / 'checkpoint'}", trained.summary())
+        return 0
+
+
+@dataclass(frozen=True)
 class Info:
     """Show what a checkpoint is: sizes, provenance, figures, hash.
 
@@ -202,7 +276,16 @@ def _write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-_COMMANDS = {c.__name__.lower(): c for c in (Sample, Train, Encode, Evaluate, Benchmark, Info)}
+_COMMANDS = {
+    "sample": Sample,
+    "train": Train,
+    "encode": Encode,
+    "evaluate": Evaluate,
+    "benchmark": Benchmark,
+    "predict": Predict,
+    "train-property": TrainProperty,
+    "info": Info,
+}
 
 
 def main() -> None:
@@ -213,7 +296,7 @@ def main() -> None:
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         if os.environ.get("AUTOPERI_DEBUG"):
             raise
-        console.err.print(f"autoperi: {error}", style="red", highlight=False, markup=False)
+        console.complain(f"autoperi: {error}")
         status = 2
     sys.exit(status)
 

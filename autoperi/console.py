@@ -22,9 +22,14 @@ def left_out(failures: Iterable[tuple[str, str, str]]) -> int:
     """Name what could not be used, as (id, where, reason); the exit status, 1 if there was anything."""
     status = 0
     for name, where, reason in failures:
-        err.print(f"left out: {name} ({where}): {reason}", style="yellow", highlight=False, markup=False)
+        complain(f"left out: {name} ({where}): {reason}", "yellow")
         status = 1
     return status
+
+
+def complain(text: str, style: str = "red") -> None:
+    """Print one line on standard error, never broken, so that it can be searched for."""
+    err.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def progress() -> Progress:

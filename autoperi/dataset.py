@@ -214,7 +214,8 @@ def load_dataset(
             stacklevel=2,
         )
     if not len(arrays["ids"]):
-        raise ValueError(f"expected crystals in {file}: none could be used, see {report}")
+        first = f"; first {failures[0][0]}: {failures[0][2]}" if failures else ""
+        raise ValueError(f"expected crystals in {file}: none could be used, see {report}{first}")
     labels = dict(zip(arrays["label_names"].tolist(), arrays["labels"].T, strict=True))
     missing = np.full(len(arrays["ids"]), np.nan)
     flat = {

@@ -1,10 +1,9 @@
 """Structures of a file to chemical latents in a table."""
 
-import json
 from pathlib import Path
 
 from autoperi.dataset import load_dataset
-from autoperi.files import latents_table
+from autoperi.files import latents_table, write_run
 from autoperi.generator import load
 
 
@@ -39,6 +38,6 @@ def encode_path(
         "checkpoint": {"name": generator.name, "sha256": generator.sha256},
         "failures": [list(row) for row in dataset.failures],
     }
-    (out / "run.json").write_text(json.dumps(run, indent=1) + "\n")
+    write_run(out, run)
     counts = {"crystals": len(crystals), "sites": len(table), "left out": len(dataset.failures)}
     return {name: str(n) for name, n in counts.items()}, dataset.failures

@@ -56,11 +56,24 @@ def write_crystals(crystals: Sequence[Crystal], out: str | Path, run: dict) -> N
                 (out / "cif" / f"{_file_name(crystal.id)}.cif").write_text(text, encoding="utf-8")
                 rows.append(_table_row(crystal, abs(np.linalg.det(lattice)), numbers))
     _table(rows).to_csv(out / "crystals.csv", index=False)
+    write_run(out, {**run, "crystals": len(good), "skipped": skipped})
+    if skipped:
+        first = next(iter(skipped))
+        warnings.warn(
+            f"{len(skipped)} of {len(crystals)} crystals not written, first {first}: {skipped[first]}",
+            stacklevel=2,
+        )
+
+
+def write_run(out: Path, run: dict) -> None:
+    """Write ``run.json`` into a folder: what was asked and found, command, versions, platform, time.
+
+    Raises:
+        ValueError: ``run`` cannot be written as JSON.
+    """
     record = {
         "command": shlex.join(sys.argv),
         **run,
-        "crystals": len(good),
-        "skipped": skipped,
         "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -71,12 +84,6 @@ def write_crystals(crystals: Sequence[Crystal], out: str | Path, run: dict) -> N
     except TypeError as error:
         raise ValueError(f"expected a run record of plain numbers and texts: {error}") from error
     (out / "run.json").write_text(text + "\n", encoding="utf-8")
-    if skipped:
-        first = next(iter(skipped))
-        warnings.warn(
-            f"{len(skipped)} of {len(crystals)} crystals not written, first {first}: {skipped[first]}",
-            stacklevel=2,
-        )
 
 
 def latents_table(crystals: Sequence[Crystal], latents: Sequence[Latents]) -> pd.DataFrame:

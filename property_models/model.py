@@ -156,7 +156,8 @@ def load(name_or_path: str | Path, family: str = "guide", device: str = "cpu") -
     have = sorted({f"{t} ({f})" for targets, f, _ in shipped for t in targets})
     raise CheckpointError(
         f"expected shipped weights of {name!r} in the family {family!r}: there are none (shipped: "
-        f"{', '.join(have) or 'nothing'}); train them, and give load() the checkpoint folder"
+        f"{', '.join(have) or 'nothing'}); train your own, `autoperi train-property TABLE.csv --targets "
+        f"{name} --out DIR`, and use it as the checkpoint DIR/checkpoint"
     )
 
 

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress
 
 from autoperi.dataset import load_dataset
+from autoperi.files import write_run
 from property_models.model import PropertyModel, load
+from property_models.targets import TARGETS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_DEFAULT = ("formation_energy",)
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,38 @@ class Screened:
     failures: list[tuple[str, str, str]]
     models: dict[str, dict[str, str]]
 
+    def save(self, out: Path, run: dict) -> None:
+        """Write ``predictions.csv``, ``distributions.png`` and ``run.json`` into a folder.
+
+        Args:
+            out: made if it is missing.
+            run: what was asked; models, counts and failures are added.
+        """
+        from property_models.picture import predicted_distributions
+
+        out.mkdir(parents=True, exist_ok=True)
+        self.table.to_csv(out / "predictions.csv", index=False)
+        predicted_distributions(self.table, list(self.models)).savefig(out / "distributions.png", dpi=130)
+        found = {"crystals": len(self.table), "failures": [list(row) for row in self.failures]}
+        write_run(out, {**run, "models": self.models, **found})
+
+    def summary(self) -> dict[str, str]:
+        """Counts, and for each property what was found, with its unit where that is known."""
+        rows = {"crystals": str(len(self.table)), "left out": str(len(self.failures))}
+        for name in self.models:
+            low, middle, high = self.table[name].quantile([0.05, 0.5, 0.95])
+            unit = f" {TARGETS[name].unit}" if name in TARGETS else ""
+            rows[name] = (
+                f"median {middle:.3g}{unit}, 90% in [{low:.3g}, {high:.3g}], uncertainty "
+                f"{self.table[f'{name}_uncertainty'].median():.2g}, "
+                f"{self.table[f'{name}_out_of_domain'].sum()} out of domain"
+            )
+        return rows
+
 
 def predict_path(
     path: str | Path,
-    properties: Sequence[str] = ("formation_energy",),
+    properties: Sequence[str] = (),
     family: str = "guide",
     checkpoint: str | Path | None = None,
     *,
@@ -43,7 +76,8 @@ def predict_path(
 
     Args:
         path: whatever ``readers.iterate_rows`` understands.
-        properties: names in ``TARGETS``; with a checkpoint, names of its targets (empty for all).
+        properties: names in ``TARGETS`` (empty for formation_energy); with a checkpoint, names of its
+            targets (empty for all).
         family: ``guide`` or ``judge``.
         checkpoint: folder of a model of one's own (``train_property``); default the shipped ones.
         workers: processes that read and symmetrise.
@@ -82,6 +116,6 @@ def _models(
     properties: Sequence[str], family: str, checkpoint: str | Path | None, device: str
 ) -> list[PropertyModel]:
     if checkpoint is None:
-        return [load(name, family, device) for name in dict.fromkeys(properties)]
+        return [load(name, family, device) for name in dict.fromkeys(properties or _DEFAULT)]
     model = load(Path(checkpoint), device=device)
     return [model.only(properties) if properties else model]

@@ -1,6 +1,7 @@
 """From labelled crystals to a calibrated checkpoint in one call: the shipped properties and anybody's own."""
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from autoperi.dataset import CrystalDataset, load_dataset
+from autoperi.files import write_run
 from property_models.card import model_card
 from property_models.ensemble import Ensemble, figures
 from property_models.model import PropertyModel, load, save
@@ -64,12 +66,32 @@ class TrainedProperty:
         figures: of the test set, see ``ensemble.figures``.
         rows: crystals with at least one label in train, val and test.
         left_out: (id, where, reason) of rows that could not be used.
+        labels: usable labels of each target in those rows; the others are missing, not finite, or have no
+            logarithm where one is learned.
+        unlabelled: readable crystals without any of the labels; they are not used.
     """
 
     model: PropertyModel
     figures: dict[str, dict[str, float]]
     rows: tuple[int, int, int]
     left_out: list[tuple[str, str, str]]
+    labels: dict[str, int]
+    unlabelled: int = 0
+
+    def summary(self) -> dict[str, str]:
+        """Counts, and the held-out figures of each target."""
+        train, val, test = self.rows
+        rows = {
+            "crystals": f"{train} to train, {val} to calibrate, {test} to test",
+            "left out": f"{len(self.left_out)} unreadable, {self.unlabelled} without a label",
+        }
+        for target, found in self.figures.items():
+            unit = f" {TARGETS[target].unit}" if target in TARGETS else ""
+            rows[target] = (
+                f"MAE {found['mae']:.3g}{unit}, R² {found['r2']:.3f}, 90% intervals cover "
+                f"{found['coverage_90']:.0%} of {found['n']:.0f} held out; {self.labels[target]} labels"
+            )
+        return rows
 
 
 def train_property(
@@ -79,11 +101,13 @@ def train_property(
     recipe: PropertyRecipe | None = None,
     *,
     workers: int = 2,
+    seed: int | None = None,
 ) -> TrainedProperty:
     """Learn any numeric columns of a table of structures; a run that was interrupted goes on.
 
     A fifth of the compounds is held out by a hash of the formula, half to calibrate and half to test. The
-    checkpoint is ``out/checkpoint``: give it to ``load`` or to ``predict_path``.
+    checkpoint is ``out/checkpoint``: give it to ``load`` or to ``predict_path``; ``out/run.json`` says what
+    was read, learned and left out.
 
     Args:
         path: CSV with a column cif, poscar or structure, or whatever ``readers.iterate_rows`` reads.
@@ -91,10 +115,11 @@ def train_property(
         out: folder of logs, resumable checkpoints and the finished one.
         recipe: sizes and fit; by default epochs follow the number of crystals.
         workers: processes that symmetrise, and members trained at once.
+        seed: replaces the recipe's.
 
     Raises:
         ValueError: no readable structure, unknown column (the nearest is named), too few or constant
-            labels.
+            labels, or a folder that holds another training.
     """
     if not targets:
         raise ValueError("expected the name of at least one column to learn: got none")
@@ -110,8 +135,16 @@ def train_property(
             f"{int(labelled.sum())} of {len(dataset)}"
         )
     recipe = recipe or _recipe_for(int(labelled.sum()))
+    if seed is not None:
+        recipe = replace(recipe, fit=replace(recipe.fit, seed=seed))
     recipe = replace(recipe, targets=tuple(targets)).filled()
-    return train_ensemble(recipe, Splits.by_formula(dataset.select(np.flatnonzero(labelled))), out, workers)
+    splits = Splits.by_formula(dataset.select(np.flatnonzero(labelled)))
+    trained = train_ensemble(recipe, splits, out, workers)
+    trained = replace(trained, unlabelled=int((~labelled).sum()))
+    counts = {"crystals": trained.rows, "unlabelled": trained.unlabelled, "labels": trained.labels}
+    found = {**counts, "figures": trained.figures, "failures": trained.left_out}
+    write_run(out, {"source": str(path), "recipe": repr(recipe), "model": trained.model.sha256, **found})
+    return trained
 
 
 def train_shipped(
@@ -139,8 +172,13 @@ def train_shipped(
 
 
 def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: int = 1) -> TrainedProperty:
-    """Train, calibrate, save and measure one ensemble."""
+    """Train, calibrate, save and measure one ensemble; goes on where a run of the same was interrupted.
+
+    Raises:
+        ValueError: the folder holds a training with another recipe or other data.
+    """
     recipe = recipe.filled()
+    _claim(out, {"recipe": repr(recipe), "data": _fingerprint(splits, recipe.targets)})
     train, val, test = (
         LabelledGraphs.from_dataset(part, recipe.network)
         for part in (_half(splits.train, recipe.half), splits.val, splits.test)
@@ -169,7 +207,33 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
     (folder / "MODEL_CARD.md").write_text(model_card(model, measured))
     parts = {id(part): part for part in (splits.train, splits.val, splits.test)}.values()
     left_out = {row: None for part in parts for row in part.failures}
-    return TrainedProperty(model, measured, (len(train), len(val), len(test)), list(left_out))
+    labels = sum(part.labels.isfinite().sum(0) for part in (train, val, test))
+    counts = dict(zip(recipe.targets, torch.as_tensor(labels).tolist(), strict=True))
+    return TrainedProperty(model, measured, (len(train), len(val), len(test)), list(left_out), counts)
+
+
+def _claim(out: Path, training: dict[str, str]) -> None:
+    """Say in the folder what is trained there; resuming something else would mix two trainings."""
+    file = out / "training.json"
+    begun = json.loads(file.read_text()) if file.exists() else training
+    changed = [name for name, value in training.items() if begun.get(name) != value]
+    if changed:
+        raise ValueError(
+            f"expected the {' and '.join(changed)} that {out} was begun with (see {file}): got another; use "
+            "an empty folder, or delete this one"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(training, indent=1) + "\n")
+
+
+def _fingerprint(splits: Splits, targets: Sequence[str]) -> str:
+    """Hash of the names and labels of all crystals."""
+    digest = hashlib.sha256()
+    for part in (splits.train, splits.val, splits.test):
+        digest.update("\n".join(map(str, part.ids)).encode())
+        for target in targets:
+            digest.update(part.labels[target].tobytes() if target in part.labels else b"")
+    return digest.hexdigest()[:16]
 
 
 def _half(dataset: CrystalDataset, half: Half) -> CrystalDataset:

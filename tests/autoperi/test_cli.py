@@ -16,7 +16,10 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("command", ["sample", "train", "encode", "evaluate", "benchmark", "info"])
+COMMANDS = ["sample", "train", "encode", "evaluate", "benchmark", "predict", "train-property", "info"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command):
     """Every command explains itself with an example, a seed and an output folder."""
     done = run(command, "--help")

@@ -29,7 +29,8 @@ RECIPE = PropertyRecipe(
 )
 
 
-def _write_table(path, crystals, columns) -> None:
+def write_table(path, crystals, columns) -> None:
+    """A CSV of crystals and computed columns, the first crystal of which cannot be read."""
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["material_id", "cif", *columns])
@@ -50,7 +51,7 @@ def trained(tmp_path_factory):
         "constant": lambda *_: 1.5,
         "remark": lambda *_: "nice",
     }
-    _write_table(folder / "table.csv", crystals, columns)
+    write_table(folder / "table.csv", crystals, columns)
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setenv("AUTOPERI_CACHE", str(folder / "cache"))
@@ -126,12 +127,24 @@ def test_bad_tables_are_refused(trained, tmp_path, monkeypatch):
         train_property(folder / "table.csv", ["remark"], tmp_path, RECIPE, workers=1)
     with pytest.raises(ValueError, match=r"usable ones, all 1\.5"):
         train_property(folder / "table.csv", ["constant"], tmp_path, RECIPE, workers=1)
-    _write_table(tmp_path / "few.csv", crystals[:6], {"y": lambda i, _: i})
+    write_table(tmp_path / "few.csv", crystals[:6], {"y": lambda i, _: i})
     with pytest.raises(ValueError, match="expected at least 30 crystals"):
         train_property(tmp_path / "few.csv", ["y"], tmp_path, RECIPE, workers=1)
     (tmp_path / "none.csv").write_text("material_id,cif,y\na,nothing,1\nb,nothing,2\n")
     with pytest.raises(ValueError, match="none could be used"):
         train_property(tmp_path / "none.csv", ["y"], tmp_path, RECIPE, workers=1)
+
+
+def test_a_folder_is_not_resumed_with_something_else(trained, monkeypatch):
+    """Another recipe or other labels in the folder of a training: refused, with the way out."""
+    folder, _, _ = trained
+    monkeypatch.setenv("AUTOPERI_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(warnings, "warn", lambda *_, **__: None)
+    other = replace(RECIPE, members=3)
+    with pytest.raises(ValueError, match=r"expected the recipe that .* was begun with"):
+        train_property(folder / "table.csv", ["toughness"], folder / "run", other, workers=1)
+    with pytest.raises(ValueError, match="expected the recipe and data that"):
+        train_property(folder / "table.csv", ["constant"], folder / "run", RECIPE, workers=1)
 
 
 def test_unknown_property_suggests_the_nearest():
