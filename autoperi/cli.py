@@ -242,6 +242,51 @@ class TrainProperty:
 
 
 @dataclass(frozen=True)
+class Relax:
+    """Relax crystals with CHGNet, many together; an interrupted run resumes where it stood.
+
+    Example: autoperi relax samples --keep-symmetry --out relaxed
+
+    Attributes:
+        path: files of any generator.
+        out: folder for relaxed.extxyz, cif/, relax.csv, run.json and the journal.
+        keep_symmetry: keep the space group found at 0.01 Å; faster too.
+        fmax: longest force left on an atom or a cell vector, eV/Å.
+        steps: most FIRE steps of a crystal.
+        time_limit: computing time after which a crystal is given up, seconds.
+        workers: processes.
+        device: cpu, cuda or mps.
+        seed: kept in run.json; nothing here is random.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    out: Path
+    keep_symmetry: bool = False
+    fmax: float = 0.1
+    steps: int = 500
+    time_limit: float = 600.0
+    workers: int = 1
+    device: str = "cpu"
+    seed: int = 0
+
+    def run(self) -> int:
+        """Relax; exit status 1 if any crystal could not be read or relaxed."""
+        from autoperi.files import write_run
+        from evaluation.relax_files import relax_path
+        from evaluation.relaxation import RelaxationSettings
+        from evaluation.stability import StabilitySettings
+
+        settings = RelaxationSettings(self.fmax, self.steps, self.keep_symmetry, max_seconds=self.time_limit)
+        how = StabilitySettings(settings, workers=self.workers, device=self.device)
+        relaxed = relax_path(self.path, self.out, how)
+        relaxed.save(self.out)
+        about = {"source": str(self.path), "seed": self.seed, "settings": repr(settings)}
+        write_run(self.out, {**about, **relaxed.summary(), "failures": relaxed.failures})
+        console.summary(f"relaxed crystals in {self.out}", relaxed.summary())
+        return console.left_out(relaxed.failures)
+
+
+@dataclass(frozen=True)
 class Info:
     """Show what a checkpoint is: sizes, provenance, figures, hash.
 
@@ -284,6 +329,7 @@ _COMMANDS = {
     "benchmark": Benchmark,
     "predict": Predict,
     "train-property": TrainProperty,
+    "relax": Relax,
     "info": Info,
 }
 

@@ -23,7 +23,7 @@ from autoperi.cif import write_cifs
 from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.wyckoff import LETTERS, wyckoff_table
 
-_PACKAGES = ("autoperi-gnn", "torch", "numpy", "pymatgen", "moyopy", "torchdiffeq", "e3nn", "ase")
+_PACKAGES = ("autoperi-gnn", "torch", "numpy", "pymatgen", "moyopy", "torchdiffeq", "e3nn", "ase", "chgnet")
 _DENSITY = 1.66053906660
 """Atomic mass units per Å³ in g/cm³."""
 

@@ -52,12 +52,17 @@ class Relaxed:
         energy_per_atom: energy of it, eV/atom (no element references subtracted).
         steps: optimiser steps taken.
         converged: True when `fmax` was reached within `max_steps`.
+        start_energy_per_atom: energy it began with, eV/atom; with `keep_symmetry` that of the crystal
+            without its deviations from symmetry.
+        largest_force: longest force left on an atom or a cell vector, eV/Å.
     """
 
     structure: Structure
     energy_per_atom: float
     steps: int
     converged: bool
+    start_energy_per_atom: float
+    largest_force: float
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,8 @@ def relax_together(
         result = _symmetric(potential([c.graph for c in active], positions, list(cells)), active)
         forces, largest = descent.forces(result.gradients, result.virials)
         converged = largest < settings.fmax
+        for k in np.flatnonzero(descent.steps == 0):
+            active[k].start_energy = float(result.energies[k])
         _share_time(active, time.perf_counter() - started)
         late = np.array([c.seconds > settings.max_seconds for c in active])
         broken = ~np.isfinite(result.energies) | ~np.isfinite(largest)
@@ -169,8 +176,7 @@ def relax_together(
             elif late[k] and not converged[k]:
                 yield crystal.name, f"time-out: {settings.max_seconds:g} s used up after {steps} steps"
             else:
-                energy = float(result.energies[k]) / len(crystal.numbers)
-                yield crystal.name, Relaxed(crystal.structure(), energy, steps, bool(converged[k]))
+                yield crystal.name, crystal.relaxed(result.energies[k], steps, converged[k], largest[k])
         if done.any():
             rows = ~np.repeat(done, [len(c.numbers) + 3 for c in active])
             forces = forces[rows]
@@ -200,6 +206,7 @@ class _Crystal:
             self.projection = Projection(self.operations.images, self.operations.cartesian(self.cell))
         self.cart = frac @ self.cell
         self.seconds = 0.0
+        self.start_energy = float("nan")
         self._build()
         self.size = len(self.graph.numbers)
 
@@ -224,9 +231,11 @@ class _Crystal:
             return _named(error)
         return ""
 
-    def structure(self) -> Structure:
-        """The crystal as it is now."""
-        return Structure(self.cell, self.numbers.tolist(), self.cart, coords_are_cartesian=True)
+    def relaxed(self, energy: float, steps: int, converged: bool, largest: float) -> Relaxed:
+        """The crystal as it is now, with what the last step found: eV and eV/Å."""
+        final = Structure(self.cell, self.numbers.tolist(), self.cart, coords_are_cartesian=True)
+        energies = np.array([energy, self.start_energy]) / len(self.numbers)
+        return Relaxed(final, float(energies[0]), steps, bool(converged), float(energies[1]), float(largest))
 
     def _build(self) -> None:
         self.graph: QuotientGraph = quotient_graph(self.cell, self.cart, self.numbers, self.operations)
@@ -272,8 +281,10 @@ def relax_with_calculator(structure: Structure, calculator: Any, settings: Relax
     atoms = Atoms(numbers, scaled_positions=frac, cell=cell, pbc=True, calculator=calculator)
     if settings.keep_symmetry:
         atoms.set_constraint(FixSymmetry(atoms, symprec=settings.symprec))
-    optimizer = FIRE(FrechetCellFilter(atoms), logfile=None)  # type: ignore[arg-type]
+    both = FrechetCellFilter(atoms)
+    optimizer = FIRE(both, logfile=None)  # type: ignore[arg-type]
     started, converged = time.perf_counter(), False
+    start = float(atoms.get_potential_energy()) / len(atoms)
     for converged in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
         if not converged and time.perf_counter() - started > settings.max_seconds:
             raise TimeoutError(f"{settings.max_seconds:g} s used up after {optimizer.nsteps} steps")
@@ -283,7 +294,8 @@ def relax_with_calculator(structure: Structure, calculator: Any, settings: Relax
     final = Structure(
         np.array(atoms.cell), numbers.tolist(), atoms.get_positions(), coords_are_cartesian=True
     )
-    return Relaxed(final, energy, int(optimizer.nsteps), bool(converged))
+    largest = float(np.linalg.norm(both.get_forces(), axis=1).max())
+    return Relaxed(final, energy, int(optimizer.nsteps), bool(converged), start, largest)
 
 
 def _named(error: Exception) -> str:

@@ -84,9 +84,10 @@ def relax_all(
 ) -> Iterator[dict]:
     """Relax every crystal; yields one record each, in the order they finish.
 
-    A record holds id, key (hash of the crystal and the settings), energy_per_atom (eV/atom, None
-    after a failure), converged, steps, matches_raw, rmsd (Å), rmsd_normalised, space_group_relaxed
-    (at the loose tolerance), error and the relaxed structure as a dictionary. With a journal (JSON
+    A record holds id, key (hash of the crystal and the settings), energy_per_atom and
+    start_energy_per_atom (eV/atom, None after a failure), converged, steps, largest_force (eV/Å),
+    matches_raw, rmsd (Å), rmsd_normalised, space_group_relaxed (at the loose tolerance), error and the
+    relaxed structure as a dictionary. With a journal (JSON
     lines) finished crystals are taken from there instead, so an interrupted run goes on where it
     stopped. A crystal that took its process down with it is not journalled: it is tried again.
     """
@@ -184,8 +185,10 @@ def _record(sample: Sample, key: str, outcome: Relaxed | str, settings: Stabilit
         "id": sample.id,
         "key": key,
         "energy_per_atom": None,
+        "start_energy_per_atom": None,
         "converged": False,
         "steps": 0,
+        "largest_force": None,
         "matches_raw": False,
         "rmsd": None,
         "rmsd_normalised": None,
@@ -202,8 +205,10 @@ def _record(sample: Sample, key: str, outcome: Relaxed | str, settings: Stabilit
     return {
         **record,
         "energy_per_atom": outcome.energy_per_atom,
+        "start_energy_per_atom": outcome.start_energy_per_atom,
         "converged": outcome.converged,
         "steps": outcome.steps,
+        "largest_force": outcome.largest_force,
         "matches_raw": rmsd is not None,
         "rmsd": rmsd,
         "rmsd_normalised": normalised,

@@ -53,6 +53,19 @@ def space_group(structure: Structure, symprec: float = SymmetrySettings.loose) -
     return None if dataset is None else int(dataset.number)
 
 
+def keeps_space_group(before: Structure, after: Structure, symprec: float = SymmetrySettings.tight) -> bool:
+    """Whether a crystal still has its space group, or has gained symmetry: more operations per atom.
+
+    False when moyopy finds no answer for one of the two.
+    """
+    old, new = _dataset(before, symprec), _dataset(after, symprec)
+    if old is None or new is None:
+        return False
+    # operations, centring ones included, and atoms both grow with the cell: the ratio does not
+    gained = len(new.operations) * len(before) > len(old.operations) * len(after)
+    return new.number == old.number or gained
+
+
 def gene(structure: Structure, symprec: float = SymmetrySettings.loose) -> Gene | None:
     """Space group and Wyckoff letters, the same for every origin and setting of one crystal.
 

@@ -16,7 +16,8 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-COMMANDS = ["sample", "train", "encode", "evaluate", "benchmark", "predict", "train-property", "info"]
+COMMANDS = ["sample", "train", "encode", "evaluate", "benchmark", "predict", "train-property", "relax"]
+COMMANDS += ["info"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

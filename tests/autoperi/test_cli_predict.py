@@ -1,11 +1,10 @@
 import json
 import os
-import warnings
 
 import pandas as pd
 import pytest
 
-from autoperi import cli
+from tests.autoperi.shell import command
 from tests.property_models.test_train import labelled_crystals
 from tests.property_models.test_train_property import write_table
 from tests.prototypes import prototype
@@ -15,16 +14,6 @@ members = 1
 network = { width = 16, layers = 2, radial = 6, cutoff = 4.0 }
 fit = { epochs = 2, cooldown = 1, batch_size = 16, warmup = 2, ema = 0.5 }
 """
-
-
-def command(*arguments) -> int:
-    """The exit status of the command line, run in this process."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        patch.setattr("sys.argv", ["autoperi", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(scope="module")

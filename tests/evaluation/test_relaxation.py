@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from evaluation.potential import static_energies
 from evaluation.relaxation import RelaxationSettings, relax, relax_together
 from evaluation.symmetry import space_group
 from tests.evaluation.crystals import perovskite, rocksalt, rutile, wurtzite
@@ -112,3 +113,13 @@ def test_time_runs_out_for_a_crystal_that_takes_too_long(distorted):
     settings = RelaxationSettings(fmax=1e-9, max_seconds=0.02)
     ((_, outcome),) = relax_together([("slow", distorted[1])], settings)
     assert outcome.startswith("time-out: 0.02 s used up after")
+
+
+def test_start_and_end_are_told(distorted):
+    """The energy it began with is that of the crystal as it stood, and the force left decides convergence."""
+    settings = RelaxationSettings(max_steps=200)
+    outcomes = dict(relax_together(enumerate(distorted), settings))
+    for k, energy in enumerate(static_energies(distorted)):
+        assert outcomes[k].start_energy_per_atom == pytest.approx(energy, abs=1e-5)
+        assert outcomes[k].energy_per_atom < energy
+        assert outcomes[k].converged == (outcomes[k].largest_force < settings.fmax)

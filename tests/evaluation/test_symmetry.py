@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from evaluation.symmetry import gene, space_group
-from tests.evaluation.crystals import disguised, zoo
+from evaluation.symmetry import gene, keeps_space_group, space_group
+from tests.evaluation.crystals import disguised, perovskite, zoo
 
 EXPECTED = ["225:a b", "221:a b c", "136:a f", "227:a", "186:b b", "225:a b"]
 
@@ -33,3 +33,12 @@ def test_what_has_no_cell_has_no_group():
     broken = Structure(Lattice.cubic(4), ["Na"], [[np.nan] * 3])
     assert space_group(broken) is None
     assert gene(broken) is None
+
+
+def test_gaining_symmetry_keeps_the_space_group():
+    """A distorted perovskite that becomes cubic has kept its group, the other way round it has lost it."""
+    cubic, tetragonal = perovskite(), perovskite()
+    tetragonal.apply_strain([0, 0, 0.05])
+    assert keeps_space_group(tetragonal, cubic)
+    assert keeps_space_group(cubic, cubic * (1, 1, 2))
+    assert not keeps_space_group(cubic, tetragonal)

@@ -1,0 +1,177 @@
+"""Relax every crystal of a file with CHGNet, and write what came of it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from ase import Atoms
+from ase.io import write
+from pymatgen.core import Structure
+from pymatgen.io.cif import CifWriter
+from rich.console import Console
+from rich.progress import Progress
+
+from evaluation.readers import Failure, Sample, read_structures
+from evaluation.stability import StabilitySettings, relax_all
+from evaluation.symmetry import keeps_space_group, space_group
+
+JOURNAL = "relaxations.jsonl"
+_WHOLE = ("atoms", "steps", "space_group_before", "space_group_after")
+
+
+@dataclass(frozen=True)
+class RelaxedFile:
+    """What came of the crystals of a file.
+
+    Attributes:
+        table: one row per item of the file: id, formula, atoms, energy_before and energy_after
+            (eV/atom), steps, converged, max_force (eV/Å), matches_raw and rmsd (Å) by StructureMatcher,
+            space_group_before, space_group_after and space_group_kept (at the tolerance of
+            `RelaxationSettings.symprec`), error. With `keep_symmetry` energy_before is that of the
+            symmetrised crystal.
+        structures: the relaxed crystals by id; those that failed are missing.
+        settings: how they were relaxed.
+        fresh: crystals relaxed now; the others were in the journal.
+        seconds: that this took.
+    """
+
+    table: pd.DataFrame
+    structures: dict[str, Structure]
+    settings: StabilitySettings
+    fresh: int
+    seconds: float
+
+    @property
+    def failures(self) -> list[tuple[str, str, str]]:
+        """(id, formula, reason) of what could not be read or relaxed."""
+        rows = zip(self.table["id"], self.table["formula"], self.table["error"], strict=True)
+        return [(name, formula or "no crystal", error) for name, formula, error in rows if error]
+
+    def save(self, out: Path) -> None:
+        """Write ``relax.csv``, ``relaxed.extxyz`` and ``cif/<id>.cif`` into a folder.
+
+        A CIF declares the space group (conventional cell) where symmetry was kept; else it is the
+        relaxed cell as it is, without symmetry.
+        """
+        (out / "cif").mkdir(parents=True, exist_ok=True)
+        self.table.to_csv(out / "relax.csv", index=False)
+        write(out / "relaxed.extxyz", self._frames(), format="extxyz")
+        relaxation = self.settings.relaxation
+        symprec = relaxation.symprec if relaxation.keep_symmetry else None
+        names = _file_names(list(self.structures))
+        for name, structure in zip(names, self.structures.values(), strict=True):
+            (out / "cif" / f"{name}.cif").write_text(str(CifWriter(structure, symprec=symprec)))
+
+    def summary(self) -> dict[str, str]:
+        """Counts and medians to show."""
+        done = self.table.loc[self.table["id"].isin(list(self.structures))]
+        rows = {"crystals": f"{len(done)} relaxed, {len(self.table) - len(done)} left out"}
+        if len(done):
+            middle = done[["energy_before", "energy_after", "steps"]].astype(float)
+            drop = 1000 * (middle["energy_before"] - middle["energy_after"]).median()
+            rows["converged"] = f"{done['converged'].mean():.1%}; median steps {middle['steps'].median():g}"
+            rows["energy gained"] = f"median {drop:.1f} meV/atom"
+            rows["still the raw crystal"] = f"{done['matches_raw'].mean():.1%}"
+            kept = f"{done['space_group_kept'].mean():.1%} (at {self.settings.relaxation.symprec} Å)"
+            rows["space group kept"] = kept
+        rows["speed"] = "all from the journal"
+        if self.fresh:
+            rows["speed"] = f"{60 * self.fresh / self.seconds:.1f} crystals a minute ({self.fresh} now)"
+        return {**rows, "protocol": f"{self.settings.relaxer_name}, {self.settings.relaxation}"}
+
+    def _frames(self) -> list[Atoms]:
+        columns = ["id", "energy_after", "steps", "converged", "max_force"]
+        rows = self.table.set_index("id", drop=False)[columns]
+        return [
+            Atoms(
+                list(structure.atomic_numbers),
+                scaled_positions=structure.frac_coords,
+                cell=structure.lattice.matrix,
+                pbc=True,
+                info=rows.loc[name].to_dict(),
+            )
+            for name, structure in self.structures.items()
+        ]
+
+
+def relax_path(path: Path, out: Path, settings: StabilitySettings) -> RelaxedFile:
+    """Relax every crystal at a path; a run that was interrupted goes on.
+
+    Args:
+        path: whatever `read_structures` understands.
+        out: folder of the journal, in which every crystal is noted as soon as it is done.
+        settings: when a relaxation stops, what it keeps, and in how many processes.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, a format that is not known, or not one crystal.
+    """
+    read = read_structures(path, workers=settings.workers)
+    if not read.samples:
+        first = f"; first {read.failures[0].id}: {read.failures[0].reason}" if read.failures else ""
+        raise ValueError(f"expected crystals in {path}: got {len(read.failures)} unreadable items{first}")
+    out.mkdir(parents=True, exist_ok=True)
+    journal, records = out / JOURNAL, {}
+    known, began = _lines(journal), time.perf_counter()
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("relaxing", total=len(read.samples))
+        for record in relax_all(read.samples, settings, journal):
+            records[record["id"]] = record
+            bar.advance(task)
+    fresh, seconds = _lines(journal) - known, time.perf_counter() - began
+    symprec = settings.relaxation.symprec
+    relaxed = {
+        sample.id: Structure.from_dict(records[sample.id]["relaxed"])
+        for sample in read.samples
+        if not records[sample.id]["error"]
+    }
+    rows = [_row(sample, records[sample.id], relaxed.get(sample.id), symprec) for sample in read.samples]
+    table = pd.DataFrame([*rows, *(_unreadable(failure) for failure in read.failures)])
+    table = table.astype(dict.fromkeys(_WHOLE, "Int64"))
+    return RelaxedFile(table, relaxed, settings, fresh, seconds)
+
+
+def _row(sample: Sample, record: dict, relaxed: Structure | None, symprec: float) -> dict:
+    return {
+        "id": sample.id,
+        "formula": sample.structure.composition.reduced_formula,
+        "atoms": len(sample.structure),
+        "energy_before": record.get("start_energy_per_atom"),
+        "energy_after": record["energy_per_atom"],
+        "steps": record["steps"],
+        "converged": record["converged"],
+        "max_force": record.get("largest_force"),
+        "matches_raw": record["matches_raw"],
+        "rmsd": record["rmsd"],
+        "space_group_before": space_group(sample.structure, symprec),
+        "space_group_after": None if relaxed is None else space_group(relaxed, symprec),
+        "space_group_kept": relaxed is not None and keeps_space_group(sample.structure, relaxed, symprec),
+        "error": record["error"],
+    }
+
+
+def _unreadable(failure: Failure) -> dict:
+    flags = {"converged": False, "matches_raw": False, "space_group_kept": False}
+    reason = " ".join(failure.reason.split())
+    return {"id": failure.id, "formula": "", **flags, "error": f"cannot be read: {reason}"}
+
+
+def _lines(journal: Path) -> int:
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+def _file_names(ids: Sequence[str]) -> list[str]:
+    """Ids as names of files; those that would fall together are numbered."""
+    seen: dict[str, int] = {}
+    names = []
+    for given in ids:
+        name = (
+            "".join(c if c.isalnum() or c in "-_.+" else "_" for c in given.removesuffix(".cif"))[
+                :120
+            ].lstrip(".")
+            or "_"
+        )
+        seen[name.lower()] = seen.get(name.lower(), 0) + 1
+        names.append(name if seen[name.lower()] == 1 else f"{name}-{seen[name.lower()]}")
+    return names
