@@ -22,7 +22,7 @@ import torch
 from rich.progress import Progress
 
 from autoperi import wyckoff
-from autoperi.readers import Row, iterate_rows, parse_row
+from autoperi.readers import Row, iterate_rows, parse_row, whole_file
 from autoperi.structure_text import ReadError
 from autoperi.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
 
@@ -49,6 +49,7 @@ def prepare(
         The arrays of ``CrystalDataset`` with ``labels`` [crystals, names], ``label_names`` and ``failures``
         [failures, 3] (id, where, reason); and the path of the list of failures.
     """
+    file = whole_file(file)
     stem = "".join(c if c.isalnum() else "-" for c in file.name.split(".")[0])
     folder = cache / "crystals" / f"{file.parent.name}-{stem}-{_key(file, config)}"
     result, report = folder / "crystals.npz", folder / "failures.csv"

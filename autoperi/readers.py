@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import math
+import re
 import sys
 import tarfile
 import zipfile
@@ -46,6 +47,8 @@ _NOT_LABELS = {
 }
 _TABLES = (".csv",)
 _SUFFIXES = (*_TABLES, ".cif", ".extxyz", ".xyz", ".json", ".vasp", ".poscar")
+_WHOLE = ("crystals.extxyz", "relaxed.extxyz")
+"""Files of ours that hold all that is in their folder: the CIFs beside them are the same crystals."""
 _DAMAGED = (EOFError, OSError, UnicodeDecodeError, csv.Error, zlib.error, json.JSONDecodeError)
 
 
@@ -107,12 +110,13 @@ def iterate_rows(path: str | Path) -> Iterator[Row]:
 
     Understood: CSV with a column of CIF, POSCAR or pymatgen JSON text; CIF (several blocks are several
     crystals); POSCAR; extxyz; JSON of one or many pymatgen structures; each of them gzipped; folders, zip
-    and tar archives of them. A file that ends too early gives the rows before its end and one failure.
+    and tar archives of them. Of a folder with a ``whole_file`` that file alone is read. A file that ends
+    too early gives the rows before its end and one failure.
 
     Raises:
         ReadError: nothing there, an empty folder, or a kind of file that is not known.
     """
-    path = Path(path).expanduser()
+    path = whole_file(Path(path).expanduser())
     if not path.exists():
         raise ReadError(f"expected a file or folder of crystals: {path} does not exist")
     found = False
@@ -122,6 +126,11 @@ def iterate_rows(path: str | Path) -> Iterator[Row]:
     if not found:
         known = " ".join(_SUFFIXES)
         raise ReadError(f"expected crystal files ({known}, gzipped or not) in {path}: got none")
+
+
+def whole_file(path: Path) -> Path:
+    """The file that holds all crystals of a folder that ``sample`` or ``relax`` wrote; else the path."""
+    return next((path / name for name in _WHOLE if (path / name).is_file()), path)
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -257,9 +266,15 @@ def _extxyz_rows(stream: io.TextIOBase, stem: str, name: str) -> Iterator[Row]:
             yield Row(f"{stem}-{number}", "", where=where, error=f"frame cut off: expected {count} atoms")
             return
         info = key_val_str_to_dict(lines[1].strip())
-        given = next((str(info[key]) for key in _ID_COLUMNS if key in info), f"{stem}-{number}")
+        given = next((_as_written(lines[1], key) for key in _ID_COLUMNS if key in info), f"{stem}-{number}")
         yield Row(given, "".join(lines), _labels(info), where)
         number += 1
+
+
+def _as_written(comment: str, key: str) -> str:
+    """A value of an extxyz comment line as text: 000012 is a name, not the number 12."""
+    found = re.search(rf'(?:^|\s){key}=(?:"([^"]*)"|(\S+))', comment)
+    return (found[1] or found[2] or "") if found else ""
 
 
 def _json_rows(stream: io.TextIOBase, stem: str, name: str) -> Iterator[Row]:

@@ -34,7 +34,7 @@ def raw_items(path: Path, ignored: list[str]) -> Iterator[RawItem]:
 
 
 def _folder_items(path: Path, ignored: list[str]) -> Iterator[RawItem]:
-    for name in ("crystals.extxyz", "crystals.extxyz.gz"):
+    for name in ("crystals.extxyz", "crystals.extxyz.gz", "relaxed.extxyz"):
         if (path / name).is_file():
             yield from _guarded(name, (path / name).read_bytes(), single=True)
             return

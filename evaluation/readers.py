@@ -2,7 +2,7 @@
 
 `read_structures` accepts a folder, a zip or tar archive, CIF, POSCAR, extxyz, CSV with a CIF or POSCAR
 column, pymatgen JSON or JSON lines, npz arrays, ASE databases and the `.pt` files of CDVAE and DiffCSP;
-files may be gzipped. A folder that holds `crystals.extxyz` is read from that file alone.
+files may be gzipped. A folder that holds `crystals.extxyz` or `relaxed.extxyz` is read from that file alone.
 `read_groups` takes a CSV table of several models apart.
 """
 

@@ -80,6 +80,28 @@ def test_single_files(name, tmp_path, rutile, cif):
         assert (given, labels["band_gap"]) == ("x1", 1.5)
 
 
+def test_names_of_digits_keep_their_zeros(tmp_path, rutile):
+    """Sampled crystals are called 000012: predictions must carry that name."""
+    atoms = rutile.to_ase_atoms(msonable=False)
+    frames = [atoms.copy() for _ in range(3)]
+    for frame, name in zip(frames, ("000012", "1e3", "two words"), strict=True):
+        frame.info = {"id": name, "steps": 3}
+    ase.io.write(tmp_path / "x.extxyz", frames, format="extxyz")
+    assert [row.id for row in iterate_rows(tmp_path / "x.extxyz")] == ["000012", "1e3", "two words"]
+
+
+@pytest.mark.parametrize("name", ["crystals.extxyz", "relaxed.extxyz"])
+def test_our_own_folders_hold_every_crystal_once(name, tmp_path, rutile, cif):
+    """The table, the run record and the CIFs beside the extxyz file are not further crystals."""
+    (tmp_path / "cif").mkdir()
+    (tmp_path / "cif" / "000000.cif").write_text(cif)
+    (tmp_path / "run.json").write_text('{"seed": 0}')
+    ase.io.write(tmp_path / name, rutile.to_ase_atoms(msonable=False), format="extxyz")
+    found = read_structures(tmp_path)
+    assert len(found.structures) == 1
+    assert found.failures == []
+
+
 def test_json_of_many_kinds(tmp_path, rutile):
     d = rutile.as_dict()
     split = {"index": [7], "columns": ["structure", "gap"], "data": [[d, 2.0]]}
