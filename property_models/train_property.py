@@ -17,6 +17,7 @@ from autoperi.files import write_run
 from property_models.card import model_card
 from property_models.ensemble import Ensemble, figures
 from property_models.model import PropertyModel, load, save
+from property_models.search import best_recipe
 from property_models.targets import TARGETS, Half, half_of, unknown_name
 from property_models.train import LabelledGraphs, PropertyRecipe, fit_members
 
@@ -102,6 +103,7 @@ def train_property(
     *,
     workers: int = 2,
     seed: int | None = None,
+    search: int = 0,
 ) -> TrainedProperty:
     """Learn any numeric columns of a table of structures; a run that was interrupted goes on.
 
@@ -116,6 +118,7 @@ def train_property(
         recipe: sizes and fit; by default epochs follow the number of crystals.
         workers: processes that symmetrise, and members trained at once.
         seed: replaces the recipe's.
+        search: trials of a search for better sizes and learning rate (``best_recipe``) before the training.
 
     Raises:
         ValueError: no readable structure, unknown column (the nearest is named), too few or constant
@@ -139,6 +142,9 @@ def train_property(
         recipe = replace(recipe, fit=replace(recipe.fit, seed=seed))
     recipe = replace(recipe, targets=tuple(targets)).filled()
     splits = Splits.by_formula(dataset.select(np.flatnonzero(labelled)))
+    if search:
+        _claim(out / "search", {"recipe": repr(recipe), "data": _fingerprint(splits, recipe.targets)})
+        recipe = best_recipe(recipe, splits.train, splits.val, out / "search", search)
     trained = train_ensemble(recipe, splits, out, workers)
     trained = replace(trained, unlabelled=int((~labelled).sum()))
     counts = {"crystals": trained.rows, "unlabelled": trained.unlabelled, "labels": trained.labels}

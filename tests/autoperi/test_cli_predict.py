@@ -63,6 +63,18 @@ def test_train_property_goes_on_where_it_stood(folder, capsys):
     assert json.loads((folder / "run" / "run.json").read_text())["model"] == record["model"]
 
 
+def test_a_search_is_followed_by_the_training_and_not_repeated(folder, tmp_path):
+    """Two trials, the first with the recipe as it is; again, and nothing is trained twice."""
+    pytest.importorskip("optuna")
+    table, config = folder / "table.csv", folder / "tiny.toml"
+    fixed = ("--targets", "gap", "--out", tmp_path, "--config", config, "--workers", 1, "--search", 2)
+    assert command("train-property", table, *fixed) == 0
+    trained = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")}
+    assert {file.parent.parent.name for file in trained} == {"trial-0", "trial-1", tmp_path.name}
+    assert command("train-property", table, *fixed) == 0
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")} == trained
+
+
 def test_predict_writes_a_table_a_picture_and_a_record(folder, tmp_path, capsys):
     """Values, uncertainties and flags; a damaged file costs its own row, is named, and the status is 1."""
     cifs = tmp_path / "cifs"
