@@ -1,0 +1,9 @@
+import pytest
+
+from property_models.physics.potential import CHGNetPotential
+
+
+@pytest.fixture(scope="session")
+def potential() -> CHGNetPotential:
+    """CHGNet in float64, for finite differences."""
+    return CHGNetPotential().double()
