@@ -16,7 +16,7 @@ from autoperi.constraints import GeneRequest
 from autoperi.crystal import Crystal
 from autoperi.gene import DrawConfig, EmpiricalGenes, LearnedGenes
 from autoperi.gene_network import GeneConfig, GeneNetwork
-from autoperi.model import FlowModel, FlowSettings
+from autoperi.model import FlowModel, FlowSettings, Guide
 from autoperi.velocity import VelocityConfig
 
 PRETRAINED = Path(__file__).with_name("pretrained")
@@ -113,6 +113,7 @@ class CrystalGenerator(nn.Module):
         conditions: dict[str, float] | None = None,
         config: SampleConfig | None = None,
         progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
     ) -> list[Crystal]:
         """Draw n crystals; crystal i depends on (seed, i) and the arguments, not on n, batches or workers.
 
@@ -123,6 +124,7 @@ class CrystalGenerator(nn.Module):
             conditions: scalars to steer towards, e.g. ``{"band_gap": 1.3}`` (eV).
             config: how they are drawn.
             progress: told how many crystals were just finished.
+            guide: added to the flow's velocity (`Guide`), as physics and property models give it.
 
         Raises:
             ValueError: n below 1, an impossible request, an unknown condition.
@@ -145,7 +147,7 @@ class CrystalGenerator(nn.Module):
             genes = self.learned_genes().draw_species(
                 genes, seed, request, conditions, config.temperature, choice
             )
-        return self.draw(genes, seed, conditions=conditions, config=config, progress=progress)
+        return self.draw(genes, seed, conditions=conditions, config=config, progress=progress, guide=guide)
 
     def draw(
         self,
@@ -155,14 +157,15 @@ class CrystalGenerator(nn.Module):
         conditions: dict[str, float] | None = None,
         config: SampleConfig | None = None,
         progress: Callable[[int], None] | None = None,
+        guide: Guide | None = None,
     ) -> list[Crystal]:
         """Geometry (and unknown species) for given genes: structure prediction when species are known."""
         config = config or SampleConfig()
         settings = replace(config.flow, guidance=config.guidance)
         if config.workers == 1 or len(genes) < 2 * config.workers:
-            crystals = self.flow.draw(genes, seed, conditions, settings, progress)
+            crystals = self.flow.draw(genes, seed, conditions, settings, progress, guide=guide)
         else:
-            crystals = self._in_threads(genes, seed, conditions, settings, config.workers, progress)
+            crystals = self._in_threads(genes, seed, conditions, settings, config.workers, progress, guide)
         origin = {"checkpoint": self.name, "sha256": self.sha256}
         return [
             replace(c, id=c.id or f"{i:06d}", provenance={**c.provenance, **origin})
@@ -177,6 +180,7 @@ class CrystalGenerator(nn.Module):
         settings: FlowSettings,
         workers: int,
         progress: Callable[[int], None] | None,
+        guide: Guide | None,
     ) -> list[Crystal]:
         """Batches of like size shared out, largest first; one-threaded workers beat a threaded one."""
         sizes = np.array([g.n_sites * g.n_atoms for g in genes])
@@ -193,6 +197,7 @@ class CrystalGenerator(nn.Module):
                     settings,
                     progress,
                     part.tolist(),
+                    guide,
                 )
                 for part in parts
             ]

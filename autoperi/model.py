@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autoperi.autoencoder import Autoencoder, AutoencoderConfig, Latents
 from autoperi.condition import condition_row
 from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.flow import Solver, exact_divergence, hutchinson_divergence, log_prob, sample_flow
+from autoperi.flow import Solver, Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
 from autoperi.layers import sum_by
 from autoperi.manifold import Point
 from autoperi.matching import path_from
@@ -25,6 +25,9 @@ from autoperi.velocity import (
 
 Progress = Callable[[int], None]
 """Told how many crystals were just finished."""
+
+Guide = Callable[[Tensor, Point, CrystalBatch], Point]
+"""``guide(t, (h, s, z), genes) -> tangent``, added to the velocity in the free directions; t is a scalar."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,13 @@ class FlowModel(nn.Module):
         settings: FlowSettings | None = None,
         progress: Progress | None = None,
         indices: Sequence[int] | None = None,
+        guide: Guide | None = None,
     ) -> list[Crystal]:
         """Free coordinates, lattice and unknown species of genes; order and provenance are kept.
 
         Gene i takes its noise from (seed, indices[i]) alone (i where no indices are given), so neither batch
         size nor neighbours matter.
-        Crystals of like size are integrated together.
+        Crystals of like size are integrated together. ``guide`` steers the flow; symmetry is kept exactly.
         """
         settings = settings or FlowSettings()
         indices = range(len(genes)) if indices is None else indices
@@ -106,7 +110,7 @@ class FlowModel(nn.Module):
             part = order[start : start + settings.batch_size]
             batch = self._collate([genes[i] for i in part])
             seeds = [(seed, indices[i]) for i in part]
-            done = self._integrate(batch, seeds, conditions or {}, settings)
+            done = self._integrate(batch, seeds, conditions or {}, settings, guide)
             for i, crystal in zip(part, done.to("cpu").to_crystals(), strict=True):
                 drawn[i] = replace(
                     crystal,
@@ -237,8 +241,11 @@ class FlowModel(nn.Module):
         seeds: Sequence[tuple[int, int]],
         conditions: dict[str, float],
         settings: FlowSettings,
+        guide: Guide | None,
     ) -> CrystalBatch:
         field_ = self.velocity.field(batch, self._conditions(conditions, batch), settings.guidance)
+        if guide is not None:
+            field_ = _guided(field_, guide, batch, latent_masks(batch, self.velocity.config.latent))
         point = sample_flow(field_, LATENT_MANIFOLD, self._seeded_noise(batch, seeds), settings.solver)[-1]
         restart = settings.restart
         solver = replace(settings.solver, steps=restart.steps)
@@ -276,6 +283,14 @@ class FlowModel(nn.Module):
         genes = batch.to(dtype=torch.float64)
         coords = self.velocity.scale.to_coords(point[2].double(), genes)
         return genes.with_geometry(point[1].double() % 1.0 * genes.free_mask(), coords)
+
+
+def _guided(velocity: Velocity, guide: Guide, genes: CrystalBatch, masks: Point) -> Velocity:
+    def steered(t: Tensor, point: Point) -> Point:
+        parts = zip(velocity(t, point), guide(t, point, genes), masks, strict=True)
+        return tuple(v + push * mask for v, push, mask in parts)
+
+    return steered
 
 
 def _noise_seed(seed: int, *key: int) -> int:
