@@ -13,6 +13,7 @@ from autoperi.graph import orbit_graph
 from autoperi.layers import Interaction, Irreps, RadialBasis, edge_harmonics, mlp, rotate_features
 from autoperi.manifold import Point
 from autoperi.orbit_network import OrbitNetwork, OrbitNetworkConfig
+from autoperi.physics import Physics
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,13 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 
-    def loss(self, batch: CrystalBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def loss(
+        self, batch: CrystalBatch, generator: torch.Generator | None = None, physics: Physics | None = None
+    ) -> dict[str, Tensor]:
         """Terms of the training loss: ``total``, ``species``, ``kl``, ``sites`` (Å²), ``lattice``.
 
         The decoder is told some species, as in sampling, and must read the others from h. Noise levels are
-        drawn per crystal.
+        drawn per crystal. ``physics`` adds a term of that name: its mean over the corrected crystals.
         """
         latents = self.encoder(batch)
         level = torch.rand(batch.n_crystals, 1, generator=generator).to(batch.free)
@@ -185,6 +188,11 @@ class Autoencoder(nn.Module):
         total = (
             terms["species"] + self.config.kl_weight * terms["kl"] + self.config.geometry_weight * geometry
         )
+        if physics is not None:
+            coords = self.decoder.scale.to_coords(z + dz + decoded.step[1], genes)
+            corrected = genes.with_geometry((batch.free + ds + decoded.step[0]) % 1.0, coords)
+            terms["physics"] = physics(corrected, decoded.logits).mean()
+            total = total + terms["physics"]
         return {"total": total, **terms}
 
 

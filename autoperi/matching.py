@@ -11,11 +11,15 @@ from autoperi.flow import PathSample, geodesic_path
 from autoperi.layers import sum_by
 from autoperi.manifold import Point
 from autoperi.pairing import pair
+from autoperi.physics import Physics
 from autoperi.velocity import LATENT_MANIFOLD, VelocityNetwork, base_point, latent_rows
 from autoperi.wyckoff import wyckoff_table
 
 _SHARPEST = 0.1
 """Time to data below which errors of the displacement no longer weigh more."""
+
+_SETTLED = 0.7
+"""Time from which the crystal that the network believes in is one: before, it is a mean of many."""
 
 SPECIES_WEIGHT = 0.2
 """Weight of the auxiliary cross-entropy on hidden species."""
@@ -65,10 +69,11 @@ def matching_loss(
     latents: Float[Tensor, "sites latent"],
     conditions: Float[Tensor, "crystals scalars"],
     generator: torch.Generator | None = None,
+    physics: Physics | None = None,
 ) -> dict[str, Tensor]:
     """Terms of the flow-matching loss (Lipman et al., arXiv:2210.02747, eq. 9).
 
-    They are ``total``, ``latent``, ``sites``, ``lattice`` and ``species``.
+    They are ``total``, ``latent``, ``sites``, ``lattice``, ``species`` and, where asked for, ``physics``.
 
     Errors are those of the velocity, held where the time left falls below a tenth. The site term is the
     squared Cartesian error in units of the mean atomic spacing (V/N)^(1/3), per free coordinate.
@@ -79,6 +84,7 @@ def matching_loss(
         latents: h of the clean crystals, drawn from the encoder.
         conditions: scalar labels, NaN where missing.
         generator: source of all randomness.
+        physics: added to the total, as the mean over the crystals that the network believes in at t > 0.7.
     """
     noise = base_point(batch, latents.shape[1], generator)
     z_1 = network.scale.from_coords(batch.lattice_coords, batch)
@@ -103,4 +109,14 @@ def matching_loss(
         / hidden.sum().clamp_min(1),
     }
     total = terms["latent"] + 4 * terms["sites"] + terms["lattice"] + SPECIES_WEIGHT * terms["species"]
+    if physics is not None:
+        late = (t > _SETTLED).nonzero().squeeze(-1)
+        sites, _ = batch.site_rows(late)
+        coords = network.scale.to_coords(path.x_t[2] + answer.displacement[2], batch)
+        believed = batch.with_species(known).with_geometry(
+            (path.x_t[1] + answer.displacement[1]) % 1.0, coords
+        )
+        loss = physics(believed.select(late), answer.logits[sites]) if len(late) else total.new_zeros(1)
+        terms["physics"] = loss.mean()
+        total = total + terms["physics"]
     return {"total": total, **terms}

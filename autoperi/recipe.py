@@ -25,6 +25,7 @@ from autoperi.gene_network import GeneNetwork
 from autoperi.generator import CrystalGenerator, GeneratorConfig, load, save
 from autoperi.model import FlowModel, FlowSettings, Restart
 from autoperi.model_card import Trained, model_card
+from autoperi.physics import Physics, PhysicsWeights
 from autoperi.train import (
     AutoencoderTraining,
     BatchData,
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 Judge = Callable[[list["Structure"], set[str]], dict[str, float]]
 """Figures of sampled structures, given the training formulas; comes from the evaluation room."""
+
+PhysicsMaker = Callable[[PhysicsWeights, CrystalDataset], Physics]
+"""Makes the physics that a recipe weighs, given the train split; comes from the room of property models."""
 
 Stage = Literal["all", "autoencoder", "genes", "flow", "assemble"]
 _FITTED: tuple[Stage, ...] = ("autoencoder", "genes", "flow")
@@ -63,6 +67,7 @@ class Recipe:
         start: checkpoint (shipped name or folder) whose weights training starts from: fine-tuning, or one
             more sitting. Its sizes are used.
         generator: sizes of all networks.
+        physics: weights of physics losses in the training of autoencoder and flow; none by default.
         autoencoder, genes, flow: how each is fitted; with ``epochs = 0`` it stays as it is in ``start``.
     """
 
@@ -72,6 +77,7 @@ class Recipe:
     sample_every: int = 5
     start: str | None = None
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    physics: PhysicsWeights = field(default_factory=PhysicsWeights)
     autoencoder: FitConfig = field(
         default_factory=lambda: FitConfig(epochs=16, cooldown=8, batch_size=64, lr=2e-3, ema=0.995, devices=2)
     )
@@ -116,12 +122,19 @@ def run_stages(
     data_dir: Path | None,
     command: Sequence[str],
     judge: Judge,
+    physics: PhysicsMaker | None = None,
 ) -> dict[str, str]:
     """Run one stage, or all in order, each in a process of its own so that DDP can start anew.
 
     Returns:
         What to show: where the stage's result lies.
+
+    Raises:
+        ValueError: the recipe weighs physics, and there is none.
     """
+    weighed = recipe.physics != PhysicsWeights()
+    if weighed and physics is None:
+        raise ValueError(f"expected physics to be handed in for {recipe.physics}: got none")
     if stage == "all":
         for name in _STAGES:
             subprocess.run([sys.executable, "-m", "autoperi.cli", *command[1:], "--stage", name], check=True)
@@ -132,9 +145,14 @@ def run_stages(
     splits = (load_dataset(recipe.data, split, data_dir, fill_hull=True) for split in ("train", "val"))
     train, val = splits
     val = val.select(range(min(recipe.validation, len(val))))
-    runs = {"autoencoder": _autoencoder, "genes": _genes, "assemble": _assemble}
+    made = (
+        physics(recipe.physics, train) if weighed and physics and stage in ("autoencoder", "flow") else None
+    )
+    runs = {"genes": _genes, "assemble": _assemble}
     if stage == "flow":
-        return {stage: str(_flow(recipe, train, val, out, judge))}
+        return {stage: str(_flow(recipe, train, val, out, judge, made))}
+    if stage == "autoencoder":
+        return {stage: str(_autoencoder(recipe, train, val, out, made))}
     return {stage: str(runs[stage](recipe, train, val, out))}
 
 
@@ -144,7 +162,9 @@ def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix("network."): value for key, value in state.items()}
 
 
-def _autoencoder(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path) -> Path:
+def _autoencoder(
+    recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path, physics: Physics | None
+) -> Path:
     config = recipe.autoencoder
     lightning.seed_everything(config.seed, workers=True)
     data = BatchData(
@@ -155,7 +175,7 @@ def _autoencoder(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out
     else:
         network = Autoencoder(recipe.generator.autoencoder)
         network.decoder.scale.fit(data.train.crystals)
-    return fit(AutoencoderTraining(network, config), data, config, out / "autoencoder")
+    return fit(AutoencoderTraining(network, config, physics), data, config, out / "autoencoder")
 
 
 def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path) -> Path:
@@ -168,7 +188,14 @@ def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path
     return fit(GeneTraining(network.train(), config), data, config, out / "genes")
 
 
-def _flow(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path, judge: Judge) -> Path:
+def _flow(
+    recipe: Recipe,
+    train: CrystalDataset,
+    val: CrystalDataset,
+    out: Path,
+    judge: Judge,
+    physics: Physics | None,
+) -> Path:
     config = recipe.flow
     autoencoder = Autoencoder(recipe.generator.autoencoder).eval()
     autoencoder.load_state_dict(_weights(recipe, out, "autoencoder"))
@@ -202,7 +229,7 @@ def _flow(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path,
         return {**figures, "valid_and_new": sum(both) / len(both)}
 
     curve = SampleCurve(sampled, recipe.sample_every, 2 * len(some), out / "flow" / _CHOSEN, config)
-    return fit(FlowTraining(network, config), data, config, out / "flow", callbacks=[curve])
+    return fit(FlowTraining(network, config, physics), data, config, out / "flow", callbacks=[curve])
 
 
 def _assemble(recipe: Recipe, train: CrystalDataset, _: CrystalDataset, out: Path) -> Path:

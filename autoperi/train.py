@@ -21,6 +21,7 @@ from autoperi.gene_batch import GeneBatch
 from autoperi.gene_network import GeneNetwork, gene_loss
 from autoperi.matching import matching_loss
 from autoperi.orbit_network import OrbitNetwork
+from autoperi.physics import Physics
 from autoperi.velocity import VelocityNetwork
 
 
@@ -218,9 +219,13 @@ class AutoencoderTraining(Training):
 
     network: Autoencoder
 
+    def __init__(self, network: Autoencoder, config: FitConfig, physics: Physics | None = None) -> None:
+        super().__init__(network, config)
+        self.physics = physics
+
     def loss(self, batch: TrainingSet, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Terms of one batch."""
-        return self.network.loss(batch.crystals, generator)
+        return self.network.loss(batch.crystals, generator, self.physics)
 
 
 class FlowTraining(Training):
@@ -228,12 +233,16 @@ class FlowTraining(Training):
 
     network: VelocityNetwork
 
+    def __init__(self, network: VelocityNetwork, config: FitConfig, physics: Physics | None = None) -> None:
+        super().__init__(network, config)
+        self.physics = physics
+
     def loss(self, batch: TrainingSet, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Terms of one batch; raises ValueError where the set was not encoded."""
         if batch.latents is None:
             raise ValueError("expected an encoded training set: call TrainingSet.encoded(encoder) first")
         h = batch.latents.sample(generator)
-        return matching_loss(self.network, batch.crystals, h, batch.conditions, generator)
+        return matching_loss(self.network, batch.crystals, h, batch.conditions, generator, self.physics)
 
 
 class GeneTraining(Training):

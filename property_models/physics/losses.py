@@ -1,7 +1,6 @@
 """Differentiable physics losses of crystals, one number per crystal (DESIGN, section 7)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from autoperi.crystal import CrystalBatch
 from autoperi.layers import sum_by
+from autoperi.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss
 from property_models.physics.hull import SoftHull
 from property_models.physics.potential import CHGNetPotential, Mechanics
@@ -57,25 +57,6 @@ def pressure_loss(mechanics: Mechanics, target: float = 0.0) -> Float[Tensor, "c
     return _rounded((pressure - target).square())
 
 
-@dataclass(frozen=True)
-class PhysicsWeights:
-    """Weight of each loss; those at zero are not computed.
-
-    Attributes:
-        hull: of the energy above the hull, per eV/atom.
-        force: of the root mean square force, per eV/Å.
-        stress: of the norm of the stress, per eV/Å³.
-        pressure: of the distance from zero pressure, per eV/Å³.
-        barrier: of the minimum-distance barrier.
-    """
-
-    hull: float = 0.0
-    force: float = 0.0
-    stress: float = 0.0
-    pressure: float = 0.0
-    barrier: float = 0.0
-
-
 class PhysicsLoss:
     """Weighted sum of the losses above, from one pass of CHGNet: a ``Loss``."""
 
@@ -108,6 +89,8 @@ class PhysicsLoss:
         """The losses whose weight is not zero, unweighted, by the names of ``PhysicsWeights``."""
         found: dict[str, Tensor] = {}
         energy: Tensor | None = None
+        if self.potential is not None:
+            self.potential.to(batch.device)
         if self._needs_derivatives:
             assert self.potential is not None
             mechanics = self.potential(batch, species)

@@ -8,9 +8,10 @@ from moyopy import Cell, MoyoDataset
 from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.flow import Solver
 from autoperi.model import FlowModel, FlowSettings
+from autoperi.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss, contact_ratio
 from property_models.physics.guidance import Guidance, soft_species
-from property_models.physics.losses import PhysicsLoss, PhysicsWeights
+from property_models.physics.losses import PhysicsLoss
 from property_models.physics.potential import CHGNetPotential, element_weights
 from tests.autoperi.small import largest, small_crystal, tiny_model
 

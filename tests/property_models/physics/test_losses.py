@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from autoperi.crystal import CrystalBatch
+from autoperi.physics import PhysicsWeights
 from autoperi.symmetry import symmetrise
 from property_models.physics.guidance import soft_species
 from property_models.physics.hull import SoftHull
-from property_models.physics.losses import PhysicsLoss, PhysicsWeights, hull_loss
+from property_models.physics.losses import PhysicsLoss, hull_loss
 from property_models.physics.potential import GPA, element_weights
 from property_models.physics.references import composition
 from tests.autoperi.small import largest, tiny_model

@@ -1,0 +1,32 @@
+"""Physics as a term of the generator's training losses."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from autoperi.crystal import CrystalBatch
+from autoperi.dataset import CrystalDataset
+from autoperi.physics import Physics, PhysicsWeights
+from property_models.physics.guidance import soft_species
+from property_models.physics.hull import SoftHull
+from property_models.physics.losses import PhysicsLoss
+from property_models.physics.potential import CHGNetPotential
+
+
+def training_physics(weights: PhysicsWeights, train: CrystalDataset) -> Physics:
+    """What ``run_stages`` asks for when a recipe weighs physics.
+
+    Args:
+        weights: of the losses.
+        train: its formation energies make the hull, so that nothing held out is seen.
+    """
+    needs_potential = any((weights.hull, weights.force, weights.stress, weights.pressure))
+    loss = PhysicsLoss(
+        weights,
+        CHGNetPotential() if needs_potential else None,
+        SoftHull.from_dataset(train) if weights.hull else None,
+    )
+
+    def physics(batch: CrystalBatch, logits: Float[Tensor, "sites 101"]) -> Float[Tensor, "crystals"]:
+        return loss(batch, soft_species(logits, batch.species))
+
+    return physics
