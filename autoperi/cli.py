@@ -71,9 +71,11 @@ class Train:
         """Run the recipe."""
         from autoperi.recipe import read_recipe, run_stages
         from evaluation.curve import training_figures
+        from property_models.physics.training import training_physics
 
         recipe = read_recipe(self.config, self.seed)
-        figures = run_stages(recipe, self.out, self.stage, self.data_dir, sys.argv, training_figures)
+        rooms = (training_figures, training_physics)
+        figures = run_stages(recipe, self.out, self.stage, self.data_dir, sys.argv, *rooms)
         console.summary(f"training in {self.out}", figures)
         return 0
 

@@ -49,7 +49,7 @@ class SampleConfig:
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
     temperature: float = 1.0
-    letter_temperature: float = 1.35
+    letter_temperature: float = 3.5
     sweeps: int = 1
     guidance: float = 1.0
     flow: FlowSettings = field(default_factory=FlowSettings)

@@ -63,7 +63,7 @@ class Sample:
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
     temperature: float = 1.0
-    letter_temperature: float = 1.35
+    letter_temperature: float = 3.5
     sweeps: int = 1
     band_gap: float | None = None
     formation_energy: float | None = None

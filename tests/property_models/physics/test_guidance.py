@@ -7,7 +7,7 @@ from moyopy import Cell, MoyoDataset
 
 from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.flow import Solver
-from autoperi.model import FlowModel, FlowSettings
+from autoperi.model import FlowModel, FlowSettings, Restart
 from autoperi.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss, contact_ratio
 from property_models.physics.guidance import Guidance, soft_species
@@ -16,7 +16,7 @@ from property_models.physics.potential import CHGNetPotential, element_weights
 from tests.autoperi.small import largest, small_crystal, tiny_model
 
 GROUPS = (2, 15, 62, 88, 148, 160, 194, 198)
-QUICK = FlowSettings(Solver("euler", steps=12), corrections=0)
+QUICK = FlowSettings(Solver("euler", steps=12), Restart(rounds=0), corrections=0)
 
 
 @pytest.fixture(scope="module")
