@@ -14,6 +14,8 @@ from rich.text import Text
 
 from evaluation.metric import Metric
 from evaluation.page import interval_text
+from evaluation.protocols import HEADLINE, PROTOCOLS, named_protocol
+from evaluation.ranking import rank
 
 Kind = Literal["model", "baseline", "published"]
 _GROUPS: Mapping[Kind, str] = {
@@ -40,7 +42,7 @@ class Column:
     better: Literal["high", "low"] | None = "high"
 
 
-COLUMNS = (
+_GEOMETRY = (
     Column("structural_validity", "structural validity"),
     Column("strict_validity", "strict validity"),
     Column("smact_smact14", "SMACT (smact14)"),
@@ -55,14 +57,25 @@ COLUMNS = (
     Column("space_group_jensen_shannon", "JSD space groups", percent=False, better="low"),
     Column("p1_share_loose", "P1", better=None),
     Column("new_gene_share", "new genes", better=None),
-    Column("stable_wyformer", "stable ≤ 0.08"),
-    Column("sun_strict", "S.U.N. < 0"),
-    Column("sun_wyformer", "S.U.N. ≤ 0.08"),
-    Column("sun_mattergen", "S.U.N. ≤ 0.1"),
-    Column("ssun_wyformer", "S.S.U.N. ≤ 0.08"),
+)
+_RELAXATION = (
     Column("median_e_above_hull", "median e_hull", percent=False, better="low"),
     Column("relaxed_matches_raw", "relaxed = raw"),
 )
+
+
+def headline_columns(protocol: str = HEADLINE) -> tuple[Column, ...]:
+    """Columns in order; of stability the headline protocol in full, of the others the S.U.N. alone.
+
+    Raises:
+        ValueError: when there is no such protocol.
+    """
+    first = named_protocol(protocol)
+    shares = {"stable": "stable", "sun": "S.U.N.", "ssun": "S.S.U.N.", "msun": "M.S.U.N."}
+    full = [Column(f"{key}_{first.name}", f"{name} {first.bound}") for key, name in shares.items()]
+    others = [p for p in PROTOCOLS.values() if p.name != first.name]
+    rest = [Column(f"sun_{p.name}", f"S.U.N. {p.bound}") for p in others]
+    return (*_GEOMETRY, *full, *rest, *_RELAXATION)
 
 
 @dataclass(frozen=True)
@@ -94,11 +107,13 @@ class Comparison:
         rows: models, baselines, published figures.
         reference: what the crystals were compared with.
         provenance: settings and versions.
+        protocol: name of the S.U.N. protocol that has all its columns.
     """
 
     rows: Sequence[Row]
     reference: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str = HEADLINE
 
     @property
     def complete(self) -> bool:
@@ -108,7 +123,9 @@ class Comparison:
     def columns(self) -> list[Column]:
         """Headline metrics that at least one measured row has."""
         measured = [row.metrics for row in self.rows if row.kind != "published"]
-        return [column for column in COLUMNS if any(column.metric in metrics for metrics in measured)]
+        return [
+            c for c in headline_columns(self.protocol) if any(c.metric in metrics for metrics in measured)
+        ]
 
     def shown(self) -> list[Row]:
         """Measured rows, and published ones that have a figure in a column."""
@@ -116,7 +133,7 @@ class Comparison:
         return [row for row in self.rows if row.kind != "published" or wanted & set(row.metrics)]
 
     def leaders(self, column: Column) -> list[str]:
-        """Models that may be the best of a column: the first, and those whose interval overlaps its own."""
+        """Models that may be the best of a column, by `ranking.rank`: the first and its equals, in order."""
         own = [
             (row.name, row.metrics[column.metric])
             for row in self.rows
@@ -127,24 +144,38 @@ class Comparison:
             return []
         own.sort(key=lambda entry: entry[1].value, reverse=column.better == "high")
         first = own[0][1]
-        return [name for name, metric in own if metric is first or _overlap(first, metric)]
+        return [name for name, metric in own if metric is first or rank(first, metric).order == 0]
 
     def doubts(self) -> list[str]:
-        """What the intervals cannot decide, a sentence per column; and what sample sizes distort."""
+        """What the samples cannot decide, a sentence per column, and how many more would.
+
+        The last sentence says when sets of different size distort a comparison.
+        """
         sentences = []
-        models = [row for row in self.rows if row.kind == "model" and not row.error]
+        models = {row.name: row for row in self.rows if row.kind == "model" and not row.error}
         for column in self.columns():
             tied = self.leaders(column)
             if len(tied) < 2:
                 continue
-            sizes = sorted({row.metrics[column.metric].n for row in models if column.metric in row.metrics})
+            sizes = sorted(
+                {m.metrics[column.metric].n for m in models.values() if column.metric in m.metrics}
+            )
             n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-            who = f"any of the {len(tied)} models" if len(tied) == len(models) else _listed(tied)
-            sentences.append(f"{column.heading}: cannot rank {who} at n = {n}; all may be the best.")
+            who = f"any of the {len(tied)} models" if len(tied) == len(models) > 2 else _listed(tied)
+            sentences.append(
+                f"{column.heading}: cannot rank {who} at n = {n}; all may be the best. "
+                + " ".join(
+                    _advice(
+                        tied[0], other, *(models[name].metrics[column.metric] for name in (tied[0], other))
+                    )
+                    for other in dict.fromkeys((tied[1], tied[-1]))
+                )
+            )
         if sentences:
             sentences.append(
-                "Cannot rank means that 95% intervals overlap that of the first (a share of 0 or 1 counts as "
-                "3/n wide); four times the crystals halve an interval."
+                "Cannot rank means that the difference to the first is within 1.96 of its bootstrap standard "
+                "errors (95%, each pair by itself); the sample sizes are those at which a true difference of "
+                "the size seen shows in four runs of five."
             )
         counts = {row.readable + row.unreadable for row in self.rows if row.readable is not None}
         if len(counts) > 1:
@@ -267,17 +298,21 @@ class Comparison:
         return found
 
 
-def _overlap(one: Metric, other: Metric) -> bool:
-    (low, high), (other_low, other_high) = _reach(one), _reach(other)
-    return low <= other_high and other_low <= high
+def _advice(first: str, other: str, one: Metric, two: Metric) -> str:
+    """How many more samples would tell two models apart, as a sentence."""
+    verdict = rank(one, two)
+    if verdict.samples_needed is None or verdict.more_samples is None:
+        return f"{first} and {other}: {verdict.reason}."
+    return (
+        f"Telling {first} from {other} takes about {_rounded(verdict.samples_needed)} samples of each, "
+        f"{_rounded(verdict.more_samples)} more."
+    )
 
 
-def _reach(metric: Metric) -> tuple[float, float]:
-    """The interval; one without width, a share of 0 or 1, counts as 3/n wide (rule of three)."""
-    if metric.low is None or metric.high is None:
-        return metric.value, metric.value
-    slack = 3 / metric.n if metric.low == metric.high and metric.n else 0.0
-    return metric.low - slack, metric.high + slack
+def _rounded(count: int) -> str:
+    """Two digits of a number of samples, upwards."""
+    unit = 10 ** max(0, len(str(count)) - 2)
+    return f"{-(-count // unit) * unit:,}" if count < 10**7 else "more than 10 million"
 
 
 def _listed(names: Sequence[str]) -> str:

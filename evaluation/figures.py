@@ -78,8 +78,8 @@ def all_figures(
         if len(metrics) > 1:
             found["intervals"] = (
                 _intervals(metrics),
-                "Figures with their bootstrap intervals. Sets whose intervals overlap cannot be ranked "
-                "at this number of crystals.",
+                "Figures with their bootstrap intervals. Intervals that overlap may still differ: which sets "
+                "can be ranked is decided by the error of the difference, see the comparison.",
             )
     return found
 

@@ -41,6 +41,8 @@ class Metric:
         unit: "" for shares and pure numbers.
         note: what happened in this run (work done, crystals left out); no part of the protocol, so
             two models' figures may differ in it and still be compared.
+        error: bootstrap standard error, the standard deviation of the resampled figures; None when
+            it was not computed. What `ranking.rank` compares two models by.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Metric:
     protocol: str
     unit: str = ""
     note: str = ""
+    error: float | None = None
 
     def as_dict(self) -> dict[str, str | int | float | None]:
         """Plain values; NaN becomes None so that the JSON stays standard."""
@@ -90,7 +93,7 @@ def statistic_metric(
     resamples: int | None = None,
     unit: str = "",
 ) -> Metric:
-    """Any statistic of per-crystal values with its percentile bootstrap interval.
+    """Any statistic of per-crystal values with its percentile bootstrap interval and standard error.
 
     Crystals are resampled with replacement (Efron 1979, doi:10.1214/aos/1176344552); the reference
     a distance is taken to is held fixed. A distance is biased upwards by resampling, so its interval
@@ -101,10 +104,11 @@ def statistic_metric(
     if n == 0:
         return Metric(name, float("nan"), None, None, 0, denominator, protocol, unit)
     count = bootstrap.resamples_distance if resamples is None else resamples
-    low = high = None
+    low = high = error = None
     if count > 0:
         rng = np.random.default_rng(bootstrap.seed)
         draws = [statistic(values[rng.integers(0, n, n)]) for _ in range(count)]
         tail = 50 * (1 - bootstrap.level)
         low, high = (float(q) for q in np.percentile(draws, [tail, 100 - tail]))
-    return Metric(name, float(statistic(values)), low, high, n, denominator, protocol, unit)
+        error = float(np.std(draws))
+    return Metric(name, float(statistic(values)), low, high, n, denominator, protocol, unit, error=error)

@@ -15,6 +15,7 @@ from evaluation.matching import MatchSettings
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
 
 METASTABLE = 0.1
+HEADLINE = "wyformer"
 _FIELD = MatchSettings(ltol=0.2, stol=0.3, angle_tol=5.0)
 
 
@@ -76,6 +77,11 @@ class SunProtocol:
             f"hull {self.hull}; novel against {self.reference}; {self.matcher}"
         )
 
+    @property
+    def bound(self) -> str:
+        """The threshold as a heading writes it, in eV/atom."""
+        return f"{'<' if self.below else '≤'} {self.threshold:g}"
+
     def stable(self, e_above_hull: np.ndarray) -> np.ndarray:
         """Which energies above the hull are stable; NaN, a failed relaxation, is not."""
         energies = np.asarray(e_above_hull, dtype=float)
@@ -103,6 +109,17 @@ PROTOCOLS = MappingProxyType(
         )
     }
 )
+
+
+def named_protocol(name: str) -> SunProtocol:
+    """A protocol of `PROTOCOLS`.
+
+    Raises:
+        ValueError: when there is none of that name; the message lists them.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"no S.U.N. protocol {name!r}: known are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
 def sun_metrics(
