@@ -14,7 +14,7 @@ import tyro
 from autoperi import console
 from autoperi.sampling import Sample
 
-_out = console.out
+_JUDGED_BY = ("seed", "coverage", "stability", "hull", "keep_symmetry", "protocol", "fmax", "steps")
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ class Evaluate:
         data_dir: folder of the data sets; default AUTOPERI_DATA.
         coverage: also COV-R, COV-P and fingerprint distances (needs the extra `coverage`; slow).
         stability: also relax with CHGNet and measure energies above the hull.
+        hull: mp_20 (DFT), consistent (by CHGNet too) or a CSV (composition, formation_energy_per_atom).
+        keep_symmetry: relax within the space group.
+        protocol: of S.U.N. and its matcher: wyformer, mattergen, strict or cdvae.
+        fmax: force at which a relaxation ends, eV/Å.
+        steps: most steps of a relaxation.
         workers: processes.
         seed: of the bootstrap.
     """
@@ -103,27 +108,26 @@ class Evaluate:
     data_dir: Path | None = None
     coverage: bool = False
     stability: bool = False
+    hull: str = "mp_20"
+    keep_symmetry: bool = False
+    protocol: str = "wyformer"
+    fmax: float = 0.1
+    steps: int = 500
     workers: int = 1
     seed: int = 0
 
     def run(self) -> int:
         """Evaluate; exit status 1 if any structure could not be read."""
-        from evaluation import EvaluationSettings, evaluate, read_structures
-        from evaluation.coverage import CoverageSettings
-        from evaluation.metric import BootstrapSettings
-        from evaluation.stability import StabilitySettings
+        from evaluation import evaluate, read_structures
+        from evaluation.options import settings_from_options
 
-        settings = EvaluationSettings(
-            bootstrap=BootstrapSettings(seed=self.seed),
-            coverage=CoverageSettings(seed=self.seed) if self.coverage else None,
-            stability=StabilitySettings() if self.stability else None,
-        )
+        settings = settings_from_options(**{name: getattr(self, name) for name in _JUDGED_BY})
         self.out.mkdir(parents=True, exist_ok=True)
         journal = self.out / "relaxations.jsonl" if self.stability else None
         read = read_structures(self.path, workers=self.workers)
         report = evaluate(read, self.reference, self.data_dir, settings, self.workers, journal)
         report.save(self.out)
-        _out.print(report.table())
+        console.out.print(report.table())
         return 1 if report.failures else 0
 
 
@@ -137,7 +141,13 @@ class Benchmark:
         models: NAME=PATH of crystals, or NAME=TABLE.csv@COLUMN for every model of a table.
         out: folder for comparison.md, .csv, .json, figures, report.html and models/.
         reference: data set or file to compare with.
+        coverage: also COV-R and COV-P (needs the extra `coverage`; slow).
         stability: also relax with CHGNet and measure energies above the hull.
+        hull: mp_20 (DFT), consistent (by CHGNet too) or a CSV (composition, formation_energy_per_atom).
+        keep_symmetry: relax within the space group.
+        protocol: of S.U.N. and its matcher: wyformer, mattergen, strict or cdvae.
+        fmax: force at which a relaxation ends, eV/Å.
+        steps: most steps of a relaxation.
         baselines: crystals of each untrained baseline.
         limit: crystals of each model, drawn at random; default all.
         workers: processes.
@@ -147,7 +157,13 @@ class Benchmark:
     models: Annotated[tuple[str, ...], tyro.conf.Positional]
     out: Path
     reference: str = "mp_20"
+    coverage: bool = False
     stability: bool = False
+    hull: str = "mp_20"
+    keep_symmetry: bool = False
+    protocol: str = "wyformer"
+    fmax: float = 0.1
+    steps: int = 500
     baselines: int = 0
     limit: int | None = None
     workers: int = 1
@@ -155,17 +171,14 @@ class Benchmark:
 
     def run(self) -> int:
         """Compare; exit status 1 if a model or a structure could not be read."""
-        from evaluation import EvaluationSettings
         from evaluation.benchmark import BenchmarkSettings, benchmark, parse_models
-        from evaluation.metric import BootstrapSettings
-        from evaluation.stability import StabilitySettings
+        from evaluation.options import settings_from_options
 
-        stability = StabilitySettings() if self.stability else None
-        judged = EvaluationSettings(bootstrap=BootstrapSettings(seed=self.seed), stability=stability)
+        judged = settings_from_options(**{name: getattr(self, name) for name in _JUDGED_BY})
         settings = BenchmarkSettings(judged, self.limit, self.baselines, self.seed)
         models = parse_models(self.models)
         comparison = benchmark(models, self.out, self.reference, settings=settings, workers=self.workers)
-        _out.print(comparison.table(), *comparison.doubts(), sep="\n", markup=False)
+        console.out.print(comparison.table(), *comparison.doubts(), sep="\n", markup=False)
         return 0 if comparison.complete else 1
 
 

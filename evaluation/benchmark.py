@@ -149,7 +149,7 @@ def benchmark(
     for table in published_tables():
         rows += [Row(f"{model} ({table.source})", "published", table.metrics(model)) for model in table.rows]
     provenance = {"settings": asdict(settings), "versions": library_versions()}
-    comparison = Comparison(rows, str(reference), provenance)
+    comparison = Comparison(rows, str(reference), provenance, settings.evaluation.protocol)
     comparison.save(out)
     _write_page(comparison, reports, reference, out)
     return comparison

@@ -6,6 +6,7 @@ MP-20 test rows then hardly correlate with the published CHGNet ones, and do onc
 hull are put through CHGNet as well.
 """
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +18,10 @@ from rich.progress import track
 
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
+from evaluation.journal import append, end_last_line, read_journal
 from evaluation.potential import static_energies
+
+_CHUNK = 256  # crystals read at a time
 
 
 def mp20_phases(
@@ -44,6 +48,7 @@ def consistent_hull(
     targets: Iterable[Composition | str],
     references: ElementReferences,
     energies_of: Callable[[Sequence[Structure]], Iterator[float]] = static_energies,
+    kept: Path | None = None,
 ) -> tuple[ConvexHull, ElementReferences]:
     """Hull of a potential's energies of known phases as they stand, and the references to use with it.
 
@@ -57,15 +62,15 @@ def consistent_hull(
         references: of the potential, for elements without a phase of their own; the others get the
             lowest energy among theirs.
         energies_of: energies per atom of crystals, NaN where there is none; CHGNet by default.
+        kept: JSON lines file of energies computed before, by one potential; new ones are added as they
+            come, so that an interrupted run goes on.
     """
     systems = {frozenset(Composition(c).get_el_amt_dict()) for c in targets}
     compositions = [Composition(f) for f in formulas]
     elements = [frozenset(c.get_el_amt_dict()) for c in compositions]
-    inside = [k for k, e in enumerate(elements) if any(e <= system for system in systems)]
-    found = energies_of([structure(k) for k in inside])
-    energies = dict(
-        zip(inside, track(found, total=len(inside), description="phases of the hull"), strict=True)
-    )
+    wanted = {e for e in set(elements) if any(e <= system for system in systems)}
+    inside = [k for k, e in enumerate(elements) if e in wanted]
+    energies = _energies(inside, formulas, structure, energies_of, kept)
     known = {k: e for k, e in energies.items() if np.isfinite(e)}
     lowest = dict(references.energies)
     for k in sorted((k for k in known if len(elements[k]) == 1), key=known.__getitem__, reverse=True):
@@ -74,3 +79,34 @@ def consistent_hull(
     own = replace(references, energies=lowest)
     formation = [own.formation_energy(compositions[k], e) for k, e in known.items()]
     return ConvexHull([compositions[k] for k in known], formation), own
+
+
+def _energies(
+    inside: Sequence[int],
+    formulas: Sequence[str],
+    structure: Callable[[int], Structure],
+    energies_of: Callable[[Sequence[Structure]], Iterator[float]],
+    kept: Path | None,
+) -> dict[int, float]:
+    """Energy per atom of each phase, from the file where it holds it; phases are read as they are needed."""
+    phases = hashlib.sha256("\n".join(formulas).encode()).hexdigest()[:16]
+    energies: dict[int, float] = {}
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        end_last_line(kept)
+        wanted = set(inside)
+        for record in read_journal(kept):
+            if record.get("phases") == phases and record.get("phase") in wanted:
+                energies[record["phase"]] = np.nan if record["energy"] is None else record["energy"]
+    todo = [k for k in inside if k not in energies]
+
+    def computed() -> Iterator[tuple[int, float]]:
+        for start in range(0, len(todo), _CHUNK):
+            part = todo[start : start + _CHUNK]
+            yield from zip(part, energies_of([structure(k) for k in part]), strict=True)
+
+    for k, energy in track(computed(), total=len(todo), description="phases of the hull"):
+        energies[k] = energy
+        if kept:
+            append(kept, {"phases": phases, "phase": k, "energy": energy if np.isfinite(energy) else None})
+    return energies

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import signal
 import sqlite3
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Composition, Structure
 
+from evaluation.reference import cache_folder
 from evaluation.symmetry import equivalent_atoms
 
 SITE_FEATURES, COMPOSITION_FEATURES = 61, 132
@@ -235,9 +235,7 @@ def _key(structure: Structure) -> bytes:
 
 def _open(settings: FingerprintSettings) -> sqlite3.Connection:
     """The cache of these library versions; SQLite keeps it whole when a run is killed."""
-    named = os.environ.get("XDG_CACHE_HOME")
-    default = (Path(named) if named else Path.home() / ".cache") / "autoperi" / "evaluation"
-    folder = settings.cache_dir or default
+    folder = settings.cache_dir or cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     versions = "-".join(f"{name}{_version(name)}" for name in ("matminer", "pymatgen"))
     cache = sqlite3.connect(folder / f"fingerprints-{_LAYOUT}-{versions}.sqlite", timeout=60)

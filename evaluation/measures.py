@@ -247,7 +247,7 @@ def _stability(
     for named in PROTOCOLS.values():
         if named.matcher == protocols.match:  # duplicates and novelty were matched once, by one rule
             relaxer = f"{stability.relaxer_name}, {stability.relaxation}"
-            full = named.measured(relaxer, stability.hull, protocols.reference, protocols.match)
+            full = named.measured(relaxer, str(stability.hull), protocols.reference, protocols.match)
             metrics += sun_metrics(table, full, unreadable, bootstrap)
     energies = table["e_above_hull"].to_numpy(dtype=float)
     energies = energies[np.isfinite(energies)]

@@ -223,8 +223,13 @@ def _user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "autoperi"
 
 
+def cache_folder() -> Path:
+    """Where computed facts are kept: `~/.cache/autoperi/evaluation`, or under XDG_CACHE_HOME."""
+    return _user_cache() / "evaluation"
+
+
 def _cache_dir(settings: ReferenceSettings) -> Path:
-    return Path(settings.cache_dir) if settings.cache_dir else _user_cache() / "evaluation"
+    return Path(settings.cache_dir) if settings.cache_dir else cache_folder()
 
 
 def _digest(path: Path) -> str:

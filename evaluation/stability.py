@@ -1,4 +1,4 @@
-"""Relax with CHGNet, subtract the fitted element references, compare with the MP-20 hull."""
+"""Relax with CHGNet, subtract the fitted element references, compare with a hull."""
 
 import hashlib
 import json
@@ -16,6 +16,8 @@ from pymatgen.core import Structure
 
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
+from evaluation.hull_choice import HullChoice
+from evaluation.journal import append, end_last_line, read_journal
 from evaluation.matching import MatchSettings
 from evaluation.piped import piped
 from evaluation.readers import Sample
@@ -42,7 +44,8 @@ class StabilitySettings:
         relaxer: another potential; None is CHGNet in batches. Its energies need element references
             fitted to it (`fit_on_mp20`).
         batch_atoms: atoms that CHGNet computes together; changes the speed alone.
-        hull: the hull and references that `stability_table` is given, in words.
+        hull: the hull and references that `stability_table` is given, see `load_hull`; they are not
+            part of a relaxation, so a journal serves any hull.
     """
 
     relaxation: RelaxationSettings = field(default_factory=RelaxationSettings)
@@ -51,7 +54,7 @@ class StabilitySettings:
     device: str = "cpu"
     relaxer: AseRelaxer | None = None
     batch_atoms: int = 128
-    hull: str = "labelled MP-20 rows, all splits, element references fitted on MP-20"
+    hull: HullChoice = field(default_factory=HullChoice)
 
     @property
     def relaxer_name(self) -> str:
@@ -89,12 +92,13 @@ def relax_all(
     matches_raw, rmsd (Å), rmsd_normalised, space_group_relaxed (at the loose tolerance), error and the
     relaxed structure as a dictionary. With a journal (JSON
     lines) finished crystals are taken from there instead, so an interrupted run goes on where it
-    stopped. A crystal that took its process down with it is not journalled: it is tried again.
+    stopped; those in the batch at that moment (`batch_atoms`) are begun again. A crystal that took
+    its process down with it is not journalled: it is tried again.
     """
     path = Path(journal) if journal else None
-    done = _read_journal(path) if path else {}
+    done = {r["key"]: r for r in read_journal(path) if "key" in r} if path else {}
     if path:
-        _end_last_line(path)
+        end_last_line(path)
     todo: list[tuple[Sample, str]] = []
     for sample in samples:
         key = _key(sample.structure, settings)
@@ -105,8 +109,7 @@ def relax_all(
     for record in piped(partial(_work, settings=settings), todo, settings.workers, _lost):
         journalled = record.pop("journalled", True)
         if path and journalled:
-            with path.open("a") as stream:
-                stream.write(json.dumps(record) + "\n")
+            append(path, record)
         yield record
 
 
@@ -246,23 +249,3 @@ def _key(structure: Structure, settings: StabilitySettings) -> str:
     conventions = (asdict(settings.relaxation), asdict(settings.match), settings.relaxer_name)
     digest.update(json.dumps(conventions).encode())
     return digest.hexdigest()[:24]
-
-
-def _end_last_line(path: Path) -> None:
-    """Records are written as whole lines, so only a kill leaves one open; the next must not join it."""
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        with path.open("a") as stream:
-            stream.write("\n")
-
-
-def _read_journal(path: Path) -> dict[str, dict]:
-    """Finished records by key; a last line cut off by an interruption is skipped."""
-    done: dict[str, dict] = {}
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            done[record["key"]] = record
-    return done

@@ -10,14 +10,14 @@ from pymatgen.core import Structure
 from evaluation.breadth import breadth_columns
 from evaluation.coverage import CoverageSettings, coverage_report
 from evaluation.description import description_table
-from evaluation.element_references import ElementReferences
-from evaluation.hull import ConvexHull
+from evaluation.hull_choice import load_hull
 from evaluation.matching import MatchSettings, Twins, duplicates, known_in
 from evaluation.measures import Protocols, measure
 from evaluation.metric import BootstrapSettings
 from evaluation.page import scenes
+from evaluation.protocols import HEADLINE, named_protocol
 from evaluation.readers import ReadResult, as_read_result
-from evaluation.reference import Reference, ReferenceSettings, data_folder, load_reference
+from evaluation.reference import Reference, ReferenceSettings, cache_folder, data_folder, load_reference
 from evaluation.report import Report
 from evaluation.sanity import cif_round_trips, density_sane
 from evaluation.stability import StabilitySettings, stability_table
@@ -45,6 +45,8 @@ class EvaluationSettings:
             does; None uses all.
         coverage: COV, Fréchet and MMD distances on site fingerprints; None leaves this slow step out.
         stability: relax and report energies above the hull; None leaves this slow step out.
+        protocol: the S.U.N. protocol that tables show in full; S.U.N. is given under every protocol whose
+            matcher is `match`.
     """
 
     smact_rules: tuple[RuleSet, ...] = ("smact14", "default", "icsd24")
@@ -55,6 +57,13 @@ class EvaluationSettings:
     max_distance_samples: int | None = 1000
     coverage: CoverageSettings | None = None
     stability: StabilitySettings | None = None
+    protocol: str = HEADLINE
+
+    def __post_init__(self) -> None:
+        """Refuse hours of relaxations after which the headline S.U.N. could not be printed."""
+        wanted = named_protocol(self.protocol).matcher
+        if self.stability is not None and self.match != wanted:
+            raise ValueError(f"protocol {self.protocol!r} matches by {wanted}: got {self.match}")
 
 
 def evaluate(
@@ -92,8 +101,11 @@ def evaluate(
     table = _crystal_table(facts, read, reference, found, known, settings, workers)
     if settings.stability is not None:
         stability = replace(settings.stability, workers=workers)
-        hull = ConvexHull.from_mp20(data_dir or data_folder())
-        judged = stability_table(read.samples, hull, ElementReferences.load(), stability, journal)
+        targets = set(table["formula"])
+        hull = load_hull(
+            stability.hull, data_dir or data_folder(), targets, stability.relaxer, cache_folder()
+        )
+        judged = stability_table(read.samples, *hull, stability, journal)
         table = table.join(judged, on="id")
     protocols = Protocols(
         reference=str(reference),

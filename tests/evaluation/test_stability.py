@@ -9,6 +9,7 @@ from pymatgen.core import Composition, Lattice, Structure
 from evaluation import stability
 from evaluation.element_references import ElementReferences, fit_element_references
 from evaluation.hull import ConvexHull
+from evaluation.journal import read_journal
 from evaluation.matching import MatchSettings
 from evaluation.readers import Sample
 from evaluation.relaxation import AseRelaxer, RelaxationSettings
@@ -93,7 +94,7 @@ def test_a_journal_cut_in_the_middle_of_a_line_is_mended(tmp_path):
     journal = tmp_path / "journal.jsonl"
     journal.write_text('{"id": "cut o')
     list(relax_all(salt_and_lonely(), settings, journal))
-    assert len(stability._read_journal(journal)) == 3
+    assert len(read_journal(journal)) == 3
 
 
 def test_displacement_is_measured_in_angstroms_and_in_the_spacing_of_atoms():

@@ -1,0 +1,97 @@
+"""Which hull crystals are measured against: DFT phases, the potential's own, or a table of one's own."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pymatgen.core import Composition
+
+from evaluation.consistent_hull import consistent_hull, mp20_phases
+from evaluation.element_references import ElementReferences
+from evaluation.hull import ConvexHull
+from evaluation.potential import static_energies
+from evaluation.relaxation import CHGNET, AseRelaxer
+
+_WORDS = {
+    "mp_20": "labelled MP-20 rows, all splits",
+    "consistent": "MP-20 rows, all splits, at DFT geometry by the same potential",
+}
+
+
+@dataclass(frozen=True)
+class HullChoice:
+    """The phases of the hull, and the element references that go with a potential.
+
+    Attributes:
+        phases: `mp_20` (DFT formation energies of every labelled row), `consistent` (the same crystals by
+            the potential that relaxes, so that its errors cancel) or a CSV table with the columns
+            `composition` and `formation_energy_per_atom` (eV/atom).
+        references: JSON file of `ElementReferences.save`; None are CHGNet's, fitted on MP-20.
+        sha256: of the files named, so that results kept for other contents are not taken for these.
+    """
+
+    phases: str = "mp_20"
+    references: Path | None = None
+    sha256: str = ""
+
+    @classmethod
+    def of(cls, phases: str = "mp_20", references: Path | None = None) -> "HullChoice":
+        """A choice whose files are there.
+
+        Raises:
+            FileNotFoundError: when the table or the references do not exist; the message names the choices.
+        """
+        named = ([] if phases in _WORDS else [Path(phases)]) + ([references] if references else [])
+        digest = hashlib.sha256()
+        for path in named:
+            if not path.is_file():
+                raise FileNotFoundError(f"no hull {path}: give {', '.join(_WORDS)} or an existing file")
+            digest.update(path.read_bytes())
+        return cls(phases, references, digest.hexdigest()[:12] if named else "")
+
+    def __str__(self) -> str:
+        """As printed beside every figure."""
+        words = _WORDS.get(
+            self.phases, f"table {Path(self.phases).name} (SHA-256 {self.sha256 or 'not taken'})"
+        )
+        fitted = "fitted on MP-20" if self.references is None else f"of {self.references.name}"
+        return f"{words}, element references {fitted}"
+
+
+def load_hull(
+    choice: HullChoice,
+    data_dir: Path | str,
+    targets: Iterable[Composition | str],
+    relaxer: AseRelaxer | None = None,
+    cache_dir: Path | str | None = None,
+) -> tuple[ConvexHull, ElementReferences]:
+    """The hull, and the references that turn the potential's energies into formation energies on it.
+
+    Args:
+        choice: which.
+        data_dir: folder of the data sets; a table of one's own does not need it.
+        targets: compositions that will be judged.
+        relaxer: the potential; None is CHGNet.
+        cache_dir: folder that keeps the energies of phases, for `consistent`.
+
+    Raises:
+        ValueError: when another potential than CHGNet comes without references fitted to it, or the table
+            has other columns or unreadable rows.
+        FileNotFoundError: when the data set is not there.
+    """
+    if relaxer is not None and choice.references is None:
+        raise ValueError(
+            f"no element references for {relaxer.name}: fit them (element_references.fit_on_mp20), save "
+            "them and name the file as HullChoice.references; CHGNet's would shift every energy above the hull"
+        )
+    references = ElementReferences.load(choice.references)
+    if choice.phases == "mp_20":
+        return ConvexHull.from_mp20(data_dir), references
+    if choice.phases != "consistent":
+        return ConvexHull.from_table(choice.phases), references
+    energies_of = static_energies if relaxer is None else relaxer.static_energies
+    name = CHGNET if relaxer is None else relaxer.name
+    kept = Path(cache_dir) / f"phases-{re.sub(r'[^A-Za-z0-9.]+', '-', name)}.jsonl" if cache_dir else None
+    return consistent_hull(*mp20_phases(data_dir), targets, references, energies_of, kept)
