@@ -84,7 +84,7 @@ def load_hull(
     if relaxer is not None and choice.references is None:
         raise ValueError(
             f"no element references for {relaxer.name}: fit them (element_references.fit_on_mp20), save "
-            "them and name the file as HullChoice.references; CHGNet's would shift every energy above the hull"
+            "them and name the file as HullChoice.references; CHGNet's would shift every energy"
         )
     references = ElementReferences.load(choice.references)
     if choice.phases == "mp_20":
