@@ -18,7 +18,8 @@ from evaluation.operations import Operations
 EDGE_CUTOFF = 6.0
 ANGLE_CUTOFF = 3.0
 SKIN = 0.4  # Å beyond the cut-offs; the graph serves until something may have crossed it
-_MAX_EDGES = _MAX_ANGLES = 3_000_000
+_MAX_EDGES = 3_000_000
+_MAX_ANGLES = 1_000_000  # 2.6 kB each in a relaxation; real porous cells of 600 atoms have 80,000
 
 
 @dataclass(frozen=True)

@@ -161,8 +161,14 @@ def _problem(structure: Structure) -> str:
     """Why a structure cannot be judged, or the empty string."""
     if not np.isfinite(structure.lattice.matrix).all():
         return "lattice is not finite"
+    if not 1e-6 < structure.volume < np.inf:  # Å³
+        return "a cell without volume"
+    if max(structure.lattice.abc) > 1e5:
+        return "a cell vector longer than 100,000 Å"
     if not np.isfinite(structure.frac_coords).all():
         return "coordinates are not finite"
+    if np.abs(structure.frac_coords).max(initial=0) > 1e6:
+        return "a coordinate beyond a million cells"
     if not structure.is_ordered:
         return "partial occupancies"
     if len(structure) == 0:

@@ -14,6 +14,7 @@ from evaluation.potential import MODEL_NAME, Forces, check_elements, chgnet
 from evaluation.quotient_graph import EDGE_CUTOFF, SKIN, QuotientGraph, quotient_graph
 
 Key = TypeVar("Key")
+_FULL = 400_000  # angles at which a batch takes no more: 1 GB; 128 atoms of a solid have some 50,000
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def relax_together(
     """Relax crystals in one changing batch; yields each, or why it failed, in the order they finish.
 
     Every crystal follows its own FIRE. One that is done leaves the batch and the next one enters, so
-    the batch stays full; results do not depend on the company (to float32 rounding).
+    the batch stays full; results do not depend on the company (to float32 rounding). When memory runs
+    out, the crystal with most angles fails and the others go on.
 
     Args:
         crystals: names and crystals; taken one by one as there is room.
@@ -137,7 +139,7 @@ def relax_together(
     active: list[_Crystal] = []
     descent = CellDescent()
     while True:
-        while more and sum(c.size for c in active) < batch_atoms:
+        while more and sum(c.size for c in active) < batch_atoms and sum(c.angles for c in active) < _FULL:
             name, structure = next(waiting, (None, None))
             if structure is None:
                 more = False
@@ -160,7 +162,16 @@ def relax_together(
             active = [c for c, k in zip(active, kept, strict=True) if k]
             descent.keep(kept)
             continue
-        result = _symmetric(potential([c.graph for c in active], positions, list(cells)), active)
+        try:
+            result = _symmetric(potential([c.graph for c in active], positions, list(cells)), active)
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            widest = int(np.argmax([c.angles for c in active]))
+            descent.keep(np.arange(len(active)) != widest)
+            dropped = active.pop(widest)
+            yield dropped.name, f"out of memory at {dropped.angles} angles"
+            continue
         forces, largest = descent.forces(result.gradients, result.virials)
         converged = largest < settings.fmax
         for k in np.flatnonzero(descent.steps == 0):
@@ -236,6 +247,11 @@ class _Crystal:
         final = Structure(self.cell, self.numbers.tolist(), self.cart, coords_are_cartesian=True)
         energies = np.array([energy, self.start_energy]) / len(self.numbers)
         return Relaxed(final, float(energies[0]), steps, bool(converged), float(energies[1]), float(largest))
+
+    @property
+    def angles(self) -> int:
+        """What its memory grows with."""
+        return len(self.graph.angle_count)
 
     def _build(self) -> None:
         self.graph: QuotientGraph = quotient_graph(self.cell, self.cart, self.numbers, self.operations)

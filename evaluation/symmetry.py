@@ -13,6 +13,10 @@ from pymatgen.core import Structure
 logging.getLogger("moyopy").setLevel(logging.ERROR)
 logging.getLogger("moyo").setLevel(logging.ERROR)
 
+# Cells in which no symmetry is looked for, counted as without an answer; real crystals stay far from these.
+_SHORTEST, _LONGEST = 1.2, 1e4  # Å
+_ASPECT = 100.0
+
 
 @dataclass(frozen=True)
 class SymmetrySettings:
@@ -122,8 +126,23 @@ def _orbit_letters(sequence: list[moyopy.WyckoffPosition]) -> tuple[str, ...]:
     )
 
 
+def _searchable(structure: Structure) -> bool:
+    """Whether moyopy ends: beside vectors near the tolerance, or very unequal ones, it searches for ever.
+
+    A lattice vector is never shorter than the lowest height of the cell, so most cells need no reduction.
+    """
+    lengths = np.array(structure.lattice.abc)
+    if structure.volume < 1e-3 or lengths.max() > _LONGEST:
+        return False
+    shortest = structure.volume / lengths.prod() * lengths.min()
+    if shortest < _SHORTEST or lengths.max() > _ASPECT * shortest:
+        lengths = np.array(structure.lattice.get_lll_reduced_lattice().abc)
+        shortest = lengths.min()
+    return bool(shortest >= _SHORTEST and lengths.max() <= _ASPECT * shortest)
+
+
 def _dataset(structure: Structure, symprec: float) -> moyopy.MoyoDataset | None:
-    if not np.isfinite(structure.lattice.matrix).all() or structure.volume < 1e-3:
+    if not np.isfinite(structure.lattice.matrix).all() or not _searchable(structure):
         return None
     if not np.isfinite(structure.frac_coords).all():
         return None

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from evaluation.potential import static_energies
+from evaluation import relaxation
+from evaluation.potential import full_graph, static_energies
 from evaluation.relaxation import RelaxationSettings, relax, relax_together
 from evaluation.symmetry import space_group
 from tests.evaluation.crystals import perovskite, rocksalt, rutile, wurtzite
@@ -93,6 +94,7 @@ def test_failures_are_named_and_cost_one_crystal():
         "salt": salt,
         "curium": Structure(Lattice.cubic(4), ["Cm"], [[0, 0, 0]]),
         "dense": Structure(Lattice.cubic(0.3), ["H"], [[0, 0, 0]]),
+        "wide": Structure(Lattice.cubic(0.5), ["Na"], [[0, 0, 0]]),
         "flat": Structure(np.zeros((3, 3)), ["H"], [[0, 0, 0]]),
     }
     outcomes = dict(relax_together(crystals.items(), RelaxationSettings(max_steps=1)))
@@ -102,11 +104,50 @@ def test_failures_are_named_and_cost_one_crystal():
         "lonely": "neighbour",
         "curium": "96",
         "dense": "too dense",
+        "wide": "angles within 3 Å, at most 1000000: too dense",
         "flat": "volume",
     }.items():
         assert words in outcomes[name]
     with pytest.raises(ValueError, match="neighbour"):
         relax(crystals["lonely"])
+
+
+@pytest.mark.parametrize("company", [True, False])
+def test_when_memory_runs_out_the_widest_crystal_fails_alone(company, distorted, monkeypatch):
+    real = relaxation.chgnet("cpu")
+    most = max(len(full_graph(c)[0].angle_count) for c in distorted)
+
+    def small(graphs, *arguments):
+        if sum(len(graph.angle_count) for graph in graphs) > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(graphs, *arguments)
+
+    monkeypatch.setattr(relaxation, "chgnet", lambda _: small)
+    crystals = {"wide": rocksalt("Mg", "O", 2.6)} | ({"other": distorted[0]} if company else {})
+    outcomes = dict(relax_together(crystals.items(), RelaxationSettings(max_steps=1)))
+    assert outcomes.keys() == crystals.keys()
+    assert outcomes["wide"].startswith("out of memory at")
+    assert not company or outcomes["other"].steps <= 1
+
+
+def test_a_batch_takes_no_more_once_its_angles_fill_it(distorted, monkeypatch):
+    real, sizes = relaxation.chgnet("cpu"), []
+    monkeypatch.setattr(
+        relaxation, "chgnet", lambda _: lambda graphs, *rest: sizes.append(len(graphs)) or real(graphs, *rest)
+    )
+    monkeypatch.setattr(relaxation, "_FULL", 1)
+    outcomes = dict(relax_together(enumerate(distorted), RelaxationSettings(max_steps=1)))
+    assert set(sizes) == {1}
+    assert len(outcomes) == len(distorted)
+
+
+def test_another_error_of_the_potential_is_not_hidden(distorted, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(relaxation, "chgnet", lambda _: broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        relax(distorted[0])
 
 
 def test_time_runs_out_for_a_crystal_that_takes_too_long(distorted):

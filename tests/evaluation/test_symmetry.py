@@ -42,3 +42,22 @@ def test_gaining_symmetry_keeps_the_space_group():
     assert keeps_space_group(tetragonal, cubic)
     assert keeps_space_group(cubic, cubic * (1, 1, 2))
     assert not keeps_space_group(cubic, tetragonal)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        [[1, 0, 0], [0.3, 1, 0], [5.6, 0, 20]],
+        [[4, 0, 0], [1.2, 4, 0], [0, 0, 1e5]],
+        [[300, 0, 0], [0, 2, 0], [0.6, 0.6, 4]],
+    ],
+)
+def test_cells_on_which_the_search_never_ends_have_no_answer(cell):
+    assert space_group(Structure(Lattice(cell), ["Na"], [[0, 0, 0]]), 0.1) is None
+
+
+def test_a_skewed_cell_of_a_real_crystal_has_its_answer():
+    """Its raw cell is flat and long, its shortest vectors are not."""
+    skewed = zoo()[2].make_supercell([[1, 0, 0], [9, 1, 0], [-8, 7, 1]], in_place=False)
+    assert max(skewed.lattice.abc) > 10 * skewed.volume / np.prod(sorted(skewed.lattice.abc)[1:])
+    assert space_group(skewed, 0.1) == 136
