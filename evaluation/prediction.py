@@ -105,6 +105,13 @@ def metre_metrics(found: EveryMatch, bootstrap: BootstrapSettings = DEFAULT_BOOT
     no sample matches entering with the matcher's site tolerance `stol`, the largest RMSE a match
     can have: a model cannot lower it by matching the easy crystals only. `sample_match_rate` is the
     share of samples that match some reference crystal.
+
+    Certain, from code that reimplements the paper's metrics: the least RMSE over all samples is kept for
+    each reference crystal, the denominator is the reference set, what is missing is charged `stol`, and
+    the tolerances are CDVAE's (`CDVAE_MATCH`). That code also charges pairs in the order given (sample i
+    for reference i): the mean of `rmse` filled with `stol` in `reconstruction_table`. Not checked against
+    the paper's text: that pairs share a reduced formula, as here; the matcher refuses others anyway.
+    `sample_match_rate` is of this package.
     """
     matched = np.isfinite(found.rmse)
     compared = f"any sample with any reference crystal, {found.pairs_compared} pairs; {found.settings}"
