@@ -57,7 +57,8 @@ class HullChoice:
             self.phases, f"table {Path(self.phases).name} (SHA-256 {self.sha256 or 'not taken'})"
         )
         fitted = "fitted on MP-20" if self.references is None else f"of {self.references.name}"
-        return f"{words}, element references {fitted}"
+        others = " for elements without a phase" if self.phases == "consistent" else ""
+        return f"{words}, element references {fitted}{others}"
 
 
 def load_hull(
