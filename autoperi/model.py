@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from autoperi.autoencoder import Autoencoder, AutoencoderConfig, Latents
 from autoperi.condition import condition_row
 from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.flow import Solver, Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
+from autoperi.graph import orbit_graph
 from autoperi.layers import sum_by
 from autoperi.manifold import Point
 from autoperi.matching import path_from
@@ -22,6 +23,9 @@ from autoperi.velocity import (
     latent_masks,
     latent_rows,
 )
+
+_SHORTEST_BOND = 0.7
+"""Å; the bond of H2 has 0.74."""
 
 Progress = Callable[[int], None]
 """Told how many crystals were just finished."""
@@ -252,7 +256,8 @@ class FlowModel(nn.Module):
         for k in range(restart.rounds):
             noise = self._seeded_noise(batch, [(*seed, k) for seed in seeds])
             back = self._noised(point, batch, noise, restart.time)
-            point = sample_flow(field_, LATENT_MANIFOLD, back, solver, restart.time)[-1]
+            again = sample_flow(field_, LATENT_MANIFOLD, back, solver, restart.time)[-1]
+            point = self._unless_overlapping(again, point, batch)
         return self._finish(point, batch, settings.corrections)
 
     def _noised(self, point: Point, batch: CrystalBatch, noise: Point, time: float) -> Point:
@@ -261,6 +266,22 @@ class FlowModel(nn.Module):
         crystals = self._with_species(point, batch).with_geometry(s, self.velocity.scale.to_coords(z, batch))
         t = torch.full((batch.n_crystals,), time).to(z)
         return path_from(noise, crystals, h, z, t).x_t
+
+    def _unless_overlapping(self, new: Point, old: Point, batch: CrystalBatch) -> Point:
+        """The new point, but the old one of crystals in which atoms have moved into one another.
+
+        Once they meet on a special position, symmetry forbids every force that could part them.
+        """
+        worse = self._overlapping(new, batch) & ~self._overlapping(old, batch)
+        rows = latent_rows(batch)
+        return tuple(torch.where(worse[row][:, None], a, b) for row, a, b in zip(rows, old, new, strict=True))
+
+    def _overlapping(self, point: Point, batch: CrystalBatch) -> Bool[Tensor, "crystals"]:
+        """Which crystals hold two atoms closer than any bond."""
+        crystals = batch.with_geometry(point[1], self.velocity.scale.to_coords(point[2], batch))
+        found = torch.zeros(batch.n_crystals, dtype=torch.bool, device=batch.device)
+        found[batch.crystal[orbit_graph(crystals, _SHORTEST_BOND).site]] = True
+        return found
 
     def _with_species(self, point: Point, batch: CrystalBatch) -> CrystalBatch:
         """The batch with unknown species read from the point."""
@@ -275,7 +296,8 @@ class FlowModel(nn.Module):
         """Species where unknown, then corrections with all species known."""
         batch = self._with_species(point, batch)
         for _ in range(corrections):
-            point = self.autoencoder.decoder.correct(point, batch)
+            corrected = self.autoencoder.decoder.correct(point, batch)
+            point = self._unless_overlapping(corrected, point, batch)
         return self._crystals_at(point, batch)
 
     def _crystals_at(self, point: Point, batch: CrystalBatch) -> CrystalBatch:

@@ -100,6 +100,23 @@ def test_a_restart_goes_back_as_far_as_asked(model):
     assert min(np.abs(x - y).max() for x, y in zip(once, early, strict=True)) > 1e-2
 
 
+def test_atoms_that_meet_are_put_back(model):
+    """A crystal whose atoms met goes back to the old point, unless they had met before; others go on."""
+    batch = small_batch([62, 166, 194])
+    z = model.velocity.scale.from_coords(batch.lattice_coords, batch)
+    h = torch.zeros(batch.n_sites, model.velocity.config.latent).to(z)
+    shrunk = model.velocity.scale.from_coords(
+        batch.lattice_coords - torch.tensor([0, 0, 0, 0, 0, 3.0]).to(z), batch
+    )
+    which = torch.tensor([False, True, False])
+    met = (h + 1, batch.free, torch.where(which[:, None], shrunk, z))
+    assert model._overlapping(met, batch).tolist() == which.tolist()
+    kept = model._unless_overlapping(met, (h, batch.free, z), batch)
+    assert largest(kept[2] - z) == 0
+    assert kept[0].mean(-1).tolist() == (~which).double()[batch.crystal].tolist()
+    assert largest(model._unless_overlapping(met, met, batch)[2] - met[2]) == 0
+
+
 def test_a_symmetry_search_finds_the_group(model):
     """A symmetry search (symprec 1e-3 Å) finds at least as many operations as the gene has."""
     genes = [replace(small_crystal(g, 5), id=str(g)) for g in SOME_GROUPS]
