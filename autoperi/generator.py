@@ -39,7 +39,8 @@ class SampleConfig:
         genes: ``learned`` draws new genes, ``empirical`` resamples those of the training set.
         species: ``prior`` draws species with the gene, ``flow`` lets the flow draw the chemistry.
         temperature: of the species (``prior``); below 1 is more conservative.
-        letter_temperature: of the orbits (``learned``); above 1 gives more new genes.
+        letter_temperature: of the orbits (``learned``) among those of equal multiplicity and freedom; above 1
+            gives more new genes.
         sweeps: rounds in which half of the drawn species are drawn again given the rest.
         guidance: strength of the scalar conditions, in gene prior and flow.
         flow: integration of the flow.

@@ -33,7 +33,7 @@ class Sample:
         genes: learned prior (new genes) or the training set's.
         species: drawn with the gene (prior) or by the flow.
         temperature: of the species; below 1 is more conservative.
-        letter_temperature: of the orbits; above 1 gives more new genes.
+        letter_temperature: of orbits alike in multiplicity and freedom; above 1 gives more new genes.
         sweeps: rounds in which half of the species are drawn again given the rest.
         band_gap: target, eV.
         formation_energy: target, eV/atom.

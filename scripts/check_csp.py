@@ -15,17 +15,17 @@ from autoperi.dataset import load_dataset
 from autoperi.generator import SampleConfig
 
 
-def main(n: int = 1000, seed: int = 0, checkpoint: str = "mp_20", workers: int = 2) -> None:
-    """Predict n random test crystals of MP-20, one sample each."""
-    test = load_dataset("mp_20", "test")
-    chosen = np.random.default_rng(seed).choice(len(test), min(n, len(test)), replace=False)
-    truth = list(test.select(torch.from_numpy(chosen)))
+def main(
+    n: int = 1000, seed: int = 0, split: str = "test", checkpoint: str = "mp_20", workers: int = 2
+) -> None:
+    """Predict n random held-out crystals of MP-20, one sample each."""
+    held_out = load_dataset("mp_20", split)
+    chosen = np.random.default_rng(seed).choice(len(held_out), min(n, len(held_out)), replace=False)
+    truth = list(held_out.select(torch.from_numpy(chosen)))
     drawn = autoperi.load(checkpoint).draw(truth, seed, config=SampleConfig(workers=workers))
     matcher = StructureMatcher(stol=0.5, ltol=0.3, angle_tol=10)
-    distances = [
-        matcher.get_rms_dist(a.to_structure(), b.to_structure())
-        for a, b in zip(track(truth, "matching"), drawn, strict=True)
-    ]
+    pairs = zip(track(truth, "matching"), drawn, strict=True)
+    distances = [matcher.get_rms_dist(a.to_structure(), b.to_structure()) for a, b in pairs]
     free = np.array([c.n_free for c in truth])
     for name, low, high in (("all", 0, 999), ("0", 0, 0), ("1-4", 1, 4), ("5-8", 5, 8), (">=9", 9, 999)):
         rows = np.flatnonzero((free >= low) & (free <= high))
