@@ -149,7 +149,7 @@ def draw_hidden(
             logits = _guided(
                 network,
                 replace(part, species=filled),
-                lambda b, rows=rows, where=where: network.species_logits(b, positions)[rows, where],
+                lambda b, rows=rows, where=where: network.species_logits(b, rows, where, positions),
                 config.guidance,
             )
             for i, row in zip(active, logits, strict=True):

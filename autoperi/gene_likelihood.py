@@ -62,7 +62,7 @@ def species_log_prob(
         site = torch.tensor([int(orders[i][step]) for i in rows.tolist()])
         each = torch.arange(len(rows))
         hidden = replace(part, species=part.species.masked_fill(hide.to(part.species.device), 0))
-        logits = network.species_logits(hidden, positions)[each, site].double().log_softmax(dim=-1)
+        logits = network.species_logits(hidden, each, site, positions).double().log_softmax(dim=-1)
         out[rows] += logits.gather(1, part.species[each, site][:, None])[:, 0].cpu()
     return out + torch.tensor([_labellings(w, z) for w, z in zip(batch.wyckoff, batch.species, strict=True)])
 

@@ -129,23 +129,36 @@ class GeneNetwork(nn.Module):
         return self._group_logits(hidden[:, 0]), self._orbit_logits(batch, positions, hidden[:, 1:])
 
     def species_logits(
-        self, batch: GeneBatch, positions: Tensor | None = None
-    ) -> Float[Tensor, "crystals sites 101"]:
-        """Logits of the atomic number of every site, where species 0 is hidden; Z = 0 is -inf.
+        self,
+        batch: GeneBatch,
+        crystal: Int[Tensor, "wanted"],
+        site: Int[Tensor, "wanted"],
+        positions: Tensor | None = None,
+    ) -> Float[Tensor, "wanted 101"]:
+        """Logits of the atomic number of some hidden sites (species 0); Z = 0 is -inf.
 
-        What is said about sites whose species is given is meaningless.
+        Only the wanted sites are worked out: when drawing that is one of each crystal.
+
+        Args:
+            batch: crystals.
+            crystal: row of the batch of each wanted site.
+            site: its number within the crystal.
+            positions: see `positions`.
         """
         positions = self.positions() if positions is None else positions
         h = self._hidden(batch, positions, causal=False)[:, 2:]
-        elements = self._elements()
-        logits = self.to_species(h) @ elements.T * self.config.width**-0.5 + self.element_bias
+        given = one_hot(batch.species, MAX_Z + 1).to(h) * (batch.species > 0)[..., None]
         query, key = self.copy(h).chunk(2, dim=-1)
         pull = query @ key.transpose(-1, -2) * self.config.width**-0.5 + self.copy_bias
-        given = one_hot(batch.species, MAX_Z + 1).to(h) * (batch.species > 0)[..., None]
-        logits = logits + pull @ given + self._charge_balance(batch, h, given)
+        pulled = (pull @ given)[crystal, site]
+        wanted = h[crystal, site]
+        logits = self.to_species(wanted) @ self._elements().T * self.config.width**-0.5 + self.element_bias
+        logits = logits + pulled + self._charge_balance(batch, given, wanted, crystal, site)
         return logits.index_fill(-1, torch.zeros(1, dtype=torch.long, device=h.device), -torch.inf)
 
-    def _charge_balance(self, batch: GeneBatch, h: Tensor, given: Tensor) -> Tensor:
+    def _charge_balance(
+        self, batch: GeneBatch, given: Tensor, wanted: Tensor, crystal: Tensor, site: Tensor
+    ) -> Float[Tensor, "wanted 101"]:
         """Bias towards elements that would bring the crystal's charge per atom near zero.
 
         Each table gives every element one charge, learned from a common oxidation state; how much a
@@ -156,8 +169,8 @@ class GeneNetwork(nn.Module):
         share = atoms / atoms.sum(dim=1, keepdim=True).clamp(min=1)
         charges = torch.cat([torch.zeros_like(self.charges[:1]), self.charges[1:]])
         known = torch.einsum("cs,csz,zt->ct", share, given, charges)
-        net = known[:, None, None] + share[..., None, None] * charges
-        return torch.einsum("cszt,cst->csz", torch.exp(-(net / self.charge_width).square()), self.balance(h))
+        net = known[crystal][:, None] + share[crystal, site][:, None, None] * charges
+        return torch.einsum("wzt,wt->wz", torch.exp(-(net / self.charge_width).square()), self.balance(wanted))
 
     def _group_logits(self, hidden: Tensor) -> Tensor:
         logits = self.to_group(hidden)
@@ -317,7 +330,7 @@ def gene_loss(
     n_hidden = 1 + (torch.rand(crystals, generator=generator).to(device) * count).long().clamp(max=count - 1)
     hide = (rank < n_hidden[:, None]) & is_site
     partial = replace(batch, species=batch.species.masked_fill(hide, 0), conditions=conditions, hint=given[1])
-    logits = network.species_logits(partial, positions)[hide]
+    logits = network.species_logits(partial, *hide.nonzero(as_tuple=True), positions)
     nll = cross_entropy(
         logits[:, 1:], batch.species[hide] - 1, reduction="none", label_smoothing=config.label_smoothing
     )

@@ -1,7 +1,7 @@
 """Train one of the ensembles that are shipped, and print how good it is on held-out crystals.
 
 Run: python scripts/train_shipped_properties.py --targets formation_energy --out runs/formation_energy
-Families: --family guide --half first; --family judge --half second --convolution cgcnn --nearest 12
+Families: --family guide --half first; --family judge --half second --convolution painn --nearest 12
 """
 
 from pathlib import Path
@@ -27,13 +27,14 @@ def main(
     convolution: Convolution = "orbit",
     nearest: int | None = None,
     config: Path | None = None,
+    workers: int = 2,
 ) -> None:
-    """Flags, or a TOML file with fields of PropertyRecipe; two members are trained at a time."""
+    """Flags, or a TOML file with fields of PropertyRecipe; ``workers`` members are trained at a time."""
     torch.set_num_threads(1)
     network = CrystalGNNConfig(convolution=convolution, nearest=nearest)
     fit = FitConfig(epochs, batch_size=64, cooldown=epochs // 2)
     recipe = PropertyRecipe(targets, family, half, members, network, fit)
-    show(train_shipped(PropertyRecipe.read(config) if config else recipe, out).figures)
+    show(train_shipped(PropertyRecipe.read(config) if config else recipe, out, workers=workers).figures)
 
 
 if __name__ == "__main__":

@@ -242,7 +242,8 @@ def test_sites_are_a_set_and_many_of_them_are_fine(fresh):
     other = replace(LOW, species=np.array([14, 9, 8]), properties={})
     batch = GeneBatch.from_crystals([swapped, other])
     hidden = replace(batch, species=batch.species.clone().index_fill_(1, torch.tensor([0]), 0))
-    logits = fresh.network.species_logits(hidden)[:, 0, 1:]
+    first = torch.zeros(2, dtype=torch.long)
+    logits = fresh.network.species_logits(hidden, torch.arange(2), first)[:, 1:]
     assert torch.allclose(logits[0], logits[1], atol=1e-5)
     many = crystal(1, "a" * 300, [14] * 100 + [8] * 200)
     assert fresh.log_prob([many, LOW])[:, 0].isfinite().all()
@@ -251,14 +252,18 @@ def test_sites_are_a_set_and_many_of_them_are_fine(fresh):
 def test_padding_does_not_change_the_logits_or_the_loss_gradient_of_others(fresh):
     batch = GeneBatch.from_crystals([replace(c, properties={}) for c in CRYSTALS])
     group, orbit = fresh.network.letter_logits(batch)
-    species = fresh.network.species_logits(replace(batch, species=torch.zeros_like(batch.species)))
+    crystals, sites = (batch.wyckoff >= 0).nonzero(as_tuple=True)
+    blank = replace(batch, species=torch.zeros_like(batch.species))
+    species = fresh.network.species_logits(blank, crystals, sites)
     for i, c in enumerate(CRYSTALS):
         alone = batch.take(torch.tensor([i]))
         g, o = fresh.network.letter_logits(alone)
-        s = fresh.network.species_logits(replace(alone, species=torch.zeros_like(alone.species)))
+        each = torch.arange(c.n_sites)
+        blank = replace(alone, species=torch.zeros_like(alone.species))
+        s = fresh.network.species_logits(blank, torch.zeros_like(each), each)
         assert torch.allclose(g[0], group[i], atol=1e-5)
         assert torch.allclose(o[0], orbit[i, : c.n_sites + 1], atol=1e-5)
-        assert torch.allclose(s[0], species[i, : c.n_sites], atol=1e-5)
+        assert torch.allclose(s, species[crystals == i], atol=1e-5)
 
 
 def test_letters_do_not_see_what_follows_nor_the_species(fresh):
