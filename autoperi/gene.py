@@ -23,7 +23,7 @@ from autoperi.gene_draw import DrawConfig, draw_hidden, draw_letters, request_hi
 from autoperi.gene_likelihood import gene_log_prob, species_log_prob
 from autoperi.gene_network import GeneNetwork
 from autoperi.gene_search import OrbitSearch, SpeciesSearch
-from autoperi.wyckoff import wyckoff_table
+from autoperi.wyckoff import relabellings, wyckoff_table
 
 
 class GenePrior(Protocol):
@@ -230,8 +230,11 @@ class LearnedGenes:
             batch = replace(batch, conditions=values.expand(len(batch), -1), hint=hint.expand(len(batch), -1))
             generators = [np.random.default_rng([seed, first + int(i), 1]) for i in numbers]
             drawn = draw_hidden(self.network, search, batch, generators, temperature, config)
-            for i, species in zip(numbers, drawn, strict=True):
-                out[i] = _canonical(replace(ordered[i], species=np.array(species)))
+            for i, named in zip(numbers, drawn, strict=True):
+                _, order = relabellings(ordered[i].space_group, tuple(ordered[i].wyckoff.tolist()))[0]
+                species = np.empty(len(order), dtype=np.int64)
+                species[list(order)] = named
+                out[i] = _canonical(replace(ordered[i], species=species))
         return [c for c in out if c is not None]
 
     def log_prob(
@@ -239,8 +242,8 @@ class LearnedGenes:
     ) -> Float[Tensor, "crystals 2"]:
         """Natural log-probability of each gene (exact) and of its species (a lower bound in expectation).
 
-        The gene's is that of the unconditional sampler at temperature 1; crystals beyond ``n_max`` atoms
-        are scored as if that were no limit. The species' is along one random order of the sites, drawn
+        The gene's is that of the unconditional sampler at temperature 1, under any of its names; crystals
+        beyond ``n_max`` atoms are scored as if that were no limit. The species' is along one random order of the sites, drawn
         from (seed, i), summed over the equivalent labellings of sites on the same position.
         """
         out = torch.zeros(len(crystals), 2, dtype=torch.float64)

@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 from autoperi.condition import SCALARS, condition_row
 from autoperi.crystal import MAX_Z, Crystal
+from autoperi.wyckoff import relabellings
 
 _RATIOS = 8
 HINT_SIZE = 3 + 2 * (MAX_Z + 1) + _RATIOS
@@ -18,7 +19,7 @@ HINT_SIZE = 3 + 2 * (MAX_Z + 1) + _RATIOS
 
 @dataclass(frozen=True)
 class GeneBatch:
-    """Genes of many crystals, sites in canonical order, padded with position -1 and species 0."""
+    """Genes of many crystals, in the order of the gene's first name (`relabellings`), padded with position -1 and species 0."""
 
     space_group: Int[Tensor, "crystals"]
     wyckoff: Int[Tensor, "crystals sites"]
@@ -30,16 +31,19 @@ class GeneBatch:
 
     @classmethod
     def from_crystals(cls, crystals: Sequence[Crystal]) -> "GeneBatch":
-        """Collate, with the crystals' own properties as conditions; raises ValueError for an empty list."""
+        """Collate, with the crystals' own properties as conditions; raises ValueError for an empty list.
+
+        Genes go by their first name (`relabellings`), sites in its order.
+        """
         if not crystals:
             raise ValueError("expected at least one crystal to make a batch: got none")
         sites = max(c.n_sites for c in crystals)
         wyckoff = torch.full((len(crystals), sites), -1)
         species = torch.zeros(len(crystals), sites, dtype=torch.long)
         for i, c in enumerate(crystals):
-            order = torch.from_numpy(c.wyckoff).argsort(stable=True)
-            wyckoff[i, : c.n_sites] = torch.from_numpy(c.wyckoff).long()[order]
-            species[i, : c.n_sites] = torch.from_numpy(c.species).long()[order]
+            named, order = relabellings(c.space_group, tuple(c.wyckoff.tolist()))[0]
+            wyckoff[i, : c.n_sites] = torch.tensor(named)
+            species[i, : c.n_sites] = torch.from_numpy(c.species).long()[list(order)]
         known = [{k: v for k, v in c.properties.items() if k in SCALARS} for c in crystals]
         return cls(
             space_group=torch.tensor([c.space_group for c in crystals]),

@@ -12,15 +12,28 @@ from torch.nn.functional import pad
 
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_network import GeneNetwork
+from autoperi.wyckoff import relabellings
 
 
 @torch.no_grad()
 def gene_log_prob(network: GeneNetwork, batch: GeneBatch) -> Float[Tensor, "crystals"]:
-    """Exact log p(space group, letters) of the sampler at temperature 1, in nats.
+    """Exact log p(gene) of the sampler at temperature 1, in nats: the sum over all its names.
 
     Letters that would pass ``n_max`` atoms are excluded, as in sampling; a larger crystal sets its own limit.
     """
-    batch = batch.to(network.multiplicity.device)
+    names = [
+        [name for name, _ in relabellings(g, tuple(p for p in w if p >= 0))]
+        for g, w in zip(batch.space_group.tolist(), batch.wyckoff.tolist(), strict=True)
+    ]
+    gene = torch.tensor([i for i, own in enumerate(names) for _ in own])
+    named = batch.select(gene.to(batch.wyckoff.device))
+    rows = [[*name, *[-1] * (named.wyckoff.shape[1] - len(name))] for own in names for name in own]
+    named = replace(named, wyckoff=torch.tensor(rows)).to(network.multiplicity.device)
+    each = _name_log_prob(network, named).exp()
+    return each.new_zeros(len(batch)).index_add(0, gene, each).log()
+
+
+def _name_log_prob(network: GeneNetwork, batch: GeneBatch) -> Float[Tensor, "crystals"]:
     group, orbit = network.letter_logits(batch)
     is_site = batch.wyckoff >= 0
     atoms = network.multiplicity[batch.wyckoff.clamp(min=0)] * is_site

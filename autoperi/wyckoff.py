@@ -13,7 +13,7 @@ Conventions (every file of the package follows them)
 """
 
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +100,10 @@ class WyckoffTable:
     """P by space-group number."""
     polar: Float[Tensor, "231 3 3"]
     """Projector (primitive fractional) onto the directions in which the origin is free."""
+    relabel_start: Int[Tensor, "232"]
+    relabel: Int[Tensor, "relabellings 27"]
+    """Rows ``relabel_start[g] : relabel_start[g+1]``: what each rank of letter becomes in another origin or
+    order of axes of group g (Wyckoff sets of the normalizer), the identity first."""
 
     def index(self, space_group: int, letter: str) -> int:
         """Position index of a Wyckoff letter; raises ValueError for a letter the group lacks."""
@@ -131,6 +135,33 @@ def wyckoff_table(device: str = "cpu") -> WyckoffTable:
         return wyckoff_table().to(device)
     with np.load(_TABLE_FILE) as data:
         return WyckoffTable(**{f.name: _as_tensor(data[f.name]) for f in fields(WyckoffTable)})
+
+
+@lru_cache(maxsize=100_000)
+def relabellings(
+    space_group: int, wyckoff: tuple[int, ...]
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """All names of one gene: a change of origin or of the order of axes renames its letters.
+
+    CaTiO3 in group 221 is ``a b c`` or ``a b d``, by the ion at the origin: the same arrangement. The
+    alphabetically first name stands for the gene wherever genes are learned or compared.
+
+    Args:
+        space_group: its number.
+        wyckoff: position index of each site.
+
+    Returns:
+        For each name, the first one first, the position indices in ascending order, and for each of them
+        the number of the site in ``wyckoff`` that it stands for.
+    """
+    table = wyckoff_table()
+    start = int(table.group_start[space_group])
+    first, end = table.relabel_start[space_group : space_group + 2].tolist()
+    ranks = table.relabel[first:end].numpy()[:, np.array(wyckoff) - start]
+    order = np.argsort(ranks, axis=1, kind="stable")
+    names, rows = np.unique(np.take_along_axis(ranks, order, axis=1), axis=0, return_index=True)
+    pairs = zip((start + names).tolist(), order[rows].tolist(), strict=True)
+    return tuple((tuple(name), tuple(sites)) for name, sites in pairs)
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

@@ -1,14 +1,14 @@
 """Derive the Wyckoff table from the operations of each group: run once, result is shipped.
 
-Sources: first representative of every position from pyxtal (International Tables A), operations from
-moyo. Nothing is typed in by hand; ``scripts/build_wyckoff_table.py`` writes the file.
+Sources: first representative of every position and the relabellings from pyxtal (International Tables A),
+operations from moyo. Nothing is typed in by hand; ``scripts/build_wyckoff_table.py`` writes the file.
 """
 
 from itertools import product
 
 import numpy as np
 
-from autoperi.wyckoff import FAMILIES, PRIMITIVE, SYSTEMS
+from autoperi.wyckoff import FAMILIES, LETTERS, PRIMITIVE, SYSTEMS
 
 _TOL = 1e-6
 _SMALL = np.array(sorted(product(range(-2, 3), repeat=3), key=lambda v: (np.square(v).sum(), v)))
@@ -25,6 +25,7 @@ def build_wyckoff_arrays() -> dict[str, np.ndarray]:
     orbit_start, image_start, group_start = [0], [0], [0, 0]
     family, primitive, polar = [0], [np.eye(3)], [np.eye(3)]
     origins, move_start = [0], [0]
+    relabel, relabel_start = [], [0, 0]
     centrings = _standard_centrings(HallSymbolEntry)
     for number in range(1, 231):
         cell = PRIMITIVE[centrings[number]]
@@ -39,6 +40,8 @@ def build_wyckoff_arrays() -> dict[str, np.ndarray]:
         signs, shifts = _origins(W, w, polar[-1])
         origins.append(len(signs))
         positions = sorted(Group(number).Wyckoff_positions, key=lambda p: (p.letter == "A", p.letter))
+        relabel += _relabellings(Group(number).get_alternatives()["Transformed WP"])
+        relabel_start.append(len(relabel))
         for rank, position in enumerate(positions):
             affine = position.ops[0].affine_matrix
             record = _position(
@@ -59,6 +62,7 @@ def build_wyckoff_arrays() -> dict[str, np.ndarray]:
     out = {key: np.array(value) for key, value in rows.items()}
     out |= {"orbit_start": np.array(orbit_start), "image_start": np.array(image_start)}
     out |= {"origins": np.array(origins), "move_start": np.array(move_start)}
+    out |= {"relabel": np.array(relabel), "relabel_start": np.array(relabel_start)}
     out |= {"group_start": np.array(group_start), "family": np.array(family)}
     return out | {"primitive": np.array(primitive), "polar": np.array(polar)}
 
@@ -79,6 +83,12 @@ _ROW_KEYS = [
     "move_shift",
     "move_keeps",
 ]
+
+
+def _relabellings(sequences: list[str]) -> list[list[int]]:
+    """Distinct ones as the new rank of each letter, the identity first, padded to 27."""
+    ranks = {tuple(LETTERS.index(letter) for letter in sequence.split()) for sequence in sequences}
+    return [[*found, *range(len(found), len(LETTERS))] for found in sorted(ranks)]
 
 
 def _standard_centrings(entry_type: type) -> dict[int, str]:
