@@ -29,8 +29,9 @@ def gene_log_prob(network: GeneNetwork, batch: GeneBatch) -> Float[Tensor, "crys
     named = batch.select(gene.to(batch.wyckoff.device))
     rows = [[*name, *[-1] * (named.wyckoff.shape[1] - len(name))] for own in names for name in own]
     named = replace(named, wyckoff=torch.tensor(rows)).to(network.multiplicity.device)
-    each = _name_log_prob(network, named).exp()
-    return each.new_zeros(len(batch)).index_add(0, gene, each).log()
+    each = _name_log_prob(network, named)
+    top = each.new_full((len(batch),), -torch.inf).scatter_reduce(0, gene, each, "amax")
+    return top + each.new_zeros(len(batch)).index_add(0, gene, (each - top[gene]).exp()).log()
 
 
 def _name_log_prob(network: GeneNetwork, batch: GeneBatch) -> Float[Tensor, "crystals"]:

@@ -6,7 +6,7 @@ import torch
 from moyopy import Setting, operations_from_number
 from pyxtal.symmetry import Group
 
-from autoperi.wyckoff import LETTERS, SYSTEMS, crystal_system, wyckoff_table
+from autoperi.wyckoff import LETTERS, SYSTEMS, crystal_system, relabellings, wyckoff_table
 
 TABLE = wyckoff_table()
 SOME = [1, 2, 5, 15, 19, 47, 62, 70, 88, 122, 146, 148, 155, 167, 176, 186, 194, 205, 214, 225, 227, 230]
@@ -132,3 +132,44 @@ def test_systems_cover_all_groups():
         "triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic",
     ]  # fmt: skip
     assert sum(b - a + 1 for a, b in SYSTEMS.values()) == 230
+
+
+@pytest.mark.parametrize("group", SOME)
+def test_relabellings_hold_every_change_of_origin(group):
+    """What a shift or inversion of the origin makes of each position, worked out from points alone."""
+    from autoperi import wyckoff_build
+
+    cell = TABLE.primitive[group].numpy()
+    found = operations_from_number(group, setting=Setting.standard(), primitive=False)
+    W, w = wyckoff_build._primitive_operations(
+        np.array(found.rotations, float), np.array(found.translations), cell
+    )
+    start, end = TABLE.relabel_start[group : group + 2].tolist()
+    known = {tuple(row) for row in TABLE.relabel[start:end].tolist()}
+    positions = list(_positions(group))
+    for sign, shift in zip(*wyckoff_build._origins(W, w, W.mean(0)), strict=True):
+        moved = [sign * _orbit(p, _free(p)) + torch.from_numpy(shift) for p in positions]
+        names = [_position_of(points, group) for points in moved]
+        assert (*names, *range(len(names), len(LETTERS))) in known
+
+
+def _position_of(points, group):
+    """Rank of the position of fewest freedoms whose orbit the points are."""
+    fits = []
+    for rank, p in enumerate(_positions(group)):
+        if int(TABLE.multiplicity[p]) != len(points):
+            continue
+        for point in points:
+            fit = TABLE.to_free[p] @ (point - TABLE.origin[p])
+            free = torch.where(torch.arange(3) < TABLE.dim[p], fit, 0.0)
+            if _same_points(_orbit(p, free), points):
+                fits.append((int(TABLE.dim[p]), rank))
+    return min(fits)[1]
+
+
+def test_a_gene_has_its_first_name_first():
+    table = TABLE
+    names = [name for name, _ in relabellings(221, tuple(table.index(221, x) for x in "dba"))]
+    assert [table.letters(torch.tensor(name)) for name in names] == ["abc", "abd"]
+    _, order = relabellings(221, tuple(table.index(221, x) for x in "dba"))[0]
+    assert order == (1, 2, 0)  # b is the new a, a the new b, d the new c
