@@ -6,7 +6,7 @@ changes what crystal i is.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -92,6 +92,11 @@ class EmpiricalGenes:
         """Number of training crystals."""
         return len(self._orbits)
 
+    def names(self) -> set[tuple[int, ...]]:
+        """First name of every gene (`relabellings`)."""
+        groups = wyckoff_table().space_group.tolist()
+        return {relabellings(groups[orbits[0]], orbits)[0][0] for orbits in set(self._orbits)}
+
     def sample(
         self,
         n: int,
@@ -154,11 +159,25 @@ class EmpiricalGenes:
         return weight
 
 
-class LearnedGenes:
-    """Genes and species from the trained network."""
+_ATTEMPTS = 160
+"""Genes drawn in search of a new one before a crystal keeps its first: where one in 25 is new, 0.1% end so."""
+_AT_ONCE = 8
 
-    def __init__(self, network: GeneNetwork) -> None:
-        self.network = network.eval()
+
+class LearnedGenes:
+    """Genes and species from the trained network.
+
+    Args:
+        network: trained.
+        known: first names (`relabellings`) of the genes that are not new; those of the training set.
+    """
+
+    def __init__(self, network: GeneNetwork, known: Collection[tuple[int, ...]] = ()) -> None:
+        self.network, self.known = network.eval(), frozenset(known)
+
+    def is_new(self, space_group: int, wyckoff: Sequence[int]) -> bool:
+        """Whether no known gene is this one, whatever origin and axes it is written in."""
+        return relabellings(space_group, tuple(wyckoff))[0][0] not in self.known
 
     def sample(
         self,
@@ -173,6 +192,9 @@ class LearnedGenes:
     ) -> list[Crystal]:
         """Draw space group, orbits and (if asked) species, these at ``temperature``.
 
+        ``provenance["new_gene"]`` says which genes are new. Where a new one is wanted (``config.new_genes``)
+        and none turns up in 160 draws, because the request leaves none, the first gene drawn is kept.
+
         Raises:
             ValueError: an impossible request, refused before anything is drawn.
         """
@@ -184,13 +206,45 @@ class LearnedGenes:
             numbers = range(start, min(start + config.batch_size, first + n))
             generators = [np.random.default_rng([seed, i, 0]) for i in numbers]
             genes = draw_letters(self.network, search, generators, values, config)
+            wanted = [
+                k
+                for k, i in enumerate(numbers)
+                if np.random.default_rng([seed, i, 2]).random() < config.new_genes
+                and not self.is_new(*genes[k])
+            ]
+            if request.gene is None:
+                for k, gene in self._new(wanted, search, values, config, seed, start).items():
+                    genes[k] = gene
+            origin = {"seed": seed, "gene_prior": "learned"}
             crystals += [
-                _crystal(g, o, np.zeros(len(o)), {"seed": seed, "index": i, "gene_prior": "learned"})
+                _crystal(g, o, np.zeros(len(o)), {**origin, "index": i, "new_gene": int(self.is_new(g, o))})
                 for (g, o), i in zip(genes, numbers, strict=True)
             ]
         if not species:
             return crystals
         return self.draw_species(crystals, seed, request, conditions, temperature, config, first)
+
+    def _new(
+        self,
+        wanted: list[int],
+        search: OrbitSearch,
+        values: Float[Tensor, "1 scalars"],
+        config: DrawConfig,
+        seed: int,
+        start: int,
+    ) -> dict[int, tuple[int, tuple[int, ...]]]:
+        """The first new gene that each of some crystals draws; several attempts at once fill the batches."""
+        found: dict[int, tuple[int, tuple[int, ...]]] = {}
+        for attempt in range(0, _ATTEMPTS, _AT_ONCE):
+            open_ones = [k for k in wanted if k not in found]
+            tries = [(k, t) for k in open_ones for t in range(attempt, attempt + _AT_ONCE)]
+            for some in (tries[i : i + config.batch_size] for i in range(0, len(tries), config.batch_size)):
+                generators = [np.random.default_rng([seed, start + k, 3, t]) for k, t in some]
+                drawn = draw_letters(self.network, search, generators, values, config)
+                for (k, _), gene in zip(some, drawn, strict=True):
+                    if k not in found and self.is_new(*gene):
+                        found[k] = gene
+        return found
 
     def draw_species(
         self,

@@ -6,7 +6,6 @@ on which others share its batch.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import torch
@@ -25,8 +24,8 @@ class DrawConfig:
     """How choices are made from the network's logits.
 
     Attributes:
-        letter_temperature: of orbits among those of equal multiplicity and freedom; above 1 gives more new
-            genes and leaves stoichiometries as they were learned.
+        new_genes: share of crystals whose gene is drawn until it is none of the known ones; the others take
+            the first gene that comes, which is new as often as the network has learned.
         guidance: factor of classifier-free guidance on the conditions: 1 uses the conditional
             distribution as learned, larger values exaggerate the condition (arXiv:2207.12598).
         sweeps: rounds in which a random half of the drawn species is hidden and drawn again given the
@@ -34,14 +33,14 @@ class DrawConfig:
         batch_size: crystals per network call; does not change the result.
     """
 
-    letter_temperature: float = 1.0
+    new_genes: float = 0.0
     guidance: float = 1.0
     sweeps: int = 2
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        if self.letter_temperature <= 0 or self.sweeps < 0 or self.batch_size < 1:
-            raise ValueError(f"expected letter_temperature > 0, sweeps >= 0 and batch_size >= 1: got {self}")
+        if not 0 <= self.new_genes <= 1 or self.sweeps < 0 or self.batch_size < 1:
+            raise ValueError(f"expected new_genes from 0 to 1, sweeps >= 0 and batch_size >= 1: got {self}")
 
 
 def request_hint(request: GeneRequest) -> Float[Tensor, "1 hint"]:
@@ -97,7 +96,6 @@ def draw_letters(
         going = []
         for i, row in zip(active, logits, strict=True):
             mask = search.allowed(groups[i], states[i], chosen[i])
-            row = _tempered(row, mask, _letter_kinds(groups[i]), config.letter_temperature)
             letter = _choose(row, mask, generators[i])
             if letter < 27:
                 position = first[groups[i]] + letter
@@ -176,21 +174,10 @@ def _guided(
     return out.cpu().numpy()
 
 
-@cache
-def _letter_kinds(group: int) -> np.ndarray:
-    """A label per option of `orbit_logits`: equal for letters alike in multiplicity and freedom."""
-    table = wyckoff_table()
-    start, end = table.group_start[group : group + 2].tolist()
-    kinds = np.full(28, -1)
-    kinds[: end - start] = 4 * table.multiplicity[start:end].numpy() + table.dim[start:end].numpy()
-    return kinds
-
-
 def _tempered(logits: np.ndarray, allowed: np.ndarray, kinds: np.ndarray, temperature: float) -> np.ndarray:
     """Logits at a temperature within each kind of option; the probability of each kind stays as learned.
 
-    Tempering everything would also move what the kinds stand for away from the data: the number of
-    elements per crystal, its stoichiometry.
+    Tempering everything would also move the number of elements per crystal away from the data.
     """
     out = np.where(allowed, logits, -np.inf)
     for kind in np.unique(kinds[np.isfinite(out)]):

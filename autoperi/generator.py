@@ -39,8 +39,8 @@ class SampleConfig:
         genes: ``learned`` draws new genes, ``empirical`` resamples those of the training set.
         species: ``prior`` draws species with the gene, ``flow`` lets the flow draw the chemistry.
         temperature: of the species (``prior``); below 1 is more conservative.
-        letter_temperature: of the orbits (``learned``) among those of equal multiplicity and freedom; above 1
-            gives more new genes.
+        new_genes: share of crystals (``learned``) whose gene must not be in the training set; among the others
+            it is new as often as the network has learned.
         sweeps: rounds in which half of the drawn species are drawn again given the rest.
         guidance: strength of the scalar conditions, in gene prior and flow.
         flow: integration of the flow.
@@ -50,7 +50,7 @@ class SampleConfig:
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
     temperature: float = 1.0
-    letter_temperature: float = 3.5
+    new_genes: float = 0.13
     sweeps: int = 1
     guidance: float = 1.0
     flow: FlowSettings = field(default_factory=FlowSettings)
@@ -95,8 +95,9 @@ class CrystalGenerator(nn.Module):
         return {**sizes, "sha256": self.sha256, **{name: str(value) for name, value in self.about.items()}}
 
     def learned_genes(self) -> LearnedGenes:
-        """The learned prior over gene and species."""
-        return LearnedGenes(self.gene_network)
+        """The learned prior over gene and species; genes of the training set, where it is known, are not new."""
+        known = self.empirical_genes().names() if self.empirical.state_dict() else ()
+        return LearnedGenes(self.gene_network, known)
 
     def empirical_genes(self) -> EmpiricalGenes:
         """The genes of the training set; raises ValueError for a checkpoint that carries none."""
@@ -133,7 +134,7 @@ class CrystalGenerator(nn.Module):
         if n < 1:
             raise ValueError(f"expected to sample at least one crystal: got n = {n}")
         config = config or SampleConfig()
-        choice = DrawConfig(config.letter_temperature, config.guidance, config.sweeps)
+        choice = DrawConfig(config.new_genes, config.guidance, config.sweeps)
         prior = self.learned_genes() if config.genes == "learned" else self.empirical_genes()
         genes = prior.sample(
             n,

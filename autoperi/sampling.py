@@ -33,7 +33,7 @@ class Sample:
         genes: learned prior (new genes) or the training set's.
         species: drawn with the gene (prior) or by the flow.
         temperature: of the species; below 1 is more conservative.
-        letter_temperature: of orbits alike in multiplicity and freedom; above 1 gives more new genes.
+        new_genes: share of crystals whose gene (space group and letters) must not be in the training set.
         sweeps: rounds in which half of the species are drawn again given the rest.
         band_gap: target, eV.
         formation_energy: target, eV/atom.
@@ -63,7 +63,7 @@ class Sample:
     genes: Literal["learned", "empirical"] = "learned"
     species: Literal["prior", "flow"] = "prior"
     temperature: float = 1.0
-    letter_temperature: float = 3.5
+    new_genes: float = 0.13
     sweeps: int = 1
     band_gap: float | None = None
     formation_energy: float | None = None
@@ -174,7 +174,7 @@ class Sample:
             genes=self.genes,
             species=self.species,
             temperature=self.temperature,
-            letter_temperature=self.letter_temperature,
+            new_genes=self.new_genes,
             sweeps=self.sweeps,
             guidance=self.guidance,
             flow=FlowSettings(Solver(self.solver, self.steps), Restart(self.restarts), 1.0, self.corrections),

@@ -116,7 +116,7 @@ def test_whatever_is_asked_is_given_exactly_even_by_an_untrained_network(fresh, 
         with pytest.raises(ValueError, match=r"no combination|no multiple"):
             fresh.sample(4, seed, request)
         return
-    drawn = fresh.sample(4, seed, request, config=DrawConfig(letter_temperature=3.0), temperature=3.0)
+    drawn = fresh.sample(4, seed, request, config=DrawConfig(new_genes=1.0), temperature=3.0)
     assert all(meets(c, request) for c in drawn)
 
 
@@ -211,9 +211,7 @@ def test_another_origin_is_the_same_gene(trained):
     """Titanium sits on a and barium on b once the origin is at the centre of the cube: letters abd."""
     shifted = crystal(221, "abd", [22, 56, 8])
     assert torch.allclose(trained.log_prob([shifted]), trained.log_prob([PEROVSKITE]))
-    filled = trained.draw_species(
-        [replace(shifted, species=np.array([0, 56, 0]))] * 20, 0, temperature=0.5
-    )
+    filled = trained.draw_species([replace(shifted, species=np.array([0, 56, 0]))] * 20, 0, temperature=0.5)
     assert np.mean([c.species.tolist() == [22, 56, 8] for c in filled]) > 0.8
 
 
@@ -324,16 +322,25 @@ def test_temperature_keeps_the_chance_of_repeating_an_element():
     assert cold[2] / cold[~present].sum() > warm[2] / warm[~present].sum()
 
 
-def test_letter_temperature_keeps_multiplicities():
-    """In P2/m the letters 1a-1h are one kind of option; 2i-2l, 2m-2n, 4o and the stop are others."""
-    from autoperi.gene_draw import _letter_kinds, _tempered
+def test_new_genes_are_drawn_until_they_are_new(fresh):
+    drawn = fresh.sample(60, 0, species=False)
+    wyckoff = {(c.space_group, tuple(c.wyckoff.tolist())) for c in drawn}
+    prior = LearnedGenes(fresh.network, {relabellings(*gene)[0][0] for gene in wyckoff})
+    plain = prior.sample(60, 0, species=False)
+    half = prior.sample(60, 0, species=False, config=DrawConfig(new_genes=0.5))
+    assert not any(c.provenance["new_gene"] for c in plain)
+    assert 0.3 < np.mean([c.provenance["new_gene"] for c in half]) < 0.7
+    assert all(
+        c.gene == other.gene or other.provenance["new_gene"] for c, other in zip(plain, half, strict=True)
+    )
+    again = prior.sample(10, 0, species=False, config=DrawConfig(new_genes=0.5, batch_size=4), first=20)
+    assert [c.gene for c in again] == [c.gene for c in half[20:30]]
 
-    kinds = _letter_kinds(10)
-    assert [len(set(kinds[a:b])) for a, b in ((0, 8), (8, 12), (12, 14), (14, 15), (15, 28))] == [1] * 5
-    assert len(set(kinds)) == 5
-    logits = np.random.default_rng(0).normal(size=28)
-    allowed = np.arange(28) != 3
-    plain, hot = np.exp(logits) * allowed, np.exp(_tempered(logits, allowed, kinds, 3.0))
-    for kind in set(kinds):
-        assert hot[kinds == kind].sum() == pytest.approx(plain[kinds == kind].sum())
-    assert hot[:8].max() < plain[:8].max()
+
+def test_a_gene_is_not_new_under_another_name(fresh):
+    prior = LearnedGenes(fresh.network, EmpiricalGenes.from_crystals(CRYSTALS).names())
+    table = wyckoff_table()
+    assert not prior.is_new(221, [table.index(221, x) for x in "abd"])
+    assert prior.is_new(221, [table.index(221, x) for x in "acd"])
+    fixed = prior.sample(3, 0, GeneRequest(gene="221:abd"), config=DrawConfig(new_genes=1.0))
+    assert [c.provenance["new_gene"] for c in fixed] == [0, 0, 0]
