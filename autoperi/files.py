@@ -220,19 +220,21 @@ def _table_row(crystal: Crystal, volume: float, numbers: np.ndarray) -> dict:
         "atoms": len(numbers),
         "volume_per_atom": round(volume / len(numbers), 6),
         "density": round(float(atomic_masses[numbers].sum()) / volume * _DENSITY, 6),
+        **({"new_gene": bool(new)} if (new := crystal.provenance.get("new_gene")) is not None else {}),
         **crystal.properties,
     }
 
 
 _FIXED = [
-    *("id", "formula", "space_group", "space_group_symbol", "wyckoff", "gene", "sites", "atoms"),
+    *("id", "formula", "space_group", "space_group_symbol", "wyckoff", "gene", "new_gene", "sites", "atoms"),
     *("volume_per_atom", "density", "log_likelihood"),
 ]
+_IF_KNOWN = ("new_gene", "log_likelihood")
 
 
 def _table(rows: list[dict]) -> pd.DataFrame:
     found = {key for row in rows for key in row}
-    columns = [c for c in _FIXED if c in found or c != "log_likelihood"] + sorted(found - set(_FIXED))
+    columns = [c for c in _FIXED if c in found or c not in _IF_KNOWN] + sorted(found - set(_FIXED))
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -160,7 +160,7 @@ class EmpiricalGenes:
 
 
 _ATTEMPTS = 160
-"""Genes drawn in search of a new one before a crystal keeps its first: where one in 25 is new, 0.1% end so."""
+"""Genes drawn in search of a new one before a crystal keeps its first: 0.1% do where one in 24 is new."""
 _AT_ONCE = 8
 
 
@@ -297,8 +297,8 @@ class LearnedGenes:
         """Natural log-probability of each gene (exact) and of its species (a lower bound in expectation).
 
         The gene's is that of the unconditional sampler at temperature 1, under any of its names; crystals
-        beyond ``n_max`` atoms are scored as if that were no limit. The species' is along one random order of the sites, drawn
-        from (seed, i), summed over the equivalent labellings of sites on the same position.
+        beyond ``n_max`` atoms are scored as if that were no limit. The species' is along one random order of
+        the sites, drawn from (seed, i), summed over the equivalent labellings of sites on the same position.
         """
         out = torch.zeros(len(crystals), 2, dtype=torch.float64)
         by_size = np.argsort([c.n_sites for c in crystals], kind="stable")

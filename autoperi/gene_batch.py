@@ -19,7 +19,7 @@ HINT_SIZE = 3 + 2 * (MAX_Z + 1) + _RATIOS
 
 @dataclass(frozen=True)
 class GeneBatch:
-    """Genes of many crystals, in the order of the gene's first name (`relabellings`), padded with position -1 and species 0."""
+    """Genes of many crystals under their first names (`relabellings`), padded with position -1, species 0."""
 
     space_group: Int[Tensor, "crystals"]
     wyckoff: Int[Tensor, "crystals sites"]

@@ -342,7 +342,8 @@ def _summed_nll(
     n_hidden = 1 + (torch.rand(crystals, generator=generator).to(device) * count).long().clamp(max=count - 1)
     hide = (rank < n_hidden[:, None]) & is_site
     partial = replace(batch, species=batch.species.masked_fill(hide, 0), conditions=conditions, hint=given[1])
-    logits = network.species_logits(partial, *hide.nonzero(as_tuple=True), positions)
+    crystal, site = hide.nonzero(as_tuple=True)
+    logits = network.species_logits(partial, crystal, site, positions)
     nll = cross_entropy(
         logits[:, 1:], batch.species[hide] - 1, reduction="none", label_smoothing=config.label_smoothing
     )

@@ -39,8 +39,8 @@ class SampleConfig:
         genes: ``learned`` draws new genes, ``empirical`` resamples those of the training set.
         species: ``prior`` draws species with the gene, ``flow`` lets the flow draw the chemistry.
         temperature: of the species (``prior``); below 1 is more conservative.
-        new_genes: share of crystals (``learned``) whose gene must not be in the training set; among the others
-            it is new as often as the network has learned.
+        new_genes: share of crystals (``learned``) whose gene must not be in the training set; among the
+            others it is new as often as the network has learned.
         sweeps: rounds in which half of the drawn species are drawn again given the rest.
         guidance: strength of the scalar conditions, in gene prior and flow.
         flow: integration of the flow.
@@ -95,7 +95,7 @@ class CrystalGenerator(nn.Module):
         return {**sizes, "sha256": self.sha256, **{name: str(value) for name, value in self.about.items()}}
 
     def learned_genes(self) -> LearnedGenes:
-        """The learned prior over gene and species; genes of the training set, where it is known, are not new."""
+        """The learned prior over gene and species; to it the genes of the training set are not new."""
         known = self.empirical_genes().names() if self.empirical.state_dict() else ()
         return LearnedGenes(self.gene_network, known)
 
