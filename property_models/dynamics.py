@@ -70,25 +70,28 @@ class Dynamics:
     @property
     def drift(self) -> float:
         """Slope of the total energy, meV/atom per ps: zero for an exact integrator of a true gradient."""
-        return float(_FACTOR * np.polyfit(self.table["time"], self.table["total"], 1)[0])
+        return _FACTOR * float(self._line()[0])
 
     @property
     def scatter(self) -> float:
         """Standard deviation of the total energy about that slope, meV/atom."""
-        line = np.polyval(np.polyfit(self.table["time"], self.table["total"], 1), self.table["time"])
-        return float(_FACTOR * np.std(self.table["total"] - line))
+        left = self.table["total"].to_numpy() - np.polyval(self._line(), self.table["time"].to_numpy())
+        return _FACTOR * float(left.std())
+
+    def _line(self) -> np.ndarray:
+        return np.polyfit(self.table["time"].to_numpy(), self.table["total"].to_numpy(), 1)
 
     @property
     def displacement(self) -> float:
         """Largest of any atom at any time, Å; an atom that flies off passes its neighbours' distance."""
-        return float(self.table["displacement"].max())
+        return float(self.table["displacement"].to_numpy().max())
 
     def summary(self) -> dict[str, str]:
         """For people."""
-        last = self.table["temperature"].iloc[len(self.table) // 2 :]
+        last = self.table["temperature"].to_numpy()[len(self.table) // 2 :]
         return {
             "atoms": str(len(self.atoms)),
-            "length": f"{self.table['time'].iloc[-1]:.1f} ps",
+            "length": f"{self.table['time'].to_numpy()[-1]:.1f} ps",
             "temperature": f"{last.mean():.0f} ± {last.std():.0f} K in the second half",
             "energy drift": f"{self.drift:+.3f} meV/atom per ps",
             "energy scatter": f"{self.scatter:.3f} meV/atom",
