@@ -90,6 +90,7 @@ class CrystalGNNConfig:
         targets: what is predicted; labels are NaN where missing.
         log: targets learned as log10.
         gated: targets that are zero for many crystals (see ``Target``).
+        dropout: probability in the hidden layer of the site updates of ``orbit`` and ``painn``.
         kl: weight of a variational bottleneck before the heads (Alemi et al., arXiv:1612.00410); 0 has none.
     """
 
@@ -107,6 +108,7 @@ class CrystalGNNConfig:
     targets: tuple[str, ...] = ("formation_energy",)
     log: tuple[str, ...] = ()
     gated: tuple[str, ...] = ()
+    dropout: float = 0.1
     kl: float = 0.0
 
     def __post_init__(self) -> None:
@@ -229,6 +231,8 @@ def _stack(config: CrystalGNNConfig, edge_width: int) -> nn.Module:
             return LayerStack(stack, width, edge_width, learn_edges=False)
         case "dimenet":
             return DimeNetPlusPlus(width, edge_width, layers, config.cutoff)
+        case "orbit" | "painn" as name:
+            return _STACKS[name](width, edge_width, layers, config.dropout)
         case name if name in _LAYERS:
             stack = [_LAYERS[name](width, edge_width) for _ in range(layers)]
             return LayerStack(stack, width, edge_width, config.learn_edges)

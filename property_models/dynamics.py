@@ -76,7 +76,7 @@ class Dynamics:
     def scatter(self) -> float:
         """Standard deviation of the total energy about that slope, meV/atom."""
         left = self.table["total"].to_numpy() - np.polyval(self._line(), self.table["time"].to_numpy())
-        return _FACTOR * float(left.std())
+        return float(_FACTOR * np.std(left))
 
     def _line(self) -> np.ndarray:
         return np.polyfit(self.table["time"].to_numpy(), self.table["total"].to_numpy(), 1)
@@ -160,7 +160,7 @@ def molecular_dynamics(
                 "total": potential + kinetic,
                 "potential": potential,
                 "kinetic": kinetic,
-                "temperature": atoms.get_temperature(),
+                "temperature": float(atoms.get_temperature()),
                 "displacement": float(moved),
             }
         )

@@ -122,6 +122,11 @@ class SiteGraph:
             **{k: v.to(device, dtype if v.is_floating_point() else None) for k, v in moved.items()}
         )
 
+    def strained(self, strain: Float[Tensor, "crystals 3 3"]) -> "SiteGraph":
+        """Each crystal's bonds in a deformed cell, ``vector (1 + strain)``; ``lattice_coords`` are left."""
+        turned = torch.einsum("ei,eij->ej", self.vector, strain[self.crystal[self.site]])
+        return replace(self, vector=self.vector + turned)
+
     def nearest(self, count: int) -> "SiteGraph":
         """Only the ``count`` nearest neighbours of each site, with all that tie with the last of them."""
         order = self.distance.argsort()

@@ -4,13 +4,13 @@ Run: python scripts/train_shipped_properties.py --targets formation_energy --out
 Families: --family guide --half first; --family judge --half second --convolution painn --nearest 12
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import tyro
 from rich import print as show
 
-from autoperi.train import FitConfig
 from property_models.crystal_gnn import Convolution, CrystalGNNConfig
 from property_models.targets import Half
 from property_models.train import PropertyRecipe
@@ -23,7 +23,7 @@ def main(
     family: str = "guide",
     half: Half = "all",
     members: int = 3,
-    epochs: int = 120,
+    epochs: int = 60,
     convolution: Convolution = "orbit",
     nearest: int | None = None,
     config: Path | None = None,
@@ -32,8 +32,8 @@ def main(
     """Flags, or a TOML file with fields of PropertyRecipe; ``workers`` members are trained at a time."""
     torch.set_num_threads(1)
     network = CrystalGNNConfig(convolution=convolution, nearest=nearest)
-    fit = FitConfig(epochs, batch_size=64, cooldown=epochs // 2)
-    recipe = PropertyRecipe(targets, family, half, members, network, fit)
+    fit = replace(PropertyRecipe().fit, epochs=epochs, cooldown=epochs * 2 // 3)
+    recipe = PropertyRecipe(targets, family, half, members, network, fit=fit)
     show(train_shipped(PropertyRecipe.read(config) if config else recipe, out, workers=workers).figures)
 
 

@@ -27,11 +27,15 @@ class OrbitDensity(nn.Module):
     directions enter through densities made anew from each layer's scalars, so no rotation is needed.
     """
 
-    def __init__(self, width: int, edge_width: int, layers: int, channels: int = 32) -> None:
+    def __init__(
+        self, width: int, edge_width: int, layers: int, dropout: float = 0.0, channels: int = 32
+    ) -> None:
         super().__init__()
         self.angular = edge_width // 2
         self.state = nn.Linear(width, width)
-        self.layers = nn.ModuleList(_Layer(width, edge_width, self.angular, channels) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            _Layer(width, edge_width, self.angular, channels, dropout) for _ in range(layers)
+        )
         self.states = nn.ModuleList(mlp(2 * width, width, width) for _ in range(layers - 1))
 
     def forward(
@@ -72,7 +76,7 @@ class _Pairs:
 
 
 class _Layer(nn.Module):
-    def __init__(self, width: int, radial: int, angular: int, channels: int) -> None:
+    def __init__(self, width: int, radial: int, angular: int, channels: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.receive = nn.Linear(width, width)
@@ -85,6 +89,7 @@ class _Layer(nn.Module):
         self.mix_tensor = nn.Linear(channels, 2 * channels, bias=False)
         self.update = mlp(2 * width + 4 * channels, width, width)
         self.crystal = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
         self.sizes = (width, channels, channels)
 
     def forward(self, sites: Tensor, state: Float[Tensor, "sites width"], pairs: _Pairs) -> Tensor:
@@ -97,7 +102,7 @@ class _Layer(nn.Module):
         tensors = sum_by(tensor[:, None] * self.tensor(pairs.angular[:, 3:]), pairs.site, n)
         found += [*_invariants(vectors, self.mix_vector), *_invariants(tensors, self.mix_tensor)]
         first, act, last = self.update
-        return sites + last(act(first(torch.cat(found, -1)) + self.crystal(state)))
+        return sites + last(self.dropout(act(first(torch.cat(found, -1)) + self.crystal(state))))
 
 
 def _invariants(values: Float[Tensor, "sites m channels"], mix: nn.Module) -> tuple[Tensor, Tensor]:

@@ -17,10 +17,10 @@ class PaiNN(nn.Module):
     The bonds must vanish at the cutoff (Bessel) for the result to be smooth, as in the paper.
     """
 
-    def __init__(self, width: int, edge_width: int, layers: int) -> None:
+    def __init__(self, width: int, edge_width: int, layers: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.messages = nn.ModuleList(_Message(width, edge_width) for _ in range(layers))
-        self.updates = nn.ModuleList(_Update(width) for _ in range(layers))
+        self.updates = nn.ModuleList(_Update(width, dropout) for _ in range(layers))
 
     def forward(
         self, sites: Float[Tensor, "sites width"], edges: Float[Tensor, "edges edge_width"], graph: SiteGraph
@@ -55,16 +55,18 @@ class _Message(nn.Module):
 
 
 class _Update(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.mix = nn.Linear(width, 2 * width, bias=False)
         self.norm = nn.LayerNorm(width)
         self.gates = mlp(2 * width, width, 3 * width)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, sites: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         left, right = self.mix(vectors).chunk(2, dim=-1)
         length = (left.square().sum(1) + 1e-6).sqrt()
         joined = torch.cat([self.norm(sites), length], -1)
-        plain, inner, gate = self.gates(joined).chunk(3, dim=-1)
+        first, act, last = self.gates
+        plain, inner, gate = last(self.dropout(act(first(joined)))).chunk(3, dim=-1)
         sites = sites + plain + inner * (left * right).sum(1) / (1 + length)
         return sites, vectors + right * gate[:, None]

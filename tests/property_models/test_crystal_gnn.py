@@ -23,7 +23,7 @@ def _network(convolution: str = "orbit", **changes) -> CrystalGNN:
 @cache
 def _built(convolution: str, changes: tuple) -> CrystalGNN:
     torch.manual_seed(0)
-    settings = {"width": 16, "layers": 2, "radial": 6, "cutoff": 3.6, **dict(changes)}
+    settings = {"width": 16, "layers": 2, "radial": 6, "cutoff": 3.6, "dropout": 0.0, **dict(changes)}
     config = CrystalGNNConfig(convolution=convolution, **settings)  # pyright: ignore[reportArgumentType]
     return CrystalGNN(config).double().eval()
 
@@ -215,3 +215,25 @@ def test_large_crystal():
     features = _network()(graph).features
     assert bool(features.isfinite().all())
     assert largest(features[0] - features[2]) < 1e-12
+
+
+@pytest.mark.parametrize("convolution", ["orbit", "painn"])
+def test_dropout_acts_in_training_alone(convolution):
+    network = _network(convolution, dropout=0.5)
+    graph = site_graph(small_batch((62, 225)), 3.6)
+    assert largest(network.train()(graph).features - network(graph).features) > 0
+    assert largest(network.eval()(graph).features - network(graph).features) == 0
+
+
+def test_strain_turns_bonds_as_a_deformed_cell_does():
+    batch = small_batch((1, 15, 225))
+    graph = site_graph(batch, 3.6)
+    longer = graph.strained(0.01 * torch.eye(3, dtype=graph.vector.dtype).expand(3, 3, 3))
+    assert torch.allclose(longer.distance, 1.01 * graph.distance)
+    shear = torch.zeros(3, 3, 3, dtype=graph.vector.dtype)
+    shear[1, 0, 1] = 0.1
+    turned = graph.strained(shear)
+    turn = torch.tensor([0.1, 1.0, 0.0], dtype=graph.vector.dtype)
+    mine = graph.crystal[graph.site] == 1
+    assert torch.allclose(turned.vector[mine][:, 1], graph.vector[mine] @ turn)
+    assert torch.equal(turned.vector[~mine], graph.vector[~mine])
