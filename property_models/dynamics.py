@@ -143,10 +143,8 @@ def molecular_dynamics(
     rows: list[dict[str, float]] = []
 
     def look() -> None:
-        potential, kinetic = (
-            atoms.get_potential_energy() / len(atoms),
-            atoms.get_kinetic_energy() / len(atoms),
-        )
+        potential = float(atoms.get_potential_energy()) / len(atoms)
+        kinetic = float(atoms.get_kinetic_energy()) / len(atoms)
         time = integrator.nsteps * settings.timestep / _FACTOR
         if not np.isfinite(potential + kinetic):
             raise ValueError(

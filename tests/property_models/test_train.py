@@ -12,7 +12,7 @@ from property_models.site_graph import dataset_graph
 from property_models.train import LabelledGraphs, PropertyRecipe, fit_members, property_loss
 from tests.autoperi.small import SOME_GROUPS, largest, small_crystal
 
-TINY = CrystalGNNConfig(width=16, layers=2, radial=6, cutoff=4.0)
+TINY = CrystalGNNConfig(width=16, layers=2, radial=6, cutoff=4.0, dropout=0.0)
 
 
 @pytest.fixture(autouse=True)
