@@ -4,11 +4,12 @@ import dataclasses
 import hashlib
 import json
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 T = typing.TypeVar("T")
 
@@ -20,19 +21,28 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged or of another format; the text says what to do."""
 
 
-def write_checkpoint(folder: Path, model: nn.Module, config: Any, about: dict[str, Any]) -> str:
+def half_precision(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict with its parameters of two and more axes rounded to float16; other entries as they are.
+
+    Half the size on disk, at a relative error of 5e-4 a weight; they are float32 again once loaded.
+    """
+    matrices = {name for name, parameter in model.named_parameters() if parameter.ndim > 1}
+    return {k: v.detach().half() if k in matrices else v for k, v in model.state_dict().items()}
+
+
+def write_checkpoint(folder: Path, weights: Mapping[str, Tensor], config: Any, about: dict[str, Any]) -> str:
     """Write weights and typed config; returns the weights' sha256.
 
     Args:
         folder: created if absent; files in it are replaced.
-        model: its state dict is saved.
+        weights: state dict of the model.
         config: the dataclass the model is rebuilt from.
         about: provenance kept beside it: data hashes, versions, command, seed, figures.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "model.safetensors"
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, weights)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    file = folder / "model.safetensors"
+    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     content = {"format": FORMAT, "sha256": digest, "config": dataclasses.asdict(config), "about": about}
     (folder / "config.json").write_text(json.dumps(content, indent=1) + "\n")
     return digest

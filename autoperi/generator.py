@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from autoperi.autoencoder import AutoencoderConfig
-from autoperi.checkpoint import CheckpointError, build, read_config, read_weights, write_checkpoint
+from autoperi.checkpoint import (
+    CheckpointError,
+    build,
+    half_precision,
+    read_config,
+    read_weights,
+    write_checkpoint,
+)
 from autoperi.constraints import GeneRequest
 from autoperi.crystal import Crystal
 from autoperi.gene import DrawConfig, EmpiricalGenes, LearnedGenes
@@ -221,8 +228,8 @@ class _Arrays(nn.Module):
 
 
 def save(generator: CrystalGenerator, folder: Path, about: dict[str, Any]) -> str:
-    """Write a checkpoint folder; returns the weights' sha256."""
-    return write_checkpoint(folder, generator, generator.config, about)
+    """Write a checkpoint folder, weights in `half_precision`; returns their sha256."""
+    return write_checkpoint(folder, half_precision(generator), generator.config, about)
 
 
 def load(name_or_path: str | Path = "mp_20", device: str = "cpu") -> CrystalGenerator:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from autoperi.checkpoint import CheckpointError, build, read_config, read_weights, write_checkpoint
+from autoperi.checkpoint import (
+    CheckpointError,
+    build,
+    half_precision,
+    read_config,
+    read_weights,
+    write_checkpoint,
+)
 from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.model import Progress
 from autoperi.symmetry import SymmetriseError, symmetrise
@@ -162,12 +169,9 @@ def load(name_or_path: str | Path, family: str = "guide", device: str = "cpu") -
 
 
 def save(ensemble: Ensemble, folder: Path, about: dict[str, Any]) -> str:
-    """Write an ensemble in half precision, as ``train_ensemble`` measures it, and return its sha256."""
-    half = Ensemble(ensemble.config)
-    half.load_state_dict(ensemble.state_dict())
-    return write_checkpoint(
-        folder, half.half(), ensemble.config, {"saved": time.strftime("%Y-%m-%d"), **about}
-    )
+    """Write an ensemble in `half_precision`, as ``train_ensemble`` measures it, and return its sha256."""
+    about = {"saved": time.strftime("%Y-%m-%d"), **about}
+    return write_checkpoint(folder, half_precision(ensemble), ensemble.config, about)
 
 
 def _read(folder: Path, targets: tuple[str, ...] | None, device: str) -> PropertyModel:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from autoperi.checkpoint import half_precision
 from autoperi.dataset import CrystalDataset, load_dataset
 from autoperi.files import write_run
 from property_models.card import model_card
@@ -194,8 +195,7 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
     watched = val.select(torch.linspace(0, len(val) - 1, min(_WATCHED, len(val))).long())
     members = fit_members(recipe, train, watched, out, workers)
     ensemble = Ensemble.of(members, recipe.family)
-    for parameter in ensemble.parameters():  # calibrate and measure the rounded weights that are saved
-        parameter.data = parameter.data.half().float()
+    ensemble.load_state_dict(half_precision(ensemble))  # calibrate and measure what is saved
     ensemble.calibrate(train.graphs, val.graphs, val.labels)
     measured = figures(ensemble, test.graphs, test.labels)
     about = {

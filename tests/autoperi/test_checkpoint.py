@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from autoperi.autoencoder import AutoencoderConfig
-from autoperi.checkpoint import CheckpointError, build, read_config, read_weights, write_checkpoint
+from autoperi.checkpoint import (
+    CheckpointError,
+    build,
+    half_precision,
+    read_config,
+    read_weights,
+    write_checkpoint,
+)
 from autoperi.model import FlowModel
 from autoperi.orbit_network import OrbitNetworkConfig
 from autoperi.velocity import VelocityConfig
@@ -28,7 +35,7 @@ def _model(seed: int) -> FlowModel:
 def folder(tmp_path):
     model = _model(0)
     fit_scale(model)
-    write_checkpoint(tmp_path / "model", model, _Config(), {"seed": 7})
+    write_checkpoint(tmp_path / "model", model.state_dict(), _Config(), {"seed": 7})
     return tmp_path / "model"
 
 
@@ -48,13 +55,29 @@ def test_round_trip(folder):
         assert torch.equal(a, b)
 
 
+def test_half_precision_rounds_matrices_alone(tmp_path):
+    model = _model(0)
+    fit_scale(model)
+    digest = write_checkpoint(tmp_path / "half", half_precision(model), _Config(), {})
+    loaded = _model(1)
+    read_weights(tmp_path / "half", loaded, digest)
+    matrices = {name for name, parameter in model.named_parameters() if parameter.ndim > 1}
+    for (name, a), b in zip(loaded.state_dict().items(), model.state_dict().values(), strict=True):
+        assert a.dtype == b.dtype
+        if name in matrices:
+            assert torch.equal(a, b.half().float())
+            assert torch.allclose(a, b, rtol=5e-4, atol=1e-7)
+        else:
+            assert torch.equal(a, b)
+
+
 def test_writing_twice_gives_the_same_bytes(folder, tmp_path):
     """The digest names the weights: the same model gives the same digest, another model another one."""
     model = _model(0)
     fit_scale(model)
-    same = write_checkpoint(tmp_path / "again", model, _Config(), {})
+    same = write_checkpoint(tmp_path / "again", model.state_dict(), _Config(), {})
     assert same == read_config(folder)["sha256"]
-    assert write_checkpoint(tmp_path / "other", _model(1), _Config(), {}) != same
+    assert write_checkpoint(tmp_path / "other", _model(1).state_dict(), _Config(), {}) != same
 
 
 @pytest.mark.parametrize("place", [8, 5000, -1])
