@@ -1,12 +1,17 @@
 """What a command prints: results on standard output, progress and complaints on standard error."""
 
+import os
+import sys
 from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-out = Console()
+_WIDE = 240
+"""Columns of a file or a pipe, which has no edge: wide tables are not folded into a terminal's 80."""
+
+out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE)
 err = Console(stderr=True)
 
 
