@@ -271,6 +271,7 @@ class Relax:
         fmax: longest force left on an atom or a cell vector, eV/Å.
         steps: most FIRE steps of a crystal.
         time_limit: computing time after which a crystal is given up, seconds.
+        trajectories: also write every step, trajectories/<id>.extxyz.
         workers: processes.
         device: cpu, cuda or mps.
         seed: kept in run.json; nothing here is random.
@@ -282,6 +283,7 @@ class Relax:
     fmax: float = 0.1
     steps: int = 500
     time_limit: float = 600.0
+    trajectories: bool = False
     workers: int = 1
     device: str = "cpu"
     seed: int = 0
@@ -293,7 +295,8 @@ class Relax:
         from evaluation.relaxation import RelaxationSettings
         from evaluation.stability import StabilitySettings
 
-        settings = RelaxationSettings(self.fmax, self.steps, self.keep_symmetry, max_seconds=self.time_limit)
+        limits = {"max_seconds": self.time_limit, "trajectory": self.trajectories}
+        settings = RelaxationSettings(self.fmax, self.steps, self.keep_symmetry, **limits)
         how = StabilitySettings(settings, workers=self.workers, device=self.device)
         relaxed = relax_path(self.path, self.out, how)
         relaxed.save(self.out)

@@ -32,6 +32,7 @@ class RelaxedFile:
             `RelaxationSettings.symprec`), error. With `keep_symmetry` energy_before is that of the
             symmetrised crystal.
         structures: the relaxed crystals by id; those that failed are missing.
+        trajectories: every step of those crystals, where the settings keep them.
         settings: how they were relaxed.
         fresh: crystals relaxed now; the others were in the journal.
         seconds: that this took.
@@ -39,6 +40,7 @@ class RelaxedFile:
 
     table: pd.DataFrame
     structures: dict[str, Structure]
+    trajectories: dict[str, list[dict]]
     settings: StabilitySettings
     fresh: int
     seconds: float
@@ -50,7 +52,7 @@ class RelaxedFile:
         return [(name, formula or "no crystal", error) for name, formula, error in rows if error]
 
     def save(self, out: Path) -> None:
-        """Write ``relax.csv``, ``relaxed.extxyz`` and ``cif/<id>.cif`` into a folder.
+        """Write ``relax.csv``, ``relaxed.extxyz``, ``cif/<id>.cif`` and ``trajectories/<id>.extxyz``.
 
         A CIF declares the space group (conventional cell) where symmetry was kept; else it is the
         relaxed cell as it is, without symmetry.
@@ -63,6 +65,11 @@ class RelaxedFile:
         names = _file_names(list(self.structures))
         for name, structure in zip(names, self.structures.values(), strict=True):
             (out / "cif" / f"{name}.cif").write_text(str(CifWriter(structure, symprec=symprec)))
+        files = dict(zip(self.structures, names, strict=True))
+        for name, steps in self.trajectories.items():
+            (out / "trajectories").mkdir(exist_ok=True)
+            frames = [_frame(self.structures[name], step) for step in steps]
+            write(out / "trajectories" / f"{files[name]}.extxyz", frames, format="extxyz")
 
     def summary(self) -> dict[str, str]:
         """Counts and medians to show."""
@@ -96,6 +103,11 @@ class RelaxedFile:
         ]
 
 
+def _frame(structure: Structure, step: dict) -> Atoms:
+    told = {"energy": step["energy_per_atom"] * len(structure), "max_force": step["largest_force"]}
+    return Atoms(list(structure.atomic_numbers), step["positions"], cell=step["cell"], pbc=True, info=told)
+
+
 def relax_path(path: Path, out: Path, settings: StabilitySettings) -> RelaxedFile:
     """Relax every crystal at a path; a run that was interrupted goes on.
 
@@ -126,10 +138,11 @@ def relax_path(path: Path, out: Path, settings: StabilitySettings) -> RelaxedFil
         for sample in read.samples
         if not records[sample.id]["error"]
     }
+    trajectories = {name: records[name]["trajectory"] for name in relaxed if "trajectory" in records[name]}
     rows = [_row(sample, records[sample.id], relaxed.get(sample.id), symprec) for sample in read.samples]
     table = pd.DataFrame([*rows, *(_unreadable(failure) for failure in read.failures)])
     table = table.astype(dict.fromkeys(_WHOLE, "Int64"))
-    return RelaxedFile(table, relaxed, settings, fresh, seconds)
+    return RelaxedFile(table, relaxed, trajectories, settings, fresh, seconds)
 
 
 def _row(sample: Sample, record: dict, relaxed: Structure | None, symprec: float) -> dict:

@@ -29,6 +29,7 @@ class RelaxationSettings:
             of each orbit is computed.
         symprec: tolerance at which those operations are found, Å.
         max_seconds: computing time one crystal may take before it is given up as failed.
+        trajectory: keep the crystal of every step (`Relaxed.trajectory`).
     """
 
     fmax: float = 0.1
@@ -36,11 +37,22 @@ class RelaxationSettings:
     keep_symmetry: bool = False
     symprec: float = 0.01
     max_seconds: float = 600.0
+    trajectory: bool = False
 
     def __str__(self) -> str:
         """As printed beside every figure."""
         kept = f", space group at {self.symprec} Å kept" if self.keep_symmetry else ""
         return f"FIRE on atoms and cell, fmax {self.fmax} eV/Å, at most {self.max_steps} steps{kept}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A crystal on its way: energy (eV/atom), longest force (eV/Å), cell (rows, Å), positions (Å)."""
+
+    energy_per_atom: float
+    largest_force: float
+    cell: np.ndarray
+    positions: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,7 @@ class Relaxed:
         start_energy_per_atom: energy it began with, eV/atom; with `keep_symmetry` that of the crystal
             without its deviations from symmetry.
         largest_force: longest force left on an atom or a cell vector, eV/Å.
+        trajectory: every step from the start to the end, if asked for.
     """
 
     structure: Structure
@@ -64,6 +77,7 @@ class Relaxed:
     converged: bool
     start_energy_per_atom: float
     largest_force: float
+    trajectory: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +190,9 @@ def relax_together(
         converged = largest < settings.fmax
         for k in np.flatnonzero(descent.steps == 0):
             active[k].start_energy = float(result.energies[k])
+        if settings.trajectory:
+            for crystal, energy, force in zip(active, result.energies, largest, strict=True):
+                crystal.remember(float(energy), float(force))
         _share_time(active, time.perf_counter() - started)
         late = np.array([c.seconds > settings.max_seconds for c in active])
         broken = ~np.isfinite(result.energies) | ~np.isfinite(largest)
@@ -218,6 +235,7 @@ class _Crystal:
         self.cart = frac @ self.cell
         self.seconds = 0.0
         self.start_energy = float("nan")
+        self.trajectory: list[Step] = []
         self._build()
         self.size = len(self.graph.numbers)
 
@@ -242,11 +260,18 @@ class _Crystal:
             return _named(error)
         return ""
 
+    def remember(self, energy: float, largest: float) -> None:
+        """Add the present geometry to the trajectory: eV and eV/Å."""
+        self.trajectory.append(Step(energy / len(self.numbers), largest, self.cell, self.cart))
+
     def relaxed(self, energy: float, steps: int, converged: bool, largest: float) -> Relaxed:
         """The crystal as it is now, with what the last step found: eV and eV/Å."""
         final = Structure(self.cell, self.numbers.tolist(), self.cart, coords_are_cartesian=True)
         energies = np.array([energy, self.start_energy]) / len(self.numbers)
-        return Relaxed(final, float(energies[0]), steps, bool(converged), float(energies[1]), float(largest))
+        trajectory = tuple(self.trajectory)
+        return Relaxed(
+            final, float(energies[0]), steps, bool(converged), float(energies[1]), float(largest), trajectory
+        )
 
     @property
     def angles(self) -> int:
@@ -301,6 +326,16 @@ def relax_with_calculator(structure: Structure, calculator: Any, settings: Relax
     optimizer = FIRE(both, logfile=None)  # type: ignore[arg-type]
     started, converged = time.perf_counter(), False
     start = float(atoms.get_potential_energy()) / len(atoms)
+    trajectory: list[Step] = []
+
+    def remember() -> None:
+        energy, force = atoms.get_potential_energy() / len(atoms), np.linalg.norm(both.get_forces(), axis=1)
+        trajectory.append(
+            Step(float(energy), float(force.max()), np.array(atoms.cell), atoms.get_positions())
+        )
+
+    if settings.trajectory:
+        optimizer.attach(remember)
     for converged in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
         if not converged and time.perf_counter() - started > settings.max_seconds:
             raise TimeoutError(f"{settings.max_seconds:g} s used up after {optimizer.nsteps} steps")
@@ -311,7 +346,8 @@ def relax_with_calculator(structure: Structure, calculator: Any, settings: Relax
         np.array(atoms.cell), numbers.tolist(), atoms.get_positions(), coords_are_cartesian=True
     )
     largest = float(np.linalg.norm(both.get_forces(), axis=1).max())
-    return Relaxed(final, energy, int(optimizer.nsteps), bool(converged), start, largest)
+    steps = int(optimizer.nsteps)
+    return Relaxed(final, energy, steps, bool(converged), start, largest, tuple(trajectory))
 
 
 def _named(error: Exception) -> str:

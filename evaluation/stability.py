@@ -26,6 +26,7 @@ from evaluation.relaxation import (
     AseRelaxer,
     RelaxationSettings,
     Relaxed,
+    Step,
     relax_together,
     relax_with_calculator,
 )
@@ -90,7 +91,7 @@ def relax_all(
     A record holds id, key (hash of the crystal and the settings), energy_per_atom and
     start_energy_per_atom (eV/atom, None after a failure), converged, steps, largest_force (eV/Å),
     matches_raw, rmsd (Å), rmsd_normalised, space_group_relaxed (at the loose tolerance), error and the
-    relaxed structure as a dictionary. With a journal (JSON
+    relaxed structure as a dictionary, and the trajectory where it is kept. With a journal (JSON
     lines) finished crystals are taken from there instead, so an interrupted run goes on where it
     stopped; those in the batch at that moment (`batch_atoms`) are begun again. A crystal that took
     its process down with it is not journalled: it is tried again.
@@ -217,6 +218,16 @@ def _record(sample: Sample, key: str, outcome: Relaxed | str, settings: Stabilit
         "rmsd_normalised": normalised,
         "space_group_relaxed": space_group(outcome.structure, MP20_TOLERANCES.loose),
         "relaxed": outcome.structure.as_dict(),
+        **({"trajectory": [_plain(step) for step in outcome.trajectory]} if outcome.trajectory else {}),
+    }
+
+
+def _plain(step: Step) -> dict:
+    return {
+        "energy_per_atom": step.energy_per_atom,
+        "largest_force": step.largest_force,
+        "cell": step.cell.round(6).tolist(),
+        "positions": step.positions.round(6).tolist(),
     }
 
 

@@ -53,6 +53,21 @@ def test_relax_writes_tables_and_files_and_goes_on(crystals, tmp_path, capsys):
     assert pd.read_csv(tmp_path / "relax.csv").set_index("id").equals(table)
 
 
+def test_every_step_of_a_relaxation_is_written(crystals, tmp_path):
+    """From the raw crystal to the relaxed one, energies as the table has them; also from the journal."""
+    arguments = ("relax", crystals / "salt.cif", "--trajectories", "--fmax", 0.05, "--out", tmp_path)
+    for _ in range(2):
+        assert command(*arguments) == 0
+        (row,) = pd.read_csv(tmp_path / "relax.csv").to_dict("records")
+        frames = read(tmp_path / "trajectories" / "salt.extxyz", ":")
+        energies = [frame.get_potential_energy() / len(frame) for frame in frames]
+        assert len(frames) == row["steps"] + 1
+        assert (energies[0], energies[-1]) == pytest.approx((row["energy_before"], row["energy_after"]))
+        assert frames[0].cell.lengths() == pytest.approx([5.9] * 3, abs=1e-5)
+        assert frames[-1].info["max_force"] == pytest.approx(row["max_force"], rel=1e-4)
+        (tmp_path / "trajectories" / "salt.extxyz").unlink()
+
+
 def test_relax_gives_up_in_time_and_refuses_a_folder_without_crystals(crystals, tmp_path, capsys):
     """A crystal out of time is named with the limit; a folder of broken files is one line and status 2."""
     out = tmp_path / "out"

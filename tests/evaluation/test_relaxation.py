@@ -1,6 +1,7 @@
 import contextlib
 import io
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from pymatgen.core import Lattice, Structure
 
 from evaluation import relaxation
 from evaluation.potential import full_graph, static_energies
-from evaluation.relaxation import RelaxationSettings, relax, relax_together
+from evaluation.relaxation import RelaxationSettings, relax, relax_together, relax_with_calculator
 from evaluation.symmetry import space_group
 from tests.evaluation.crystals import perovskite, rocksalt, rutile, wurtzite
 
@@ -164,3 +165,16 @@ def test_start_and_end_are_told(distorted):
         assert outcomes[k].start_energy_per_atom == pytest.approx(energy, abs=1e-5)
         assert outcomes[k].energy_per_atom < energy
         assert outcomes[k].converged == (outcomes[k].largest_force < settings.fmax)
+
+
+def test_a_calculator_keeps_its_trajectory_too():
+    from ase.calculators.emt import EMT
+
+    stretched = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.75), ["Cu"], [[0, 0, 0]])
+    plain = RelaxationSettings(fmax=0.01)
+    found = relax_with_calculator(stretched, EMT(), replace(plain, trajectory=True))
+    assert len(found.trajectory) == found.steps + 1
+    assert found.trajectory[0].energy_per_atom == pytest.approx(found.start_energy_per_atom)
+    assert found.trajectory[-1].energy_per_atom == pytest.approx(found.energy_per_atom)
+    assert found.trajectory[-1].largest_force < 0.01 < found.trajectory[0].largest_force
+    assert relax_with_calculator(stretched, EMT(), plain).trajectory == ()
