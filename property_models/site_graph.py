@@ -77,6 +77,11 @@ class SiteGraph:
         """Site of the sending atom."""
         return self.atom_site[self.atom]
 
+    @property
+    def turn(self) -> Float[Tensor, "edges 3 3"]:
+        """Carries the Cartesian features of the sender's site onto the sending atom."""
+        return self.rotation[self.atom]
+
     @cached_property
     def distance(self) -> Float[Tensor, "edges"]:
         """Å."""

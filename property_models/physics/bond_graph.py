@@ -46,6 +46,11 @@ class BondGraph:
         """Å, from the site to the atom."""
         return self.orbits.vector
 
+    @property
+    def turn(self) -> Float[Tensor, "edges 3 3"]:
+        """Carries the features of the sender's site onto the sending atom."""
+        return self.orbits.rotation[self.orbits.atom]
+
 
 def bond_graph(batch: CrystalBatch) -> BondGraph:
     """Edges within 6 Å and angles of edges within 3 Å; vectors are differentiable in (s, ℓ).

@@ -11,7 +11,7 @@ from autoperi.layers import sum_by
 from autoperi.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss
 from property_models.physics.hull import SoftHull
-from property_models.physics.potential import CHGNetPotential, Mechanics
+from property_models.physics.potential import Mechanics, Potential
 from property_models.physics.references import composition, element_references
 
 Loss = Callable[[CrystalBatch, Float[Tensor, "sites elements"]], Float[Tensor, "crystals"]]
@@ -58,19 +58,19 @@ def pressure_loss(mechanics: Mechanics, target: float = 0.0) -> Float[Tensor, "c
 
 
 class PhysicsLoss:
-    """Weighted sum of the losses above, from one pass of CHGNet: a ``Loss``."""
+    """Weighted sum of the losses above, from one pass of a potential: a ``Loss``."""
 
     def __init__(
         self,
         weights: PhysicsWeights,
-        potential: CHGNetPotential | None = None,
+        potential: Potential | None = None,
         hull: SoftHull | None = None,
     ) -> None:
         """Take what the weights ask for.
 
         Args:
             weights: of the losses.
-            potential: needed for every loss but the barrier.
+            potential: needed for every loss but the barrier; its energies are those of CHGNet.
             hull: needed for the energy above the hull.
 
         Raises:

@@ -18,7 +18,8 @@ from torch import Tensor
 from autoperi.crystal import CrystalBatch
 from autoperi.dataset import CrystalDataset, load_dataset
 from autoperi.layers import sum_by
-from property_models.physics.potential import ELEMENTS, VERSION, CHGNetPotential
+from property_models.physics.chgnet_potential import VERSION, CHGNetPotential
+from property_models.physics.potential import ELEMENTS
 
 _FILE = Path(__file__).with_name("element_references.json")
 _RIDGE = 0.01

@@ -6,10 +6,10 @@ from torch import Tensor
 from autoperi.crystal import CrystalBatch
 from autoperi.dataset import CrystalDataset
 from autoperi.physics import Physics, PhysicsWeights
+from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.guidance import soft_species
 from property_models.physics.hull import SoftHull
 from property_models.physics.losses import PhysicsLoss
-from property_models.physics.potential import CHGNetPotential
 
 
 def training_physics(weights: PhysicsWeights, train: CrystalDataset) -> Physics:

@@ -9,7 +9,8 @@ from chgnet.model.model import CHGNet
 
 from autoperi.crystal import CrystalBatch
 from autoperi.symmetry import symmetrise
-from property_models.physics.potential import GPA, CHGNetPotential, atom_forces, element_weights
+from property_models.physics.chgnet_potential import CHGNetPotential
+from property_models.physics.potential import GPA, atom_forces, element_weights
 from tests.autoperi.small import cell_without_symmetry, largest, small_batch, without_symmetry
 from tests.prototypes import prototype, random_crystal
 
