@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoperi.lattice import free_lattice_mask, lattice_from_coords
+from autoperi.lattice import coords_from_lattice, free_lattice_mask, lattice_from_coords
 from autoperi.wyckoff import LETTERS, wyckoff_table
 
 if TYPE_CHECKING:
@@ -44,6 +44,27 @@ class Crystal:
     id: str = ""
     properties: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, str | int | float] = field(default_factory=dict)
+
+    @classmethod
+    def without_symmetry(cls, lattice: np.ndarray, frac: np.ndarray, species: np.ndarray) -> "Crystal":
+        """A cell as it is, every atom a site of its own in space group 1; its orientation is not kept.
+
+        Args:
+            lattice: rows in Å, [3, 3].
+            frac: fractional positions, [atoms, 3].
+            species: atomic numbers, [atoms].
+
+        Raises:
+            ValueError: a cell without volume.
+        """
+        cell = torch.tensor(np.asarray(lattice), dtype=torch.float64)
+        return cls(
+            space_group=1,
+            wyckoff=np.full(len(frac), wyckoff_table().index(1, "a")),
+            species=np.asarray(species),
+            free=np.asarray(frac, float) % 1.0,
+            lattice_coords=coords_from_lattice(cell[None])[0].numpy(),
+        )
 
     @property
     def n_sites(self) -> int:

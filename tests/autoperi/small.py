@@ -7,7 +7,7 @@ import torch
 
 from autoperi.autoencoder import AutoencoderConfig
 from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.lattice import constrain_lattice, coords_from_lattice
+from autoperi.lattice import constrain_lattice
 from autoperi.model import FlowModel
 from autoperi.orbit_network import OrbitNetworkConfig
 from autoperi.velocity import VelocityConfig
@@ -82,21 +82,9 @@ def small_batch(groups=SOME_GROUPS, seed: int = 0, **kwargs) -> CrystalBatch:
     return CrystalBatch.from_crystals([small_crystal(g, seed, **kwargs) for g in groups])
 
 
-def cell_without_symmetry(lattice: np.ndarray, frac: np.ndarray, species: np.ndarray) -> Crystal:
-    """A crystal of gene P1, every atom its own site, from a cell as it is."""
-    general = wyckoff_table().index(1, "a")
-    return Crystal(
-        space_group=1,
-        wyckoff=np.full(len(frac), general),
-        species=np.asarray(species),
-        free=np.asarray(frac, float) % 1.0,
-        lattice_coords=coords_from_lattice(torch.tensor(lattice, dtype=torch.float64)[None])[0].numpy(),
-    )
-
-
 def without_symmetry(batch: CrystalBatch) -> tuple[CrystalBatch, torch.Tensor]:
     """The same crystals in gene P1, and the rotation of each: ``vector = Q @ vector_in_P1`` (columns)."""
-    full = CrystalBatch.from_crystals([cell_without_symmetry(*c.expand()) for c in batch.to_crystals()])
+    full = CrystalBatch.from_crystals([Crystal.without_symmetry(*c.expand()) for c in batch.to_crystals()])
     turn = torch.linalg.solve(full.lattice(), batch.lattice().double())
     return full, turn.transpose(-1, -2)
 

@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 
 from autoperi import autoencoder as autoencoder_module
 from autoperi.autoencoder import Autoencoder, Encoder, Latents
-from autoperi.crystal import CrystalBatch
+from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.pairing import nearest_image
 from autoperi.symmetry import symmetrise
 from tests.autoperi.small import (
     TINY_AUTOENCODER,
-    cell_without_symmetry,
     largest,
     small_batch,
     small_crystal,
@@ -89,10 +88,10 @@ def test_latents_do_not_see_the_cell(encoder, size, shear, seed):
     change = np.array([[1, 0, 0], [shear, 1, 0], [0, 0, 1.0]])
     copies = np.repeat(np.arange(len(frac)), len(shifts))
     moved = (frac[:, None] + shifts + [0.3, 0.8, 0.1]).reshape(-1, 3) / np.array(size)
-    big = cell_without_symmetry(
+    big = Crystal.without_symmetry(
         change @ (lattice * np.array(size)[:, None]), moved @ np.linalg.inv(change), species[copies]
     )
-    plain = encoder(CrystalBatch.from_crystals([cell_without_symmetry(lattice, frac, species)]))
+    plain = encoder(CrystalBatch.from_crystals([Crystal.without_symmetry(lattice, frac, species)]))
     assert largest(_both(encoder(CrystalBatch.from_crystals([big]))) - _both(plain)[copies]) < 1e-9
 
 

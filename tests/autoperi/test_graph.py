@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from autoperi import graph as graph_module
-from autoperi.crystal import CrystalBatch
+from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.graph import orbit_graph
-from tests.autoperi.small import SOME_GROUPS, cell_without_symmetry, largest, small_batch, small_crystal
+from tests.autoperi.small import SOME_GROUPS, largest, small_batch, small_crystal
 
 few = settings(max_examples=12, deadline=None)
 groups = st.sampled_from(SOME_GROUPS)
@@ -55,7 +55,7 @@ def test_edges_equal_brute_force_in_skewed_cells(n_atoms, skew, cutoff, seed):
     assume(
         1 / np.linalg.norm(np.linalg.inv(lattice), axis=0).max() > 0.5
     )  # flat cells are refused, see below
-    crystal = cell_without_symmetry(lattice, rng.random((n_atoms, 3)), np.full(n_atoms, 14))
+    crystal = Crystal.without_symmetry(lattice, rng.random((n_atoms, 3)), np.full(n_atoms, 14))
     batch = CrystalBatch.from_crystals([crystal])
     _assert_same_edges(_rows(orbit_graph(batch, cutoff)), _brute_force(batch, cutoff), 1e-9)
 
@@ -129,7 +129,7 @@ def test_batch_equals_single(dtype):
 
 def test_simple_cubic_shells():
     """A cell three times smaller than the cutoff: 92 non-zero integer triples have a square below 8.41."""
-    crystal = cell_without_symmetry(np.eye(3), np.zeros((1, 3)), np.array([84]))
+    crystal = Crystal.without_symmetry(np.eye(3), np.zeros((1, 3)), np.array([84]))
     graph = orbit_graph(CrystalBatch.from_crystals([crystal]), 2.9)
     squares, counts = torch.unique(graph.distance.square().round(), return_counts=True)
     assert squares.tolist() == [1, 2, 3, 4, 5, 6, 8]
@@ -154,7 +154,7 @@ def test_cutoff_must_be_positive(cutoff):
 
 def test_countless_images_are_refused():
     """A cell so flat that the sphere holds over 100,000 images is refused, with its heights named."""
-    crystal = cell_without_symmetry(np.diag([60.0, 60.0, 1e-3]), np.zeros((1, 3)), np.array([14]))
+    crystal = Crystal.without_symmetry(np.diag([60.0, 60.0, 1e-3]), np.zeros((1, 3)), np.array([14]))
     batch = CrystalBatch.from_crystals([small_crystal(1, 0), crystal])
     with pytest.raises(ValueError, match=r"crystal 1 of the batch.*images within 100.0 Å"):
         orbit_graph(batch, 100.0)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.graph import orbit_graph
 from autoperi.orbit_network import OrbitFeatures, OrbitNetwork
 from autoperi.pairing import nearest_image
@@ -15,7 +15,6 @@ from autoperi.wyckoff import wyckoff_table
 from tests.autoperi.small import (
     SOME_GROUPS,
     TINY,
-    cell_without_symmetry,
     largest,
     permuted,
     small_batch,
@@ -241,7 +240,7 @@ def test_choice_of_cell_is_arbitrary(network, seed):
         step = np.eye(3)
         step[i, j] = rng.choice([-1, 1])
         change = step @ change
-    other = cell_without_symmetry(change @ lattice, frac @ np.linalg.inv(change), species)
+    other = Crystal.without_symmetry(change @ lattice, frac @ np.linalg.inv(change), species)
     batch, moved = CrystalBatch.from_crystals([crystal]), CrystalBatch.from_crystals([other])
     # both frames hold the same atoms: moved = original turned by this rotation (columns)
     turn = torch.linalg.solve(torch.from_numpy(change) @ batch.lattice(), moved.lattice()).transpose(-1, -2)
@@ -291,7 +290,7 @@ def _across_the_cutoff(network: OrbitNetwork) -> list[OrbitFeatures]:
     for length in (TINY.cutoff - 1e-5, TINY.cutoff + 1e-5):
         lattice = np.diag([30.0, 30.0, 30.0])
         frac = np.array([[0, 0, 0], [length / 30, 0, 0]])
-        batch = CrystalBatch.from_crystals([cell_without_symmetry(lattice, frac, np.array([8, 8]))])
+        batch = CrystalBatch.from_crystals([Crystal.without_symmetry(lattice, frac, np.array([8, 8]))])
         outs.append(network(batch, *_inputs(batch)))
     return outs
 
@@ -306,7 +305,7 @@ def test_nasty_geometry_stays_finite(dtype):
         (np.eye(3) * 5, [[0, 0, 0], [2e-6, 0, 0], [0.5, 0.5, 0.5]]),
         (np.eye(3) * 40, [[0.2, 0.2, 0.2]]),
     ]
-    crystals = [cell_without_symmetry(c, np.array(f), np.full(len(f), 8)) for c, f in cells]
+    crystals = [Crystal.without_symmetry(c, np.array(f), np.full(len(f), 8)) for c, f in cells]
     batch = CrystalBatch.from_crystals(crystals).to(dtype=dtype)
     leaves = (batch.free.requires_grad_(), batch.lattice_coords.requires_grad_())
     out = network(batch, *(x.to(dtype) for x in _inputs(batch)))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.crystal import MAX_Z, CrystalBatch
+from autoperi.crystal import MAX_Z, Crystal, CrystalBatch
 from property_models.crystal_gnn import Convolution, CrystalGNN, CrystalGNNConfig
 from property_models.site_graph import SiteGraph, site_graph
-from tests.autoperi.small import cell_without_symmetry, largest, small_batch, without_symmetry
+from tests.autoperi.small import largest, small_batch, without_symmetry
 
 CONVOLUTIONS = get_args(Convolution)
 ATOM_READOUTS = ("mean", "attention", "set2set")
@@ -42,7 +42,7 @@ def cell() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _batch(lattice, frac, species) -> CrystalBatch:
-    return CrystalBatch.from_crystals([cell_without_symmetry(lattice, frac, species)])
+    return CrystalBatch.from_crystals([Crystal.without_symmetry(lattice, frac, species)])
 
 
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
@@ -208,7 +208,7 @@ def test_large_crystal():
     rng = np.random.default_rng(0)
     grid = np.stack(np.meshgrid(*[np.arange(10)] * 3, indexing="ij"), -1).reshape(-1, 3)
     frac = (grid + rng.normal(0, 0.05, grid.shape)) / 10
-    large = cell_without_symmetry(np.eye(3) * 28.0, frac, rng.choice([11, 17], 1000))
+    large = Crystal.without_symmetry(np.eye(3) * 28.0, frac, rng.choice([11, 17], 1000))
     small = small_batch((225,)).to_crystals()[0]
     graph = site_graph(CrystalBatch.from_crystals([small, large, small]), 3.6)
     assert isinstance(graph, SiteGraph)

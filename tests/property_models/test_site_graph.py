@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.dataset import CrystalDataset
 from property_models.site_graph import SiteGraph, concatenate, dataset_graph, site_graph
-from tests.autoperi.small import cell_without_symmetry, largest, small_batch, small_crystal
+from tests.autoperi.small import largest, small_batch, small_crystal
 
 GROUPS = (1, 15, 62, 166, 194, 225)
 
@@ -33,7 +33,7 @@ def test_concatenate_undoes_select():
 
 def test_an_atom_alone_has_no_bonds():
     """A crystal whose atoms are all out of range stays in the set, with no rows of its own."""
-    lone = cell_without_symmetry(np.eye(3) * 12, np.zeros((1, 3)), np.array([18]))
+    lone = Crystal.without_symmetry(np.eye(3) * 12, np.zeros((1, 3)), np.array([18]))
     other = small_crystal(225, 0)
     graph = site_graph(CrystalBatch.from_crystals([lone, other, lone]), 4.0)
     counts = graph.edge_start.diff().tolist()
@@ -44,7 +44,7 @@ def test_an_atom_alone_has_no_bonds():
 
 def test_nearest_keeps_whole_shells():
     """Of 6 + 12 + 8 neighbours in a simple cubic cell, asking for 4 gives 6 and asking for 7 gives 18."""
-    crystal = cell_without_symmetry(np.eye(3) * 3.0, np.zeros((1, 3)), np.array([84]))
+    crystal = Crystal.without_symmetry(np.eye(3) * 3.0, np.zeros((1, 3)), np.array([84]))
     batch = CrystalBatch.from_crystals([crystal, crystal])
     for count, expected in ((4, 6), (6, 6), (7, 18), (18, 18), (19, 26), (99, 26)):
         assert site_graph(batch, 5.5, count).edge_start.tolist() == [0, expected, 2 * expected]

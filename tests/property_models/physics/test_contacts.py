@@ -2,14 +2,14 @@ import numpy as np
 import torch
 from ase.data import covalent_radii
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystal import Crystal, CrystalBatch
 from property_models.physics.contacts import CONTACT, barrier_loss, contact_ratio
 from property_models.physics.potential import element_weights
-from tests.autoperi.small import cell_without_symmetry, largest, small_batch, without_symmetry
+from tests.autoperi.small import largest, small_batch, without_symmetry
 
 
 def cubic(edge: float, species: list[int], frac: list[list[float]]) -> CrystalBatch:
-    crystal = cell_without_symmetry(np.eye(3) * edge, np.array(frac), np.array(species))
+    crystal = Crystal.without_symmetry(np.eye(3) * edge, np.array(frac), np.array(species))
     return CrystalBatch.from_crystals([crystal])
 
 

@@ -7,11 +7,11 @@ import torch
 from ase.data import chemical_symbols
 from chgnet.model.model import CHGNet
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.symmetry import symmetrise
 from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.potential import GPA, atom_forces, element_weights
-from tests.autoperi.small import cell_without_symmetry, largest, small_batch, without_symmetry
+from tests.autoperi.small import largest, small_batch, without_symmetry
 from tests.prototypes import prototype, random_crystal
 
 SOME = ("NaCl", "ZnO wurtzite", "TiO2 rutile", "SiO2 quartz", "Al2O3 corundum", "Bi2Te3", "Cu2O cuprite")
@@ -119,7 +119,7 @@ def test_no_crystal_feels_another(potential, batch):
 def test_an_atom_alone_has_the_energy_of_its_element(potential):
     """No neighbours: finite energy, no force, no stress."""
     lone = CrystalBatch.from_crystals(
-        [cell_without_symmetry(np.eye(3) * 20, np.zeros((1, 3)), np.array([18]))]
+        [Crystal.without_symmetry(np.eye(3) * 20, np.zeros((1, 3)), np.array([18]))]
     )
     found = potential(lone)
     assert bool(torch.isfinite(found.energy).all())
