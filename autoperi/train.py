@@ -343,6 +343,7 @@ def fit(
             *callbacks,
         ],
         enable_model_summary=False,
+        inference_mode=False,  # forces are gradients, in validation too
     )
     stood = out / "last.ckpt"
     trainer.fit(module, data, ckpt_path=str(stood) if stood.exists() else None, weights_only=False)
