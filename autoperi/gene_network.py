@@ -46,9 +46,9 @@ class GeneConfig:
     """
 
     width: int = 128
-    depth: int = 4
+    depth: int = 6
     heads: int = 8
-    dropout: float = 0.1
+    dropout: float = 0.05
     n_max: int = 20
     hint_share: float = 0.4
     charge_tables: int = 24

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 PRETRAINED = Path(__file__).with_name("pretrained")
-"""Shipped ensembles: ``<data>_<family>`` folders."""
+"""Shipped ensembles: one folder for each target and family."""
 
 
 class PropertyModel:

@@ -16,31 +16,20 @@ from property_models.physics.distillation import Configurations, distil, disturb
 from property_models.physics.distilled import DistilledConfig
 
 
-def main(
-    out: Path,
-    configurations: int = 20000,
-    held_out: int = 1000,
-    epochs: int = 40,
-    width: int = 32,
-    layers: int = 2,
-    cutoff: float = 5.0,
-    seed: int = 0,
-) -> None:
+def main(out: Path, configurations: int = 20000, held_out: int = 1000, epochs: int = 40) -> None:
     """Training configurations are drawn around train crystals, held-out ones around val crystals."""
     torch.set_num_threads(1)
-    train, val = (
-        _configurations(split, n, seed, out / f"{split}-{n}.safetensors")
-        for split, n in (("train", configurations), ("val", held_out))
-    )
-    config = DistilledConfig(width=width, layers=layers, cutoff=cutoff)
-    fitting = FitConfig(epochs=epochs, cooldown=epochs // 2, batch_size=16, lr=3e-3, seed=seed)
-    network = distil(train, val, out, fitting, config)
+    train = _configurations("train", configurations, out)
+    val = _configurations("val", held_out, out)
+    fitting = FitConfig(epochs=epochs, cooldown=epochs // 2, batch_size=16, lr=3e-3)
+    network = distil(train, val, out, fitting, DistilledConfig())
     show({"parameters": sum(p.numel() for p in network.parameters()), "configurations": len(train)})
 
 
-def _configurations(split: str, n: int, seed: int, file: Path) -> Configurations:
+def _configurations(split: str, n: int, out: Path) -> Configurations:
+    file = out / f"{split}-{n}.safetensors"
     if not file.exists():
-        crystals = disturbed(list(load_dataset("mp_20", split)), n, seed)
+        crystals = disturbed(list(load_dataset("mp_20", split)), n, seed=0)
         Configurations.labelled(crystals, CHGNetPotential()).save(file)
     return Configurations.read(file)
 
