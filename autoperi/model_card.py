@@ -33,7 +33,7 @@ def model_card(name: str, data: dict[str, str], start: str | None, parts: list[T
     about = "\n".join(f"- {key}: {value}" for key, value in data.items())
     origin = f"Training started from the checkpoint `{start}`.\n\n" if start else ""
     table = "\n".join(f"| {p.name} | {p.parameters:,} | {_settings(p.fit)} |" for p in parts)
-    curves = "\n\n".join(f"### {p.name}\n\n{_curve(p.folder)}" for p in parts)
+    curves = "\n\n".join(f"### {p.name}\n\n{curve_table(p.folder)}" for p in parts)
     return (
         f"# Model card: `{name}`\n\n{about}\n\n{origin}"
         f"| part | parameters | training |\n|---|---|---|\n{table}\n\n"
@@ -55,7 +55,8 @@ def held_out_curve(folder: Path) -> pd.DataFrame:
     return curve.set_index(curve.index.astype(int))
 
 
-def _curve(folder: Path) -> str:
+def curve_table(folder: Path) -> str:
+    """The held-out curve of a stage as a Markdown table of a dozen rows, the last epoch among them."""
     curve = held_out_curve(folder)
     if curve.empty:
         return "Not trained here."

@@ -203,14 +203,14 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
         "calibrated on": f"{splits.val.name}, {len(val)} crystals",
         "tested on": f"{splits.test.name}, {len(test)} crystals",
         "figures": measured,
-        "fit": repr(recipe.fit),
+        "recipe": repr(recipe),
         "command": " ".join(sys.argv),
         "versions": ", ".join(f"{name} {metadata.version(name)}" for name in ("autoperi-gnn", "torch")),
     }
     folder = out / "checkpoint"
     save(ensemble, folder, about)
     model = load(folder)
-    (folder / "MODEL_CARD.md").write_text(model_card(model, measured))
+    (folder / "MODEL_CARD.md").write_text(model_card(model, measured, out / "member-0"))
     parts = {id(part): part for part in (splits.train, splits.val, splits.test)}.values()
     left_out = {row: None for part in parts for row in part.failures}
     labels = sum(part.labels.isfinite().sum(0) for part in (train, val, test))
