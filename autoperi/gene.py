@@ -160,7 +160,7 @@ class EmpiricalGenes:
 
 
 _ATTEMPTS = 160
-"""Genes drawn in search of a new one before a crystal keeps its first: 0.1% do where one in 24 is new."""
+"""Genes drawn in search of a new one before a crystal keeps its first: 0.1% do where 1 in 24 is new."""
 _AT_ONCE = 8
 
 

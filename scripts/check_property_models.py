@@ -1,0 +1,39 @@
+"""How good the shipped property models are on MP-20 test, how fast, and how far out they find other crystals.
+
+Run: python scripts/check_property_models.py --other data/wbm/wbm_val_10k.csv.gz
+"""
+
+import time
+from pathlib import Path
+
+import tyro
+from rich import print as show
+
+import property_models
+from autoperi.dataset import load_dataset
+from property_models.ensemble import figures
+from property_models.site_graph import dataset_graph
+from property_models.train import LabelledGraphs
+
+
+def main(targets: tuple[str, ...] = ("formation_energy",), family: str = "guide", other: str = "") -> None:
+    """``other`` is a table of crystals from elsewhere; its rows should lie further out than those of test."""
+    test = load_dataset("mp_20", "test", fill_hull="e_above_hull" in targets)
+    for target in targets:
+        model = property_models.load(target, family)
+        network = model.ensemble.config.network
+        labelled = LabelledGraphs.from_dataset(test, network)
+        found = figures(model.ensemble, labelled.graphs, labelled.labels)[target]
+        show(f"{target} ({family}): " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
+        began = time.perf_counter()
+        model.predict(list(test))
+        show(f"  {len(test) / (time.perf_counter() - began):.0f} crystals/s, from crystals to values")
+        if other:
+            graphs = dataset_graph(load_dataset(Path(other), None), network.cutoff, network.nearest)
+            near, far = (model.ensemble.predict(g).distance.numpy() for g in (labelled.graphs, graphs))
+            beyond = (far[:, None] > near).mean()
+            show(f"  latent distance {near.mean():.2f}, {far.mean():.2f} elsewhere: further in {beyond:.0%}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

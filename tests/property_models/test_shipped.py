@@ -1,0 +1,37 @@
+"""The weights in the package: what is known of common materials, sizes, and honesty about strangers."""
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+import property_models
+from property_models.model import PRETRAINED
+from tests.prototypes import prototype
+
+SALT = prototype("NaCl")
+
+
+def test_formation_energies_are_those_of_the_textbook():
+    """Materials Project values in eV/atom, to three standard errors of the held-out error."""
+    known = {"NaCl": -2.1, "TiO2 rutile": -3.4, "Al2O3 corundum": -3.3, "ZnO wurtzite": -1.8}
+    table = property_models.load("formation_energy").predict([prototype(name) for name in known])
+    assert table["value"].tolist() == pytest.approx(list(known.values()), abs=0.3)
+    assert (table["uncertainty"] < 0.3).all()
+
+
+def test_metals_have_no_gap_and_salts_have_one():
+    copper = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.61), ["Cu"], [[0, 0, 0]])
+    table = property_models.load("band_gap").predict([copper, SALT])
+    assert table["value"][0] == 0
+    assert table["value"][1] > 3
+
+
+def test_strangers_are_flagged():
+    """Fluorine under no pressure in a cell of 3 Å across is nothing that the training set holds."""
+    squeezed = Structure(Lattice.cubic(2.2), ["F", "Xe"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    table = property_models.load("formation_energy").predict([SALT, squeezed])
+    assert table["out_of_domain"].tolist() == [False, True]
+    assert table["uncertainty"][1] > table["uncertainty"][0]
+
+
+def test_weights_are_small():
+    assert sum(f.stat().st_size for f in PRETRAINED.rglob("*") if f.is_file()) < 20e6
