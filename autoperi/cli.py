@@ -5,14 +5,18 @@ The one file that may import every room; each command imports what it needs when
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from autoperi import console
 from autoperi.sampling import Sample
+
+if TYPE_CHECKING:
+    from autoperi.crystal import Crystal
 
 _JUDGED_BY = ("seed", "coverage", "stability", "hull", "keep_symmetry", "protocol", "fmax", "steps")
 
@@ -354,11 +358,17 @@ _COMMANDS = {
 }
 
 
+def _predictor(properties: Sequence[str]) -> "Callable[[Sequence[Crystal]], list[Crystal]]":
+    from property_models.screen import predictor
+
+    return predictor(properties)
+
+
 def main() -> None:
     """Entry point of ``autoperi``; user errors are one line and exit status 2."""
     command = tyro.extras.subcommand_cli_from_dict(_COMMANDS, prog="autoperi", description=__doc__)
     try:
-        status = command.run()
+        status = command.run(_predictor) if isinstance(command, Sample) else command.run()
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         if os.environ.get("AUTOPERI_DEBUG"):
             raise

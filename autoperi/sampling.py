@@ -5,6 +5,7 @@ As in ``cli``, what takes long to import is imported when the command runs.
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from autoperi.constraints import GeneRequest
     from autoperi.crystal import Crystal
     from autoperi.generator import CrystalGenerator, SampleConfig
+
+
+Predictor = Callable[[Sequence[str]], Callable[["Sequence[Crystal]"], "list[Crystal]"]]
+"""Given names of properties, what adds their predictions to crystals; refuses unknown names at once."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Sample:
         steps: solver steps.
         restarts: rounds of noising a drawn crystal in part and drawing it again.
         corrections: passes of the denoising decoder.
+        predict: also write what the shipped models predict of these properties, e.g. formation_energy.
         log_likelihood: also write the log-density of geometry given gene and species, in nats.
         workers: threads; the result does not depend on it.
         device: cpu, cuda or mps.
@@ -81,23 +87,26 @@ class Sample:
     steps: int = 15
     restarts: int = 3
     corrections: int = 5
+    predict: tuple[str, ...] = ()
     log_likelihood: bool = False
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     device: str = "cpu"
 
-    def run(self) -> int:
-        """Load, sample, write, and say what came of it."""
+    def run(self, predictor: Predictor) -> int:
+        """Load, sample, write, and say what came of it; ``predictor`` comes from the property models."""
         import torch
 
         from autoperi.files import write_crystals
         from autoperi.generator import load
 
         began = time.perf_counter()
+        predicted = predictor(self.predict) if self.predict else None
         torch.set_num_threads(1)  # the workers are the parallelism: more threads would only contend
         generator = load(self.checkpoint, self.device)
         loaded = time.perf_counter()
         request, conditions, config = self._request(), self._conditions(), self._config()
         crystals = self._drawn(generator, request, conditions, config)
+        crystals = predicted(crystals) if predicted else crystals
         sampled = time.perf_counter()
         seconds = {"load": loaded - began, "sample": sampled - loaded}
         record = {

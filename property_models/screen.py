@@ -1,12 +1,13 @@
 """Screening: what properties the crystals of a file are predicted to have."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
+from autoperi.crystal import Crystal
 from autoperi.dataset import load_dataset
 from autoperi.files import write_run
 from property_models.model import PropertyModel, load
@@ -110,6 +111,29 @@ def predict_path(
             table = table.join(found.drop(columns="error"))
     used = {t: {"name": m.name, "sha256": m.sha256} for m in models for t in m.targets}
     return Screened(table, dataset.failures, used)
+
+
+def predictor(properties: Sequence[str]) -> Callable[[Sequence[Crystal]], list[Crystal]]:
+    """Loads the shipped models; what it returns adds their predictions to crystals.
+
+    They are named ``predicted_<property>``, ``…_uncertainty`` and ``…_out_of_domain`` (0 or 1).
+
+    Raises:
+        ValueError, CheckpointError: see ``load``; an unknown name suggests the nearest.
+    """
+    models = _models(properties, "guide", None, "cpu")
+
+    def predicted(crystals: Sequence[Crystal]) -> list[Crystal]:
+        rows: list[dict[str, float]] = [{} for _ in crystals]
+        for model in models:
+            (target,) = model.targets
+            found = model.predict(crystals).drop(columns="error").astype(float)
+            for row, values in zip(rows, found.to_dict("records"), strict=True):
+                row[f"predicted_{target}"] = values.pop("value")
+                row |= {f"predicted_{target}_{name}": value for name, value in values.items()}
+        return [replace(c, properties={**c.properties, **row}) for c, row in zip(crystals, rows, strict=True)]
+
+    return predicted
 
 
 def _models(

@@ -7,6 +7,7 @@ import pytest
 from ase.io import read
 
 from autoperi.files import read_crystals
+from tests.autoperi.shell import command
 from tests.prototypes import prototype
 
 
@@ -95,3 +96,14 @@ def test_benchmark_writes_table_and_page_and_names_what_it_could_not_read(tmp_pa
     assert (tmp_path / "out" / "comparison.md").read_text().count("| two |") == 1
     assert "torn.cif" in (tmp_path / "out" / "report.html").read_text()
     assert run("benchmark", "nothing", "--out", tmp_path / "out").returncode == 2
+
+
+def test_sample_tells_what_is_predicted(tmp_path, capsys):
+    """A misspelt property is refused before anything is drawn; a known one is in the table."""
+    assert command("sample", "--n", 2, "--predict", "formaton_energy", "--out", tmp_path / "a") == 2
+    assert "did you mean 'formation_energy'" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+    assert command("sample", "--n", 2, "--predict", "formation_energy", "--out", tmp_path / "b") == 0
+    table = pd.read_csv(tmp_path / "b" / "crystals.csv")
+    assert table["predicted_formation_energy"].between(-8, 3).all()
+    assert (table["predicted_formation_energy_uncertainty"] > 0).all()
