@@ -48,7 +48,8 @@ def test_own_data_from_csv_to_crystals(folder):
     assert "valid_and_new" in card
     chosen = torch.load(out / "flow" / "chosen.ckpt", weights_only=True)["state_dict"]
     velocity = generator.flow.velocity.state_dict()
-    assert all(torch.equal(velocity[k.removeprefix("network.")], v) for k, v in chosen.items())
+    for name, value in chosen.items():  # rounded to float16 on disk
+        assert torch.allclose(velocity[name.removeprefix("network.")], value, rtol=1e-3, atol=1e-6)
     assert len(generator.sample(2, config=SampleConfig())) == 2
 
 
