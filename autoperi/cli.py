@@ -299,8 +299,13 @@ class Relax:
         from evaluation.relaxation import RelaxationSettings
         from evaluation.stability import StabilitySettings
 
-        limits = {"max_seconds": self.time_limit, "trajectory": self.trajectories}
-        settings = RelaxationSettings(self.fmax, self.steps, self.keep_symmetry, **limits)
+        settings = RelaxationSettings(
+            self.fmax,
+            self.steps,
+            self.keep_symmetry,
+            max_seconds=self.time_limit,
+            trajectory=self.trajectories,
+        )
         how = StabilitySettings(settings, workers=self.workers, device=self.device)
         relaxed = relax_path(self.path, self.out, how)
         relaxed.save(self.out)

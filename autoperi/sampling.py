@@ -122,7 +122,7 @@ class Sample:
         rows = {
             "load / sample / write": f"{seconds['load']:.1f} / {seconds['sample']:.1f} / {written:.1f} s",
             "space groups": str(len({c.space_group for c in crystals})),
-            "genes": f"{len({c.gene for c in crystals})}{self._new(crystals)}",
+            "genes": f"{len({c.gene for c in crystals})}{self._novelty(crystals)}",
             "formulas": str(len({c.formula for c in crystals})),
             "atoms per cell": f"{sum(c.n_atoms for c in crystals) / len(crystals):.1f} on average",
             "first": ", ".join(f"{c.formula} ({c.space_group})" for c in crystals[:5]),
@@ -130,12 +130,11 @@ class Sample:
         console.summary(f"{self.n} crystals in {self.out}", rows)
         return 0
 
-    def _new(self, crystals: "list[Crystal]") -> str:
+    def _novelty(self, crystals: "list[Crystal]") -> str:
         if self.genes == "empirical":
             return ""
-        return (
-            f", of {sum(bool(c.provenance['new_gene']) for c in crystals)} crystals not in the training set"
-        )
+        new = sum(bool(c.provenance["new_gene"]) for c in crystals)
+        return f"; {new} crystals have one that is not in the training set"
 
     def _drawn(
         self,

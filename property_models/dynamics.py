@@ -17,7 +17,8 @@ from ase.md.bussi import Bussi
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 
-_FACTOR = 1000.0
+_MILLI = 1000.0
+"""fs in a ps, meV in an eV."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class DynamicsSettings:
     @property
     def steps(self) -> int:
         """Of the integrator."""
-        return max(1, round(_FACTOR * self.picoseconds / self.timestep))
+        return max(1, round(_MILLI * self.picoseconds / self.timestep))
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,13 @@ class Dynamics:
     @property
     def drift(self) -> float:
         """Slope of the total energy, meV/atom per ps: zero for an exact integrator of a true gradient."""
-        return _FACTOR * float(self._line()[0])
+        return _MILLI * float(self._line()[0])
 
     @property
     def scatter(self) -> float:
         """Standard deviation of the total energy about that slope, meV/atom."""
         left = self.table["total"].to_numpy() - np.polyval(self._line(), self.table["time"].to_numpy())
-        return float(_FACTOR * np.std(left))
+        return float(_MILLI * np.std(left))
 
     def _line(self) -> np.ndarray:
         return np.polyfit(self.table["time"].to_numpy(), self.table["total"].to_numpy(), 1)
@@ -145,7 +146,7 @@ def molecular_dynamics(
     def look() -> None:
         potential = float(atoms.get_potential_energy()) / len(atoms)
         kinetic = float(atoms.get_kinetic_energy()) / len(atoms)
-        time = integrator.nsteps * settings.timestep / _FACTOR
+        time = integrator.nsteps * settings.timestep / _MILLI
         if not np.isfinite(potential + kinetic):
             raise ValueError(
                 f"expected finite energies: got {potential} + {kinetic} eV/atom after {time:.3f} ps; use a "

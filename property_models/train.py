@@ -33,8 +33,7 @@ class PropertyRecipe:
         members: networks that differ in their seed alone (Lakshminarayanan et al., arXiv:1612.01474).
         network: architecture; ``targets``, ``log`` and ``gated`` are filled in from the targets.
         strain: standard deviation of the random symmetric strain under which a training crystal is shown. It
-            changes no label by more than a few meV/atom, and keeps bond lengths from being learned by heart:
-            with the dropout and weight decay below it lowered the error of formation energies by a third.
+            hardly changes a label, and keeps bond lengths from being learned by heart.
         fit: how each member is fitted; ``devices`` is of one member.
     """
 
