@@ -1,8 +1,10 @@
 """The generator people load: gene priors and flow behind one ``sample``."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,15 @@ from autoperi.gene import DrawConfig, EmpiricalGenes, LearnedGenes
 from autoperi.gene_network import GeneConfig, GeneNetwork
 from autoperi.model import FlowModel, FlowSettings, Guide
 from autoperi.velocity import VelocityConfig
+
+Stage = Literal["genes", "geometry"]
+Progress = Callable[[Stage, int], None]
+"""Told how many crystals have just passed a stage."""
+
+
+def _silent(stage: Stage, crystals: int) -> None:
+    """Tell nobody."""
+
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 
@@ -121,7 +132,7 @@ class CrystalGenerator(nn.Module):
         request: GeneRequest | None = None,
         conditions: dict[str, float] | None = None,
         config: SampleConfig | None = None,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress = _silent,
         guide: Guide | None = None,
     ) -> list[Crystal]:
         """Draw n crystals; crystal i depends on (seed, i) and the arguments, not on n, batches or workers.
@@ -132,7 +143,7 @@ class CrystalGenerator(nn.Module):
             request: hard constraints on gene and composition, met exactly.
             conditions: scalars to steer towards, e.g. ``{"band_gap": 1.3}`` (eV).
             config: how they are drawn.
-            progress: told how many crystals were just finished.
+            progress: told how many crystals have just passed a stage.
             guide: added to the flow's velocity (`Guide`), as physics and property models give it.
 
         Raises:
@@ -141,22 +152,45 @@ class CrystalGenerator(nn.Module):
         if n < 1:
             raise ValueError(f"expected to sample at least one crystal: got n = {n}")
         config = config or SampleConfig()
-        choice = DrawConfig(config.new_genes, config.guidance, config.sweeps)
-        prior = self.learned_genes() if config.genes == "learned" else self.empirical_genes()
-        genes = prior.sample(
-            n,
-            seed,
-            request,
-            conditions,
-            temperature=config.temperature if config.genes == "learned" else 1.0,
-            species=config.species == "prior" and config.genes == "learned",
-            config=choice,
-        )
-        if config.species == "prior" and config.genes == "empirical":
-            genes = self.learned_genes().draw_species(
-                genes, seed, request, conditions, config.temperature, choice
-            )
+        genes = self._genes(n, seed, request, conditions, config, progress)
         return self.draw(genes, seed, conditions=conditions, config=config, progress=progress, guide=guide)
+
+    def _genes(
+        self,
+        n: int,
+        seed: int,
+        request: GeneRequest | None,
+        conditions: dict[str, float] | None,
+        config: SampleConfig,
+        progress: Progress,
+    ) -> list[Crystal]:
+        """Genes, with species where these are the prior's, from one-threaded workers."""
+        choice = DrawConfig(config.new_genes, config.guidance, config.sweeps)
+        learned = config.genes == "learned"
+        network = self.learned_genes()
+        prior = network if learned else self.empirical_genes()
+
+        def part(first: int) -> list[Crystal]:
+            drawn = prior.sample(
+                min(size, n - first),
+                seed,
+                request,
+                conditions,
+                temperature=config.temperature if learned else 1.0,
+                species=learned and config.species == "prior",
+                config=choice,
+                first=first,
+            )
+            if config.species == "prior" and not learned:
+                drawn = network.draw_species(
+                    drawn, seed, request, conditions, config.temperature, choice, first
+                )
+            progress("genes", len(drawn))
+            return drawn
+
+        size = min(2 * choice.batch_size, math.ceil(n / config.workers))
+        parts = _in_threads([partial(part, first) for first in range(0, n, size)], config.workers)
+        return [gene for drawn in parts for gene in drawn]
 
     def draw(
         self,
@@ -165,55 +199,37 @@ class CrystalGenerator(nn.Module):
         *,
         conditions: dict[str, float] | None = None,
         config: SampleConfig | None = None,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress = _silent,
         guide: Guide | None = None,
     ) -> list[Crystal]:
         """Geometry (and unknown species) for given genes: structure prediction when species are known."""
         config = config or SampleConfig()
         settings = replace(config.flow, guidance=config.guidance)
-        if config.workers == 1 or len(genes) < 2 * config.workers:
-            crystals = self.flow.draw(genes, seed, conditions, settings, progress, guide=guide)
-        else:
-            crystals = self._in_threads(genes, seed, conditions, settings, config.workers, progress, guide)
+        order = np.argsort([-g.n_sites * g.n_atoms for g in genes], kind="stable")
+        size = max(1, min(settings.batch_size, math.ceil(len(genes) / config.workers)))
+        parts = [order[i : i + size] for i in range(0, len(order), size)]
+
+        def geometry(part: np.ndarray) -> list[Crystal]:
+            some = [genes[i] for i in part]
+            drawn = self.flow.draw(some, seed, conditions, settings, indices=part.tolist(), guide=guide)
+            progress("geometry", len(drawn))
+            return drawn
+
+        done = _in_threads([partial(geometry, part) for part in parts], config.workers)
         origin = {"checkpoint": self.name, "sha256": self.sha256}
+        crystals = [crystal for drawn in done for crystal in drawn]
         return [
             replace(c, id=c.id or f"{i:06d}", provenance={**c.provenance, **origin})
-            for i, c in enumerate(crystals)
+            for i, c in sorted(zip(order.tolist(), crystals, strict=True), key=lambda pair: pair[0])
         ]
 
-    def _in_threads(
-        self,
-        genes: Sequence[Crystal],
-        seed: int,
-        conditions: dict[str, float] | None,
-        settings: FlowSettings,
-        workers: int,
-        progress: Callable[[int], None] | None,
-        guide: Guide | None,
-    ) -> list[Crystal]:
-        """Batches of like size shared out, largest first; one-threaded workers beat a threaded one."""
-        sizes = np.array([g.n_sites * g.n_atoms for g in genes])
-        order = np.argsort(-sizes, kind="stable")
-        parts = np.split(order, range(settings.batch_size, len(order), settings.batch_size))
-        drawn: list[Crystal | None] = [None] * len(genes)
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            jobs = [
-                pool.submit(
-                    self.flow.draw,
-                    [genes[i] for i in part],
-                    seed,
-                    conditions,
-                    settings,
-                    progress,
-                    part.tolist(),
-                    guide,
-                )
-                for part in parts
-            ]
-            for part, job in zip(parts, jobs, strict=True):
-                for i, crystal in zip(part, job.result(), strict=True):
-                    drawn[i] = crystal
-        return [c for c in drawn if c is not None]
+
+def _in_threads(jobs: Sequence[Callable[[], list[Crystal]]], workers: int) -> list[list[Crystal]]:
+    """Results in the order of the jobs; one-threaded workers beat one worker with many threads."""
+    if workers == 1:
+        return [job() for job in jobs]
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(lambda job: job(), jobs))
 
 
 class _Arrays(nn.Module):

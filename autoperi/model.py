@@ -26,9 +26,10 @@ from autoperi.velocity import (
 
 _SHORTEST_BOND = 0.7
 """Å; the bond of H2 has 0.74."""
-
-Progress = Callable[[int], None]
-"""Told how many crystals were just finished."""
+_ATTEMPTS = 5
+"""Draws before a crystal is left with atoms that overlap."""
+_FRESH = 1 << 16
+"""Keeps the noise of further draws apart from that of restarts."""
 
 Guide = Callable[[Tensor, Point, CrystalBatch], Point]
 """``guide(t, (h, s, z), genes) -> tangent``, added to the velocity in the free directions; t is a scalar."""
@@ -96,7 +97,6 @@ class FlowModel(nn.Module):
         seed: int,
         conditions: dict[str, float] | None = None,
         settings: FlowSettings | None = None,
-        progress: Progress | None = None,
         indices: Sequence[int] | None = None,
         guide: Guide | None = None,
     ) -> list[Crystal]:
@@ -105,26 +105,47 @@ class FlowModel(nn.Module):
         Gene i takes its noise from (seed, indices[i]) alone (i where no indices are given), so neither batch
         size nor neighbours matter.
         Crystals of like size are integrated together. ``guide`` steers the flow; symmetry is kept exactly.
+        A crystal in which atoms meet is drawn again from other noise, up to four times: two orbits in one
+        place are another gene than the one asked for.
         """
         settings = settings or FlowSettings()
-        indices = range(len(genes)) if indices is None else indices
+        keys = [(seed, i) for i in (range(len(genes)) if indices is None else indices)]
+        drawn = self._draw(genes, keys, conditions or {}, settings, guide)
+        for attempt in range(1, _ATTEMPTS):
+            again = [i for i, (_, overlaps) in enumerate(drawn) if overlaps]
+            if not again:
+                break
+            fresh = [(*keys[i], _FRESH, attempt) for i in again]
+            redrawn = self._draw([genes[i] for i in again], fresh, conditions or {}, settings, guide)
+            for i, crystal in zip(again, redrawn, strict=True):
+                drawn[i] = crystal
+        return [
+            replace(
+                crystal,
+                id=gene.id,
+                properties=gene.properties,
+                provenance={**gene.provenance, "seed": seed, "index": key[1]},
+            )
+            for gene, key, (crystal, _) in zip(genes, keys, drawn, strict=True)
+        ]
+
+    def _draw(
+        self,
+        genes: Sequence[Crystal],
+        keys: Sequence[tuple[int, ...]],
+        conditions: dict[str, float],
+        settings: FlowSettings,
+        guide: Guide | None,
+    ) -> list[tuple[Crystal, bool]]:
+        """Each crystal drawn once, from the noise of its key, and whether two of its atoms overlap."""
         order = sorted(range(len(genes)), key=lambda i: genes[i].n_sites * genes[i].n_atoms)
-        drawn: list[Crystal | None] = [None] * len(genes)
+        drawn: list[tuple[Crystal, bool]] = []
         for start in range(0, len(order), settings.batch_size):
             part = order[start : start + settings.batch_size]
             batch = self._collate([genes[i] for i in part])
-            seeds = [(seed, indices[i]) for i in part]
-            done = self._integrate(batch, seeds, conditions or {}, settings, guide)
-            for i, crystal in zip(part, done.to("cpu").to_crystals(), strict=True):
-                drawn[i] = replace(
-                    crystal,
-                    id=genes[i].id,
-                    properties=genes[i].properties,
-                    provenance={**genes[i].provenance, "seed": seed, "index": indices[i]},
-                )
-            if progress:
-                progress(len(part))
-        return [c for c in drawn if c is not None]
+            done = self._integrate(batch, [keys[i] for i in part], conditions, settings, guide)
+            drawn += zip(done.to("cpu").to_crystals(), _overlapping(done).tolist(), strict=True)
+        return [drawn[k] for k in np.argsort(order)]
 
     @torch.no_grad()
     def trajectory(
@@ -242,7 +263,7 @@ class FlowModel(nn.Module):
     def _integrate(
         self,
         batch: CrystalBatch,
-        seeds: Sequence[tuple[int, int]],
+        seeds: Sequence[tuple[int, ...]],
         conditions: dict[str, float],
         settings: FlowSettings,
         guide: Guide | None,
@@ -262,8 +283,8 @@ class FlowModel(nn.Module):
 
     def _noised(self, point: Point, batch: CrystalBatch, noise: Point, time: float) -> Point:
         """The point some way back towards noise."""
-        h, s, z = point
-        crystals = self._with_species(point, batch).with_geometry(s, self.velocity.scale.to_coords(z, batch))
+        h, _, z = point
+        crystals = self._at(point, self._with_species(point, batch))
         t = torch.full((batch.n_crystals,), time).to(z)
         return path_from(noise, crystals, h, z, t).x_t
 
@@ -272,16 +293,13 @@ class FlowModel(nn.Module):
 
         Once they meet on a special position, symmetry forbids every force that could part them.
         """
-        worse = self._overlapping(new, batch) & ~self._overlapping(old, batch)
+        worse = _overlapping(self._at(new, batch)) & ~_overlapping(self._at(old, batch))
         rows = latent_rows(batch)
         return tuple(torch.where(worse[row][:, None], a, b) for row, a, b in zip(rows, old, new, strict=True))
 
-    def _overlapping(self, point: Point, batch: CrystalBatch) -> Bool[Tensor, "crystals"]:
-        """Which crystals hold two atoms closer than any bond."""
-        crystals = batch.with_geometry(point[1], self.velocity.scale.to_coords(point[2], batch))
-        found = torch.zeros(batch.n_crystals, dtype=torch.bool, device=batch.device)
-        found[batch.crystal[orbit_graph(crystals, _SHORTEST_BOND).site]] = True
-        return found
+    def _at(self, point: Point, batch: CrystalBatch) -> CrystalBatch:
+        """The batch with the point's geometry."""
+        return batch.with_geometry(point[1], self.velocity.scale.to_coords(point[2], batch))
 
     def _with_species(self, point: Point, batch: CrystalBatch) -> CrystalBatch:
         """The batch with unknown species read from the point."""
@@ -305,6 +323,13 @@ class FlowModel(nn.Module):
         genes = batch.to(dtype=torch.float64)
         coords = self.velocity.scale.to_coords(point[2].double(), genes)
         return genes.with_geometry(point[1].double() % 1.0 * genes.free_mask(), coords)
+
+
+def _overlapping(crystals: CrystalBatch) -> Bool[Tensor, "crystals"]:
+    """Which crystals hold two atoms closer than any bond."""
+    found = torch.zeros(crystals.n_crystals, dtype=torch.bool, device=crystals.device)
+    found[crystals.crystal[orbit_graph(crystals, _SHORTEST_BOND).site]] = True
+    return found
 
 
 def _guided(velocity: Velocity, guide: Guide, genes: CrystalBatch, masks: Point) -> Velocity:

@@ -145,14 +145,14 @@ class Sample:
     ) -> "list[Crystal]":
         """The crystals, with their log-likelihoods if asked."""
         with console.progress() as bar:
-            task = bar.add_task("sampling", total=self.n)
+            stages = {stage: bar.add_task(stage, total=self.n) for stage in ("genes", "geometry")}
             crystals = generator.sample(
                 self.n,
                 self.seed,
                 request=request,
                 conditions=conditions,
                 config=config,
-                progress=lambda done: bar.advance(task, done),
+                progress=lambda stage, done: bar.advance(stages[stage], done),
             )
         if not self.log_likelihood:
             return crystals

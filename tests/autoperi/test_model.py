@@ -10,7 +10,7 @@ from spglib import get_spacegroup_type, get_symmetry_from_database
 from autoperi.autoencoder import Latents
 from autoperi.crystal import CrystalBatch
 from autoperi.flow import Solver
-from autoperi.model import FlowModel, FlowSettings, Restart
+from autoperi.model import FlowModel, FlowSettings, Restart, _overlapping
 from autoperi.velocity import latent_masks
 from autoperi.wyckoff import wyckoff_table
 from tests.autoperi.small import SOME_GROUPS, largest, small_batch, small_crystal, tiny_model
@@ -110,11 +110,40 @@ def test_atoms_that_meet_are_put_back(model):
     )
     which = torch.tensor([False, True, False])
     met = (h + 1, batch.free, torch.where(which[:, None], shrunk, z))
-    assert model._overlapping(met, batch).tolist() == which.tolist()
+    assert _overlapping(model._at(met, batch)).tolist() == which.tolist()
     kept = model._unless_overlapping(met, (h, batch.free, z), batch)
     assert largest(kept[2] - z) == 0
     assert kept[0].mean(-1).tolist() == (~which).double()[batch.crystal].tolist()
     assert largest(model._unless_overlapping(met, met, batch)[2] - met[2]) == 0
+
+
+def test_a_crystal_with_overlapping_atoms_is_drawn_again(model, monkeypatch):
+    """Only that one gets other noise, alone or in company the same; after five draws it is left as it is."""
+    genes = [small_crystal(g, 0, sites=2, max_atoms=8) for g in (62, 166, 194)]
+    plain = model.draw(genes, 0, settings=QUICK)
+    integrate, keys = model._integrate, []
+
+    def collapsing(batch, seeds, *rest):
+        keys.append(list(seeds))
+        done = integrate(batch, seeds, *rest)
+        bad = torch.tensor([1 in seed[1:2] and len(seeds[0]) <= most for seed in seeds])
+        smaller = done.lattice_coords - 4 * bad[:, None] * torch.eye(6, dtype=torch.float64)[5]
+        return done.with_geometry(done.free, smaller)
+
+    monkeypatch.setattr(model, "_integrate", collapsing)
+    most = 2
+    again = model.draw(genes, 0, settings=QUICK)
+    assert [len(k) for k in keys] == [3, 1]
+    assert [np.allclose(a.free, b.free) for a, b in zip(plain, again, strict=True)] == [True, False, True]
+    assert again[1].provenance == plain[1].provenance
+    alone = model.draw(genes[1:2], 0, settings=QUICK, indices=[1])[0]
+    np.testing.assert_allclose(alone.lattice_coords, again[1].lattice_coords, atol=1e-8)
+    keys.clear()
+    most = 4
+    left = model.draw(genes, 0, settings=QUICK)[1]
+    assert len(keys) == 5
+    assert len({key for seeds in keys for key in seeds}) == 3 + 4
+    assert left.to_structure().volume < 1e-3 * plain[1].to_structure().volume
 
 
 def test_a_symmetry_search_finds_the_group(model):
