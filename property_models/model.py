@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from autoperi.checkpoint import (
     write_checkpoint,
 )
 from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.model import Progress
 from autoperi.symmetry import SymmetriseError, symmetrise
 from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction
 from property_models.site_graph import site_graph
@@ -65,7 +64,7 @@ class PropertyModel:
         self,
         structures: "Sequence[Structure | Crystal]",
         batch_size: int = 256,
-        progress: Progress | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> "pd.DataFrame":
         """Values of structures, one row each, in their order.
 
