@@ -19,7 +19,7 @@ from autoperi.condition import SCALARS, condition_row
 from autoperi.constraints import GeneRequest
 from autoperi.crystal import Crystal
 from autoperi.gene_batch import GeneBatch
-from autoperi.gene_draw import DrawConfig, draw_hidden, draw_letters, request_hint
+from autoperi.gene_draw import DrawConfig, LetterDraw, draw_hidden, request_hint
 from autoperi.gene_likelihood import gene_log_prob, species_log_prob
 from autoperi.gene_network import GeneNetwork
 from autoperi.gene_search import OrbitSearch, SpeciesSearch
@@ -201,11 +201,12 @@ class LearnedGenes:
         request, config = request or GeneRequest(), config or DrawConfig()
         search = OrbitSearch(request, self.network.config.n_max)
         values = torch.tensor([condition_row(conditions or {})])
+        letters = LetterDraw(self.network, search, values, config.guidance)
         crystals = []
         for start in range(first, first + n, config.batch_size):
             numbers = range(start, min(start + config.batch_size, first + n))
             generators = [np.random.default_rng([seed, i, 0]) for i in numbers]
-            genes = draw_letters(self.network, search, generators, values, config)
+            genes = letters.draw(generators)
             wanted = [
                 k
                 for k, i in enumerate(numbers)
@@ -213,7 +214,7 @@ class LearnedGenes:
                 and not self.is_new(*genes[k])
             ]
             if request.gene is None:
-                for k, gene in self._new(wanted, search, values, config, seed, start).items():
+                for k, gene in self._new(wanted, letters, config, seed, start).items():
                     genes[k] = gene
             origin = {"seed": seed, "gene_prior": "learned"}
             crystals += [
@@ -227,8 +228,7 @@ class LearnedGenes:
     def _new(
         self,
         wanted: list[int],
-        search: OrbitSearch,
-        values: Float[Tensor, "1 scalars"],
+        letters: LetterDraw,
         config: DrawConfig,
         seed: int,
         start: int,
@@ -240,8 +240,7 @@ class LearnedGenes:
             tries = [(k, t) for k in open_ones for t in range(attempt, attempt + _AT_ONCE)]
             for some in (tries[i : i + config.batch_size] for i in range(0, len(tries), config.batch_size)):
                 generators = [np.random.default_rng([seed, start + k, 3, t]) for k, t in some]
-                drawn = draw_letters(self.network, search, generators, values, config)
-                for (k, _), gene in zip(some, drawn, strict=True):
+                for (k, _), gene in zip(some, letters.draw(generators), strict=True):
                     if k not in found and self.is_new(*gene):
                         found[k] = gene
         return found

@@ -57,53 +57,71 @@ def request_hint(request: GeneRequest) -> Float[Tensor, "1 hint"]:
     return composition_hint(torch.tensor([species]), torch.tensor([atoms]), torch.tensor([kind]))
 
 
-@torch.no_grad()
-def draw_letters(
-    network: GeneNetwork,
-    search: OrbitSearch,
-    generators: Sequence[np.random.Generator],
-    conditions: Float[Tensor, "1 scalars"],
-    config: DrawConfig,
-) -> list[tuple[int, tuple[int, ...]]]:
-    """One gene per generator: space group and ascending position indices, within the search's request."""
-    n = len(generators)
-    empty = torch.zeros(n, 0, dtype=torch.long)
-    batch = GeneBatch(
-        space_group=torch.zeros(n, dtype=torch.long),
-        wyckoff=empty,
-        species=empty,
-        conditions=conditions.expand(n, -1),
-        hint=request_hint(search.request).expand(n, -1),
-    )
-    first = wyckoff_table().group_start.tolist()
-    possible = np.isin(np.arange(231), search.groups)
-    logits = _guided(network, batch.select(torch.arange(1)), network.group_logits, config.guidance)[0]
-    groups = [_choose(logits, possible, rng) for rng in generators]
-    states, chosen = [search.start] * n, [[] for _ in range(n)]
-    active = list(range(n))
-    positions = network.positions()
-    while active:
-        index = torch.tensor(active)
-        part = replace(
-            batch.select(index),
-            space_group=torch.tensor([groups[i] for i in active]),
-            wyckoff=torch.tensor([chosen[i] for i in active], dtype=torch.long).view(len(active), -1),
+class LetterDraw:
+    """Draws genes under one request and one set of conditions.
+
+    What may follow a prefix of orbits depends on nothing else then, so the logits of every prefix are worked
+    out once: most crystals begin alike, and the search for new genes goes the same ways again and again.
+    """
+
+    def __init__(
+        self,
+        network: GeneNetwork,
+        search: OrbitSearch,
+        conditions: Float[Tensor, "1 scalars"],
+        guidance: float,
+    ) -> None:
+        self._network, self._search, self._guidance = network, search, guidance
+        self._positions = network.positions().detach()
+        empty = torch.zeros(1, 0, dtype=torch.long)
+        self._blank = GeneBatch(
+            torch.zeros(1, dtype=torch.long), empty, empty, conditions, request_hint(search.request)
         )
-        part = replace(part, species=torch.zeros_like(part.wyckoff))
-        logits = _guided(
-            network, part, lambda b: network.letter_logits(b, positions)[1][:, -1], config.guidance
-        )
-        going = []
-        for i, row in zip(active, logits, strict=True):
-            mask = search.allowed(groups[i], states[i], chosen[i])
-            letter = _choose(row, mask, generators[i])
-            if letter < 27:
-                position = first[groups[i]] + letter
-                chosen[i].append(position)
-                states[i] = search.step(states[i], position)
-                going.append(i)
-        active = going
-    return [(group, tuple(orbits)) for group, orbits in zip(groups, chosen, strict=True)]
+        self._known: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
+
+    @torch.no_grad()
+    def draw(self, generators: Sequence[np.random.Generator]) -> list[tuple[int, tuple[int, ...]]]:
+        """One gene per generator: space group and ascending position indices, within the search's request."""
+        first = wyckoff_table().group_start.tolist()
+        possible = np.isin(np.arange(231), self._search.groups)
+        logits = _guided(self._network, self._blank, self._network.group_logits, self._guidance)[0]
+        groups = [_choose(logits, possible, rng) for rng in generators]
+        chosen: list[tuple[int, ...]] = [() for _ in generators]
+        states = [self._search.start] * len(generators)
+        active = list(range(len(generators)))
+        while active:
+            rows = self._logits([(groups[i], chosen[i]) for i in active])
+            going = []
+            for i, row in zip(active, rows, strict=True):
+                letter = _choose(row, self._search.allowed(groups[i], states[i], chosen[i]), generators[i])
+                if letter < 27:
+                    position = first[groups[i]] + letter
+                    chosen[i] += (position,)
+                    states[i] = self._search.step(states[i], position)
+                    going.append(i)
+            active = going
+        return list(zip(groups, chosen, strict=True))
+
+    def _logits(self, prefixes: Sequence[tuple[int, tuple[int, ...]]]) -> list[np.ndarray]:
+        """Logits of what follows each prefix; all are of one length."""
+        missing = [prefix for prefix in dict.fromkeys(prefixes) if prefix not in self._known]
+        if missing:
+            orbits = torch.tensor([o for _, o in missing], dtype=torch.long).view(len(missing), -1)
+            batch = GeneBatch(
+                space_group=torch.tensor([group for group, _ in missing]),
+                wyckoff=orbits,
+                species=torch.zeros_like(orbits),
+                conditions=self._blank.conditions.expand(len(missing), -1),
+                hint=self._blank.hint.expand(len(missing), -1),
+            )
+            rows = _guided(
+                self._network,
+                batch,
+                lambda b: self._network.letter_logits(b, self._positions)[1][:, -1],
+                self._guidance,
+            )
+            self._known.update(zip(missing, rows, strict=True))
+        return [self._known[prefix] for prefix in prefixes]
 
 
 @torch.no_grad()
