@@ -95,7 +95,7 @@ class Ensemble(nn.Module):
             if target in self.config.network.gated:
                 share = torch.stack([a.gate[:, column].sigmoid() for a in answers]).mean(0)
                 size = value[:, column].clamp_min(0)
-                decided = torch.where(share > 0.5, size, 0.0)
+                decided = torch.where(share > 0.5, share * size, 0.0)  # where non-zero, its mean
                 # second moment around the decision of: zero with 1 - share, else a value around size
                 second = share * (variance[:, column] + (size - decided).square())
                 second = second + (1 - share) * decided.square()

@@ -18,6 +18,14 @@ def test_formation_energies_are_those_of_the_textbook():
     assert (table["uncertainty"] < 0.3).all()
 
 
+def test_metals_have_no_gap_and_salts_have_one():
+    """Copper has none; that of NaCl is 5 eV with the functional of the labels."""
+    copper = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.61), ["Cu"], [[0, 0, 0]])
+    table = property_models.load("band_gap").predict([copper, SALT])
+    assert table["value"][0] == 0
+    assert table["value"][1] == pytest.approx(5.0, abs=1.0)
+
+
 def test_strangers_are_flagged():
     """Xenon and fluorine in a cell of 2.2 Å across are nothing that the training set holds."""
     squeezed = Structure(Lattice.cubic(2.2), ["F", "Xe"], [[0, 0, 0], [0.5, 0.5, 0.5]])
