@@ -196,7 +196,7 @@ class Predict:
     Attributes:
         path: anything readable: CIF, folder or zip of CIFs, CSV with a CIF column, extxyz, POSCAR, JSON.
         out: folder for predictions.csv, distributions.png and run.json.
-        property: which; default formation_energy, or all that the checkpoint predicts.
+        property: which; default all that the shipped models, or the checkpoint, predict.
         checkpoint: folder of a model of your own (`autoperi train-property`); default the shipped ones.
         family: of the shipped models: guide to screen, judge to score what the guide has chosen.
         workers: processes that read and symmetrise.

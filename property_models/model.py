@@ -167,6 +167,12 @@ def load(name_or_path: str | Path, family: str = "guide", device: str = "cpu") -
     )
 
 
+def shipped(family: str = "guide") -> tuple[str, ...]:
+    """Properties that a family of shipped models predicts, in the order of ``TARGETS``."""
+    have = {target for targets, of_family, _ in _shipped() if of_family == family for target in targets}
+    return tuple(sorted(have, key=list(TARGETS).index))
+
+
 def save(ensemble: Ensemble, folder: Path, about: dict[str, Any]) -> str:
     """Write an ensemble in `half_precision`, as ``train_ensemble`` measures it, and return its sha256."""
     about = {"saved": time.strftime("%Y-%m-%d"), **about}

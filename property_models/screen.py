@@ -10,14 +10,11 @@ from rich.progress import Progress
 from autoperi.crystal import Crystal
 from autoperi.dataset import load_dataset
 from autoperi.files import write_run
-from property_models.model import PropertyModel, load
+from property_models.model import PropertyModel, load, shipped
 from property_models.targets import TARGETS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-_DEFAULT = ("formation_energy",)
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,7 @@ def predict_path(
 
     Args:
         path: whatever ``readers.iterate_rows`` understands.
-        properties: names in ``TARGETS`` (empty for formation_energy); with a checkpoint, names of its
-            targets (empty for all).
+        properties: names in ``TARGETS``, or of the checkpoint's targets; empty for all that there are.
         family: ``guide`` or ``judge``.
         checkpoint: folder of a model of one's own (``train_property``); default the shipped ones.
         workers: processes that read and symmetrise.
@@ -103,12 +99,7 @@ def predict_path(
     with Progress(transient=True, disable=len(crystals) < 1000) as bar:
         task = bar.add_task("Predicting", total=len(models) * len(crystals))
         for model in models:
-            found = model.predict(crystals, progress=lambda done: bar.advance(task, done))
-            if len(model.targets) == 1:
-                (target,) = model.targets
-                names = {"value": target, "uncertainty": f"{target}_uncertainty"}
-                found = found.rename(columns=names | {"out_of_domain": f"{target}_out_of_domain"})
-            table = table.join(found.drop(columns="error"))
+            table = table.join(_named(model, crystals, lambda done: bar.advance(task, done)))
     used = {t: {"name": m.name, "sha256": m.sha256} for m in models for t in m.targets}
     return Screened(table, dataset.failures, used)
 
@@ -126,20 +117,36 @@ def predictor(properties: Sequence[str]) -> Callable[[Sequence[Crystal]], list[C
     def predicted(crystals: Sequence[Crystal]) -> list[Crystal]:
         rows: list[dict[str, float]] = [{} for _ in crystals]
         for model in models:
-            (target,) = model.targets
-            found = model.predict(crystals).drop(columns="error").astype(float)
+            found = _named(model, crystals).astype(float).add_prefix("predicted_")
             for row, values in zip(rows, found.to_dict("records"), strict=True):
-                row[f"predicted_{target}"] = values.pop("value")
-                row |= {f"predicted_{target}_{name}": value for name, value in values.items()}
+                row.update({str(name): value for name, value in values.items()})
         return [replace(c, properties={**c.properties, **row}) for c, row in zip(crystals, rows, strict=True)]
 
     return predicted
 
 
+def _named(
+    model: PropertyModel, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None
+) -> "pd.DataFrame":
+    """What ``predict`` finds, every column with the name of its target."""
+    found = model.predict(crystals, progress=progress).drop(columns="error")
+    if len(model.targets) == 1:
+        target = model.targets[0]
+        endings = {"value": "", "uncertainty": "_uncertainty", "out_of_domain": "_out_of_domain"}
+        found = found.rename(columns={name: f"{target}{ending}" for name, ending in endings.items()})
+    return found
+
+
 def _models(
     properties: Sequence[str], family: str, checkpoint: str | Path | None, device: str
 ) -> list[PropertyModel]:
-    if checkpoint is None:
-        return [load(name, family, device) for name in dict.fromkeys(properties or _DEFAULT)]
-    model = load(Path(checkpoint), device=device)
-    return [model.only(properties) if properties else model]
+    """Each with what is asked of it; targets of one checkpoint are predicted together."""
+    if checkpoint is not None:
+        model = load(Path(checkpoint), device=device)
+        return [model.only(properties) if properties else model]
+    found: dict[str, PropertyModel] = {}
+    for name in dict.fromkeys(properties or shipped(family)):
+        model = load(name, family, device)
+        asked = found[model.sha256].targets if model.sha256 in found else ()
+        found[model.sha256] = model.only((*asked, name))
+    return list(found.values())

@@ -4,6 +4,7 @@ import os
 import pandas as pd
 import pytest
 
+from property_models.model import shipped
 from tests.autoperi.shell import command
 from tests.property_models.test_train import labelled_crystals
 from tests.property_models.test_train_property import write_table
@@ -61,6 +62,24 @@ def test_train_property_goes_on_where_it_stood(folder, capsys):
     assert "left out: c0" in capsys.readouterr().err
     assert (folder / "run" / "member-0" / "last.ckpt").stat().st_mtime_ns == trained
     assert json.loads((folder / "run" / "run.json").read_text())["model"] == record["model"]
+
+
+def test_predict_tells_by_default_all_that_is_shipped(tmp_path):
+    """Every shipped property has its three columns, the same values as when it alone is asked for."""
+    cifs = tmp_path / "cifs"
+    cifs.mkdir()
+    for name in ("NaCl", "TiO2 rutile"):
+        prototype(name).to(filename=str(cifs / f"{name.split()[0]}.cif"))
+    names = shipped()
+    assert {"formation_energy", "band_gap"} <= set(names)
+    assert command("predict", cifs, "--out", tmp_path / "all") == 0
+    table = pd.read_csv(tmp_path / "all" / "predictions.csv")
+    for name in names:
+        assert (table[f"{name}_uncertainty"] > 0).all()
+        assert command("predict", cifs, "--property", name, "--out", tmp_path / name) == 0
+        alone = pd.read_csv(tmp_path / name / "predictions.csv")
+        assert [c for c in alone.columns if c.endswith("out_of_domain")] == [f"{name}_out_of_domain"]
+        assert alone[name].tolist() == pytest.approx(table[name].tolist(), rel=1e-4, abs=1e-5)
 
 
 def test_a_search_is_followed_by_the_training_and_not_repeated(folder, tmp_path):
