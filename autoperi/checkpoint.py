@@ -103,3 +103,15 @@ def build(kind: type[T], values: dict[str, Any]) -> T:
             value = tuple(value)
         arguments[name] = value
     return kind(**arguments)
+
+
+class Arrays(nn.Module):
+    """Named constant tensors inside a state dict; names and shapes are taken from what is loaded."""
+
+    def put(self, arrays: dict[str, Tensor]) -> None:
+        """Keep tensors under their names."""
+        for name, tensor in arrays.items():
+            self.register_buffer(name, tensor)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *_: Any) -> None:
+        self.put({k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)})

@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autoperi.autoencoder import AutoencoderConfig
 from autoperi.checkpoint import (
+    Arrays,
     CheckpointError,
     build,
     half_precision,
@@ -97,7 +98,7 @@ class CrystalGenerator(nn.Module):
         self.config = config
         self.flow = FlowModel(config.autoencoder, config.velocity)
         self.gene_network = GeneNetwork(config.genes)
-        self.empirical = _Arrays()
+        self.empirical = Arrays()
         self.name, self.sha256 = "", ""
         self.about: dict[str, Any] = {}
 
@@ -230,17 +231,6 @@ def _in_threads(jobs: Sequence[Callable[[], list[Crystal]]], workers: int) -> li
         return [job() for job in jobs]
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(lambda job: job(), jobs))
-
-
-class _Arrays(nn.Module):
-    """Named constant tensors inside a state dict; names and shapes are taken from what is loaded."""
-
-    def put(self, arrays: dict[str, Tensor]) -> None:
-        for name, tensor in arrays.items():
-            self.register_buffer(name, tensor)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *_: Any) -> None:
-        self.put({k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)})
 
 
 def save(generator: CrystalGenerator, folder: Path, about: dict[str, Any]) -> str:

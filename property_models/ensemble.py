@@ -8,12 +8,15 @@ from jaxtyping import Bool, Float
 from scipy.stats import norm, spearmanr
 from torch import Tensor, nn
 
+from autoperi.checkpoint import Arrays
 from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.site_graph import SiteGraph
 
 _Z90 = 1.6448536
 """Half-width of a central 90% interval in standard deviations of a normal distribution."""
 _BATCH = 256
+_AXES, _NEAREST, _KNOWN = 16, 3, 20_000
+"""Of the latent distance: principal axes, nearest training crystals averaged, training crystals kept."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class EnsemblePrediction:
     nonzero: Float[Tensor, "crystals targets"]
     """Probability of a non-zero value; 1 for targets that are not gated."""
     distance: Float[Tensor, "crystals"]
-    """Mahalanobis distance of the latent vector from the training set's."""
+    """Of the latent vector to the nearest ones of the training set."""
 
 
 class Ensemble(nn.Module):
@@ -52,7 +55,7 @@ class Ensemble(nn.Module):
     blend: Tensor
     """Log uncertainty is linear in these: 1, and the logs of its raw value, the spread, the distance."""
     latent_mean: Tensor
-    latent_whitening: Tensor
+    latent_axes: Tensor
     distance_limit: Tensor
     spread_limit: Tensor
 
@@ -63,7 +66,8 @@ class Ensemble(nn.Module):
         width, targets = config.network.width, len(config.network.targets)
         self.register_buffer("blend", torch.tensor([[0.0, 1.0, 0.0, 0.0]] * targets))
         self.register_buffer("latent_mean", torch.zeros(width))
-        self.register_buffer("latent_whitening", torch.eye(width))
+        self.register_buffer("latent_axes", torch.eye(width)[:, :_AXES])
+        self.known = Arrays()
         self.register_buffer("distance_limit", torch.tensor(torch.inf))
         self.register_buffer("spread_limit", torch.full((targets,), torch.inf))
 
@@ -103,8 +107,7 @@ class Ensemble(nn.Module):
                 value = value.index_copy(1, where, decided[:, None])
                 variance = variance.index_copy(1, where, second[:, None])
                 nonzero = nonzero.index_copy(1, where, share[:, None])
-        latent = answers[0].features - self.latent_mean
-        distance = (latent @ self.latent_whitening).square().mean(-1).sqrt()
+        distance = self._distance(answers[0].features)
         signs = _signs(variance, deviation, distance)
         return EnsemblePrediction(
             value=value,
@@ -129,7 +132,7 @@ class Ensemble(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, train: SiteGraph, val: SiteGraph, labels: Float[Tensor, "crystals targets"]) -> None:
-        """Fit uncertainties and limits on held-out crystals, the latent distance on training ones.
+        """Fit uncertainties and limits on held-out crystals; keep the latent vectors of training ones.
 
         Members are too sure of themselves where they have learned their training set by heart. So the raw
         uncertainty, the spread of the members and the latent distance are blended: the four numbers of least
@@ -140,15 +143,13 @@ class Ensemble(nn.Module):
             ValueError: a target without a label in ``val``.
         """
         self.blend.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0]))
-        latent = torch.cat(
-            [self.members[0](train.select(rows)).features for rows in torch.arange(len(train)).split(_BATCH)]
-        ).double()
-        mean = latent.mean(0)
-        covariance = torch.cov((latent - mean).T)
-        shrunk = covariance + 0.01 * covariance.diagonal().mean() * torch.eye(len(mean), dtype=torch.float64)
-        values, vectors = torch.linalg.eigh(shrunk)
+        rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:_KNOWN].sort().values
+        latent = torch.cat([self.members[0](train.select(part)).features for part in rows.split(_BATCH)])
+        mean = latent.double().mean(0)
+        axes = torch.linalg.eigh(torch.cov((latent - mean).T))[1][:, -_AXES:]
         self.latent_mean.copy_(mean)
-        self.latent_whitening.copy_(vectors * values.rsqrt())
+        self.latent_axes.copy_(axes)
+        self.known.put({"latents": ((latent - self.latent_mean) @ self.latent_axes).half()})
         prediction = self.predict(val)
         signs = _signs(prediction.uncertainty.square(), prediction.spread, prediction.distance)
         for column in range(len(self.targets)):
@@ -163,6 +164,14 @@ class Ensemble(nn.Module):
         self.distance_limit.copy_(prediction.distance.quantile(0.99))
         if len(self.members) > 1:
             self.spread_limit.copy_(prediction.spread.quantile(0.99, dim=0))
+
+    def _distance(self, features: Float[Tensor, "crystals width"]) -> Float[Tensor, "crystals"]:
+        """Mean distance to the nearest training crystals; zero while none are known."""
+        if not self.known.state_dict():
+            return features.new_zeros(len(features))
+        known = self.known.get_buffer("latents").to(features)
+        between = torch.cdist((features - self.latent_mean) @ self.latent_axes, known)
+        return between.topk(min(_NEAREST, len(known)), largest=False).values.mean(-1)
 
     def _networks(self) -> list[CrystalGNN]:
         return [m for m in self.members if isinstance(m, CrystalGNN)]
