@@ -5,10 +5,12 @@ import re
 import shutil
 import subprocess
 from html import unescape
+from pathlib import Path
 
 import pytest
 
 from evaluation import EvaluationSettings, Reference, evaluate
+from evaluation.benchmark import BenchmarkSettings, benchmark
 from evaluation.metric import BootstrapSettings
 from evaluation.page import scenes
 from evaluation.readers import Failure, ReadResult, as_read_result
@@ -70,7 +72,25 @@ setTimeout(() => {
   document.body.append(out);
 }, 500);
 }</script></body>"""
+PROBE_COMPARISON = """
+<script>{
+const table = document.getElementById("comparison"), heading = table.tHead.rows[0].cells[1];
+const names = () => [...table.tBodies[0].rows].slice(1).map((r) => r.cells[0].textContent);
+const found = { before: names() };
+heading.click();
+found.up = names();
+heading.click();
+found.down = names();
+found.titles = [...table.tBodies].map((body) => body.rows[0].classList.contains("group"));
+found.errors = window.failures;
+const out = document.createElement("pre");
+out.id = "found";
+out.textContent = JSON.stringify(found);
+document.body.append(out);
+}</script></body>"""
 CATCH = "<script>window.failures = []; window.onerror = (m) => window.failures.push(String(m));</script>"
+
+IN_A_BROWSER = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH to open report.html with")
 
 
 @pytest.fixture(scope="module")
@@ -97,17 +117,14 @@ def test_scenes_are_evenly_spaced_when_there_are_too_many():
     assert scenes((), 6) == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH to open report.html with")
-def test_in_a_browser_tables_sort_and_crystals_turn_without_a_request(report_folder, tmp_path):
-    page = (report_folder / "report.html").read_text()
-    page = page.replace("<style>", CATCH + "<style>", 1).replace("</body>", PROBE, 1)
-    file = tmp_path / "probed.html"
-    file.write_text(page)
-    log = tmp_path / "net.json"
+def opened(page: str, probe: str, folder: Path) -> dict:
+    """What a script at the end of a page finds in headless Chromium, the page's errors among it."""
+    file, log = folder / "probed.html", folder / "net.json"
+    file.write_text(page.replace("<style>", CATCH + "<style>", 1).replace("</body>", probe, 1))
     command = [
         str(CHROMIUM),
         *FLAGS,
-        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--user-data-dir={folder / 'profile'}",
         f"--log-net-log={log}",
         "--virtual-time-budget=5000",
         "--window-size=1300,2400",
@@ -117,7 +134,15 @@ def test_in_a_browser_tables_sort_and_crystals_turn_without_a_request(report_fol
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     text = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
     assert text, done.stderr[-2000:]
-    found = json.loads(unescape(text.group(1)))
+    # The browser's own calls home (which fail here) are the only ones in its log.
+    hosts = set(re.findall(r'"(?:url|original_url)":\s*"(?:https?|wss?)://([^/"]*)', log.read_text()))
+    assert not [host for host in hosts if not host.endswith((".google.com", ".googleapis.com"))]
+    return json.loads(unescape(text.group(1)))
+
+
+@IN_A_BROWSER
+def test_in_a_browser_tables_sort_and_crystals_turn_without_a_request(report_folder, tmp_path):
+    found = opened((report_folder / "report.html").read_text(), PROBE, tmp_path)
     assert found["errors"] == []
     values = [float(value) for value in found["before"]]
     assert [float(v) for v in found["up"]] == sorted(values)
@@ -132,6 +157,17 @@ def test_in_a_browser_tables_sort_and_crystals_turn_without_a_request(report_fol
     assert len(found["thumbnails"]) == 6
     assert min(found["thumbnails"]) > 50
     assert not [name for name in found["requests"] if not name.startswith("data:")]
-    # The browser's own calls home (which fail here) are the only ones in its log.
-    hosts = set(re.findall(r'"(?:url|original_url)":\s*"(?:https?|wss?)://([^/"]*)', log.read_text()))
-    assert not [host for host in hosts if not host.endswith((".google.com", ".googleapis.com"))]
+
+
+@IN_A_BROWSER
+def test_in_a_browser_models_sort_within_their_kind(tmp_path):
+    """A heading orders the models; published rows keep to themselves, below their title."""
+    models = {"two": zoo()[:2], "all": zoo(), "four": zoo()[:4]}
+    settings = BenchmarkSettings(EvaluationSettings(bootstrap=BootstrapSettings(20, 5)))
+    benchmark(models, tmp_path, Reference.from_structures(zoo()), settings=settings)
+    found = opened((tmp_path / "report.html").read_text(), PROBE_COMPARISON, tmp_path)
+    assert found["errors"] == []
+    assert found["before"] == ["two", "all", "four"]
+    assert found["up"] == ["two", "four", "all"]
+    assert found["down"] == ["all", "four", "two"]
+    assert found["titles"] == [True, True]
