@@ -105,6 +105,27 @@ def build(kind: type[T], values: dict[str, Any]) -> T:
     return kind(**arguments)
 
 
+def provenance(about: Mapping[str, Any]) -> dict[str, str]:
+    """What is kept beside the weights, for people: a line for each part of a nested entry."""
+    return {name: _lines(value) for name, value in about.items()}
+
+
+def _lines(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    return "\n".join(f"{name}: {_line(part)}" for name, part in value.items())
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(
+        f"{name} ({_line(v)})" if isinstance(v, dict) else f"{name} {_line(v)}" for name, v in value.items()
+    )
+
+
 class Arrays(nn.Module):
     """Named constant tensors inside a state dict; names and shapes are taken from what is loaded."""
 

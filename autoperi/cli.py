@@ -317,30 +317,44 @@ class Relax:
 
 @dataclass(frozen=True)
 class Info:
-    """Show what a checkpoint is: sizes, provenance, figures, hash.
+    """Show what is shipped, or what a checkpoint is: sizes, provenance, held-out figures, hash.
 
-    Example: autoperi info mp_20
+    Example: autoperi info
+    Example: autoperi info band_gap_judge
 
     Attributes:
-        checkpoint: a shipped checkpoint or a checkpoint folder.
+        checkpoint: a shipped checkpoint or a checkpoint folder, of a generator or of a property model;
+            without it, the names of all that are shipped.
         out: folder for info.json, if wanted.
         seed: accepted by every command; nothing here is random.
     """
 
-    checkpoint: Annotated[str, tyro.conf.Positional] = "mp_20"
+    checkpoint: Annotated[str, tyro.conf.Positional] = ""
     out: Path | None = None
     seed: int = 0
 
     def run(self) -> int:
         """Print and, if asked, write."""
-        from autoperi.generator import load
+        from autoperi import generator
+        from autoperi.checkpoint import CheckpointError, read_config
+        from property_models import model
 
-        generator = load(self.checkpoint)
-        rows = generator.describe()
-        console.summary(f"checkpoint {generator.name}", rows)
+        shipped = {p.name: p for kind in (generator, model) for p in sorted(kind.PRETRAINED.iterdir())}
+        if not self.checkpoint:
+            sizes = {n: sum(f.stat().st_size for f in p.iterdir()) for n, p in shipped.items()}
+            title, rows = "shipped", {name: f"{size / 1e6:.1f} MB" for name, size in sizes.items()}
+        else:
+            folder = shipped.get(self.checkpoint, Path(self.checkpoint))
+            if not folder.is_dir():
+                names = ", ".join(shipped)
+                raise CheckpointError(f"expected a folder or one of {names}: got {self.checkpoint!r}")
+            is_generator = "autoencoder" in read_config(folder)["config"]
+            loaded = generator.load(folder) if is_generator else model.load(folder)
+            title, rows = f"checkpoint {loaded.name}", loaded.describe()
+        console.summary(title, rows)
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
-            _write_json(self.out / "info.json", {"name": generator.name, **rows})
+            _write_json(self.out / "info.json", {"name": self.checkpoint, **rows})
         return 0
 
 

@@ -18,6 +18,7 @@ from autoperi.checkpoint import (
     CheckpointError,
     build,
     half_precision,
+    provenance,
     read_config,
     read_weights,
     write_checkpoint,
@@ -111,7 +112,7 @@ class CrystalGenerator(nn.Module):
             "gene network": self.gene_network,
         }
         sizes = {n: f"{sum(p.numel() for p in net.parameters()):,} parameters" for n, net in networks.items()}
-        return {**sizes, "sha256": self.sha256, **{name: str(value) for name, value in self.about.items()}}
+        return {**sizes, "sha256": self.sha256, **provenance(self.about)}
 
     def learned_genes(self) -> LearnedGenes:
         """The learned prior over gene and species; to it the genes of the training set are not new."""

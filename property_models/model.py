@@ -13,6 +13,7 @@ from autoperi.checkpoint import (
     CheckpointError,
     build,
     half_precision,
+    provenance,
     read_config,
     read_weights,
     write_checkpoint,
@@ -52,6 +53,19 @@ class PropertyModel:
     ) -> None:
         self.ensemble, self.targets = ensemble.eval(), targets
         self.name, self.sha256, self.about = name, sha256, about or {}
+
+    def describe(self) -> dict[str, str]:
+        """What this checkpoint is, for people: targets, sizes, hash, provenance with held-out figures."""
+        config = self.ensemble.config
+        size = sum(p.numel() for p in self.ensemble.parameters()) // config.members
+        units = [f"{t} ({TARGETS[t].unit})" if t in TARGETS else t for t in self.targets]
+        return {
+            "predicts": ", ".join(units),
+            "family": config.family,
+            "networks": f"{config.members} of {size:,} parameters, convolution {config.network.convolution}",
+            "sha256": self.sha256,
+            **provenance(self.about),
+        }
 
     def only(self, targets: Sequence[str]) -> "PropertyModel":
         """The same model, telling some of its targets; raises ValueError for others, naming the nearest."""

@@ -75,11 +75,18 @@ def test_encode_skips_names_and_fails(tmp_path):
     assert set(table["element"]) == {"Na", "Cl"}
 
 
-def test_info_prints_the_hash():
-    """The shipped checkpoint describes itself."""
-    done = run("info", "mp_20")
+def test_info_tells_what_is_shipped_and_what_each_is(tmp_path, capsys):
+    """Names of all; of one its hash and, of a property model, its held-out figures; others are refused."""
+    done = run("info")
     assert done.returncode == 0
-    assert "sha256" in done.stdout
+    assert {"mp_20", "formation_energy_guide", "band_gap_judge"} <= set(done.stdout.split())
+    for name, about in (("mp_20", "gene network"), ("band_gap_judge", "gate_accuracy")):
+        assert command("info", name, "--out", tmp_path) == 0
+        written = json.loads((tmp_path / "info.json").read_text())
+        assert len(written["sha256"]) == 64
+        assert about in capsys.readouterr().out
+    assert command("info", "band_gap") == 2
+    assert "band_gap_guide" in capsys.readouterr().err
 
 
 def test_benchmark_writes_table_and_page_and_names_what_it_could_not_read(tmp_path):
