@@ -26,6 +26,13 @@ def test_metals_have_no_gap_and_salts_have_one():
     assert table["value"][1] == pytest.approx(5.0, abs=1.0)
 
 
+def test_diamond_is_stiffer_than_salt():
+    """Within a tenth of what is measured: 443 and 25 GPa."""
+    diamond = Structure.from_spacegroup("Fd-3m", Lattice.cubic(3.567), ["C"], [[0, 0, 0]])
+    table = property_models.load("bulk_modulus").predict([diamond, SALT])
+    assert table["value"].tolist() == pytest.approx([443, 25], rel=0.1)
+
+
 def test_strangers_are_flagged():
     """Xenon and fluorine in a cell of 2.2 Å across are nothing that the training set holds."""
     squeezed = Structure(Lattice.cubic(2.2), ["F", "Xe"], [[0, 0, 0], [0.5, 0.5, 0.5]])
