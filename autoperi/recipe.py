@@ -19,7 +19,7 @@ from autoperi.autoencoder import Autoencoder
 from autoperi.checkpoint import build
 from autoperi.dataset import CrystalDataset, load_dataset
 from autoperi.flow import Solver
-from autoperi.gene import EmpiricalGenes
+from autoperi.gene import EmpiricalGenes, LearnedGenes
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_network import GeneNetwork
 from autoperi.generator import CrystalGenerator, GeneratorConfig, load, save
@@ -39,10 +39,10 @@ from autoperi.train import (
 from autoperi.velocity import VelocityNetwork
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from pymatgen.core import Composition, Structure
 
-Judge = Callable[[list["Structure"], set[str]], dict[str, float]]
-"""Figures of sampled structures, given the training formulas; comes from the evaluation room."""
+Judge = Callable[[list["Structure"] | list["Composition"], set[str]], dict[str, float]]
+"""Figures of what was drawn, given the training formulas; comes from the evaluation room."""
 
 PhysicsMaker = Callable[[PhysicsWeights, CrystalDataset], Physics]
 """Makes the physics that a recipe weighs, given the train split; comes from the room of property models."""
@@ -62,7 +62,8 @@ class Recipe:
     Attributes:
         data: data set or path; a path holds train.csv and val.csv.
         validation: crystals of the val split used to watch the losses.
-        sampled: crystals drawn for the curve of validity and novelty, from genes of the val split.
+        sampled: crystals drawn for the flow's curve of validity and novelty, from genes of the val split;
+            the curve of the genes, which need no geometry, is of sixteen times as many.
         sample_every: epochs between them.
         start: checkpoint (shipped name or folder) whose weights training starts from: fine-tuning, or one
             more sitting. Its sizes are used.
@@ -148,12 +149,13 @@ def run_stages(
     made = (
         physics(recipe.physics, train) if weighed and physics and stage in ("autoencoder", "flow") else None
     )
-    runs = {"genes": _genes, "assemble": _assemble}
+    if stage == "genes":
+        return {stage: str(_genes(recipe, train, val, out, judge))}
     if stage == "flow":
         return {stage: str(_flow(recipe, train, val, out, judge, made))}
     if stage == "autoencoder":
         return {stage: str(_autoencoder(recipe, train, val, out, made))}
-    return {stage: str(runs[stage](recipe, train, val, out))}
+    return {stage: str(_assemble(recipe, train, out))}
 
 
 def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -178,14 +180,23 @@ def _autoencoder(
     return fit(AutoencoderTraining(network, config, physics), data, config, out / "autoencoder")
 
 
-def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path) -> Path:
+def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path, judge: Judge) -> Path:
     config = recipe.genes
     lightning.seed_everything(config.seed, workers=True)
     data = BatchData(
         GeneBatch.from_crystals(train), GeneBatch.from_crystals(val), config.batch_size, config.seed
     )
     network = load(recipe.start).gene_network if recipe.start else GeneNetwork(recipe.generator.genes)
-    return fit(GeneTraining(network.train(), config), data, config, out / "genes")
+    from pymatgen.core import Composition
+
+    known, n = _formulas(train), 16 * recipe.sampled
+
+    def sampled(genes: nn.Module, epoch: int) -> dict[str, float]:
+        drawn = LearnedGenes(cast(GeneNetwork, genes)).sample(n, epoch)
+        return judge([Composition(c.formula) for c in drawn], known)
+
+    curve = SampleCurve(sampled, recipe.sample_every, n, out / "genes" / _CHOSEN, config)
+    return fit(GeneTraining(network.train(), config), data, config, out / "genes", callbacks=[curve])
 
 
 def _flow(
@@ -209,7 +220,7 @@ def _flow(
         network.scale.fit(data.train.crystals)
     model = FlowModel(recipe.generator.autoencoder, recipe.generator.velocity)
     model.autoencoder = autoencoder
-    known = {train[i].formula for i in range(len(train))}
+    known = _formulas(train)
     some = list(val)[: recipe.sampled]
     blank = [replace(c, species=np.zeros_like(c.species)) for c in some]
 
@@ -232,7 +243,7 @@ def _flow(
     return fit(FlowTraining(network, config, physics), data, config, out / "flow", callbacks=[curve])
 
 
-def _assemble(recipe: Recipe, train: CrystalDataset, _: CrystalDataset, out: Path) -> Path:
+def _assemble(recipe: Recipe, train: CrystalDataset, out: Path) -> Path:
     generator = CrystalGenerator(recipe.generator)
     for stage in _FITTED:
         _part(generator, stage).load_state_dict(_weights(recipe, out, stage))
@@ -264,6 +275,10 @@ def provenance(train: CrystalDataset) -> dict[str, str]:
         "data sha256": digest.hexdigest(),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
+
+
+def _formulas(dataset: CrystalDataset) -> set[str]:
+    return {crystal.formula for crystal in dataset}
 
 
 def _part(generator: CrystalGenerator, stage: Stage) -> nn.Module:

@@ -2,26 +2,28 @@
 
 from collections.abc import Collection, Sequence
 
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Structure
 
 from evaluation.validity import smact_valid, structural_validity
 
 
-def training_figures(structures: Sequence[Structure], known_formulas: Collection[str]) -> dict[str, float]:
+def training_figures(
+    crystals: Sequence[Structure] | Sequence[Composition], known_formulas: Collection[str]
+) -> dict[str, float]:
     """Shares of a small sample: structural validity, SMACT (`smact14`), new formulas, all at once.
 
     Definitions are those of `evaluation.validity`; a formula is new when no training crystal has it.
-    ``n_el`` is the mean number of elements per crystal.
+    ``n_el`` is the mean number of elements per crystal. Of compositions alone, ``structural`` is left out.
     """
-    structural = [structural_validity(s) for s in structures]
-    charges = [smact_valid(s.composition, "smact14") for s in structures]
-    new = [s.composition.reduced_formula not in known_formulas for s in structures]
-    n = len(structures)
-    both = [a and b and c for a, b, c in zip(structural, charges, new, strict=True)]
+    formulas = [c.composition if isinstance(c, Structure) else c for c in crystals]
+    shares = {
+        "structural": [structural_validity(c) for c in crystals if isinstance(c, Structure)],
+        "smact14": [smact_valid(formula, "smact14") for formula in formulas],
+        "new_formula": [formula.reduced_formula not in known_formulas for formula in formulas],
+    }
+    shares = {name: share for name, share in shares.items() if share}
     return {
-        "structural": sum(structural) / n,
-        "smact14": sum(charges) / n,
-        "new_formula": sum(new) / n,
-        "valid_and_new": sum(both) / n,
-        "n_el": sum(len(s.composition) for s in structures) / n,
+        **{name: sum(share) / len(share) for name, share in shares.items()},
+        "valid_and_new": sum(map(all, zip(*shares.values(), strict=True))) / len(formulas),
+        "n_el": sum(map(len, formulas)) / len(formulas),
     }

@@ -39,17 +39,19 @@ def test_own_data_from_csv_to_crystals(folder):
     out = folder / "run"
     for stage in ("autoencoder", "genes", "flow", "assemble"):
         run_stages(recipe, out, stage, None, [], training_figures)
-    logged = pd.concat(pd.read_csv(p) for p in (out / "flow").rglob("metrics.csv"))
-    assert "sample/prior/valid_and_new" in logged
+    for part, figure in (("genes", "sample/valid_and_new"), ("flow", "sample/prior/valid_and_new")):
+        logged = pd.concat(pd.read_csv(p) for p in (out / part).rglob("metrics.csv"))
+        assert logged[figure].between(0, 1).any()
     generator = load(out / "checkpoint")
     assert generator.about["crystals"] == "16"
     card = (out / "checkpoint" / "MODEL_CARD.md").read_text()
     assert "### flow" in card
     assert "valid_and_new" in card
-    chosen = torch.load(out / "flow" / "chosen.ckpt", weights_only=True)["state_dict"]
-    velocity = generator.flow.velocity.state_dict()
-    for name, value in chosen.items():  # rounded to float16 on disk
-        assert torch.allclose(velocity[name.removeprefix("network.")], value, rtol=1e-3, atol=1e-6)
+    for part, network in (("genes", generator.gene_network), ("flow", generator.flow.velocity)):
+        chosen = torch.load(out / part / "chosen.ckpt", weights_only=True)["state_dict"]
+        weights = network.state_dict()
+        for name, value in chosen.items():  # rounded to float16 on disk
+            assert torch.allclose(weights[name.removeprefix("network.")], value, rtol=1e-3, atol=1e-6)
     assert len(generator.sample(2, config=SampleConfig())) == 2
 
 
