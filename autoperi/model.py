@@ -326,9 +326,13 @@ class FlowModel(nn.Module):
 
 
 def _overlapping(crystals: CrystalBatch) -> Bool[Tensor, "crystals"]:
-    """Which crystals hold two atoms closer than any bond."""
+    """Which crystals hold two atoms closer than any bond.
+
+    A graph has no bond between atoms in one place: all free coordinates are moved by a hair first.
+    """
+    aside = crystals.with_geometry(crystals.free + 1e-3 * crystals.free_mask(), crystals.lattice_coords)
     found = torch.zeros(crystals.n_crystals, dtype=torch.bool, device=crystals.device)
-    found[crystals.crystal[orbit_graph(crystals, _SHORTEST_BOND).site]] = True
+    found[crystals.crystal[orbit_graph(aside, _SHORTEST_BOND).site]] = True
     return found
 
 

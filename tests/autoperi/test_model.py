@@ -11,9 +11,11 @@ from autoperi.autoencoder import Latents
 from autoperi.crystal import CrystalBatch
 from autoperi.flow import Solver
 from autoperi.model import FlowModel, FlowSettings, Restart, _overlapping
+from autoperi.symmetry import symmetrise
 from autoperi.velocity import latent_masks
 from autoperi.wyckoff import wyckoff_table
 from tests.autoperi.small import SOME_GROUPS, largest, small_batch, small_crystal, tiny_model
+from tests.prototypes import prototype
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:spglib")
 QUICK = FlowSettings(Solver("midpoint", steps=3), Restart(1, 0.5, steps=2), corrections=1, batch_size=128)
@@ -115,6 +117,16 @@ def test_atoms_that_meet_are_put_back(model):
     assert largest(kept[2] - z) == 0
     assert kept[0].mean(-1).tolist() == (~which).double()[batch.crystal].tolist()
     assert largest(model._unless_overlapping(met, met, batch)[2] - met[2]) == 0
+
+
+def test_atoms_in_one_place_overlap():
+    """A spinel whose anions (32e, x = 0.26) have fallen onto the cations on 8a, exactly or nearly."""
+    spinel = symmetrise(prototype("MgAl2O4 spinel"))
+    moving = CrystalBatch.from_crystals([spinel]).free_mask() > 0
+    for x, overlaps in ((0.26, False), (0.02, True), (0.0, True)):
+        batch = CrystalBatch.from_crystals([spinel])
+        batch = batch.with_geometry(torch.where(moving, x, batch.free), batch.lattice_coords)
+        assert _overlapping(batch).tolist() == [overlaps]
 
 
 def test_a_crystal_with_overlapping_atoms_is_drawn_again(model, monkeypatch):
