@@ -96,19 +96,23 @@ def statistic_metric(
     """Any statistic of per-crystal values with its percentile bootstrap interval and standard error.
 
     Crystals are resampled with replacement (Efron 1979, doi:10.1214/aos/1176344552); the reference
-    a distance is taken to is held fixed. A distance is biased upwards by resampling, so its interval
-    may lie above its value.
+    a distance is taken to is held fixed. A resampled set repeats some crystals and lacks others, which
+    makes every distance larger: the interval of a distance (``resamples`` not given) is moved down by
+    the mean excess of the resampled figures, so that it shows the spread around the figure itself.
     """
     values = np.asarray(values)
     n = len(values)
     if n == 0:
         return Metric(name, float("nan"), None, None, 0, denominator, protocol, unit)
     count = bootstrap.resamples_distance if resamples is None else resamples
+    value = float(statistic(values))
     low = high = error = None
     if count > 0:
         rng = np.random.default_rng(bootstrap.seed)
         draws = [statistic(values[rng.integers(0, n, n)]) for _ in range(count)]
         tail = 50 * (1 - bootstrap.level)
-        low, high = (float(q) for q in np.percentile(draws, [tail, 100 - tail]))
+        excess = float(np.mean(draws)) - value if resamples is None else 0.0
+        low, high = (float(q) - excess for q in np.percentile(draws, [tail, 100 - tail]))
+        low = max(0.0, low) if min(draws) >= 0 else low
         error = float(np.std(draws))
-    return Metric(name, float(statistic(values)), low, high, n, denominator, protocol, unit, error=error)
+    return Metric(name, value, low, high, n, denominator, protocol, unit, error=error)

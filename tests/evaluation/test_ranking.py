@@ -21,6 +21,21 @@ def test_a_wide_gap_is_ranked_and_a_narrow_one_is_not():
     assert "too few samples" in verdict.reason
 
 
+def test_the_interval_of_a_distance_holds_the_distance():
+    """Resampled sets are further from anything; the interval is about the figure and never below zero."""
+    counts = np.random.default_rng(0).integers(0, 200, 300)
+
+    def total_variation(values):
+        return float(np.abs(np.bincount(values, minlength=200) / len(values) - 1 / 200).sum() / 2)
+
+    found = statistic_metric("distance", counts, total_variation, "all", "rule")
+    plain = statistic_metric("distance", counts, total_variation, "all", "rule", resamples=200)
+    assert plain.low > found.value
+    assert 0 <= found.low < found.value < found.high
+    assert found.high - found.low == pytest.approx(plain.high - plain.low)
+    assert found.error == plain.error
+
+
 def test_figures_whose_intervals_overlap_can_differ():
     """86.5 and 82.5% of 1,000: z = 2.5, p = 0.013, yet their 95% intervals share a point."""
     first, second = share(865, 1000), share(825, 1000)
