@@ -105,8 +105,8 @@ def build(kind: type[T], values: dict[str, Any]) -> T:
     return kind(**arguments)
 
 
-def provenance(about: Mapping[str, Any]) -> dict[str, str]:
-    """What is kept beside the weights, for people: a line for each part of a nested entry."""
+def readable(about: Mapping[str, Any]) -> dict[str, str]:
+    """The ``about`` of a checkpoint, for people: a line for each part of a nested entry."""
     return {name: _lines(value) for name, value in about.items()}
 
 

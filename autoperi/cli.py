@@ -344,17 +344,17 @@ class Info:
             sizes = {n: sum(f.stat().st_size for f in p.iterdir()) for n, p in shipped.items()}
             title, rows = "shipped", {name: f"{size / 1e6:.1f} MB" for name, size in sizes.items()}
         else:
-            folder = shipped.get(self.checkpoint, Path(self.checkpoint))
-            if not folder.is_dir():
-                names = ", ".join(shipped)
-                raise CheckpointError(f"expected a folder or one of {names}: got {self.checkpoint!r}")
+            path = Path(self.checkpoint)
+            folder = path if path.is_dir() else shipped.get(self.checkpoint)
+            if folder is None:
+                raise CheckpointError(f"expected a folder or one of {', '.join(shipped)}: got {path}")
             is_generator = "autoencoder" in read_config(folder)["config"]
             loaded = generator.load(folder) if is_generator else model.load(folder)
             title, rows = f"checkpoint {loaded.name}", loaded.describe()
         console.summary(title, rows)
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
-            _write_json(self.out / "info.json", {"name": self.checkpoint, **rows})
+            _write_json(self.out / "info.json", {"name": self.checkpoint or title, **rows})
         return 0
 
 

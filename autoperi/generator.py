@@ -18,9 +18,9 @@ from autoperi.checkpoint import (
     CheckpointError,
     build,
     half_precision,
-    provenance,
     read_config,
     read_weights,
+    readable,
     write_checkpoint,
 )
 from autoperi.constraints import GeneRequest
@@ -30,6 +30,8 @@ from autoperi.gene_network import GeneConfig, GeneNetwork
 from autoperi.model import FlowModel, FlowSettings, Guide
 from autoperi.velocity import VelocityConfig
 
+PRETRAINED = Path(__file__).with_name("pretrained")
+
 Stage = Literal["genes", "geometry"]
 Progress = Callable[[Stage, int], None]
 """Told how many crystals have just passed a stage."""
@@ -37,9 +39,6 @@ Progress = Callable[[Stage, int], None]
 
 def _silent(stage: Stage, crystals: int) -> None:
     """Tell nobody."""
-
-
-PRETRAINED = Path(__file__).with_name("pretrained")
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class CrystalGenerator(nn.Module):
             "gene network": self.gene_network,
         }
         sizes = {n: f"{sum(p.numel() for p in net.parameters()):,} parameters" for n, net in networks.items()}
-        return {**sizes, "sha256": self.sha256, **provenance(self.about)}
+        return {**sizes, "sha256": self.sha256, **readable(self.about)}
 
     def learned_genes(self) -> LearnedGenes:
         """The learned prior over gene and species; to it the genes of the training set are not new."""
@@ -171,6 +170,7 @@ class CrystalGenerator(nn.Module):
         learned = config.genes == "learned"
         network = self.learned_genes()
         prior = network if learned else self.empirical_genes()
+        size = min(2 * choice.batch_size, math.ceil(n / config.workers))
 
         def part(first: int) -> list[Crystal]:
             drawn = prior.sample(
@@ -190,7 +190,6 @@ class CrystalGenerator(nn.Module):
             progress("genes", len(drawn))
             return drawn
 
-        size = min(2 * choice.batch_size, math.ceil(n / config.workers))
         parts = _in_threads([partial(part, first) for first in range(0, n, size)], config.workers)
         return [gene for drawn in parts for gene in drawn]
 

@@ -181,14 +181,14 @@ def _autoencoder(
 
 
 def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path, judge: Judge) -> Path:
+    from pymatgen.core import Composition
+
     config = recipe.genes
     lightning.seed_everything(config.seed, workers=True)
     data = BatchData(
         GeneBatch.from_crystals(train), GeneBatch.from_crystals(val), config.batch_size, config.seed
     )
     network = load(recipe.start).gene_network if recipe.start else GeneNetwork(recipe.generator.genes)
-    from pymatgen.core import Composition
-
     known, n = _formulas(train), 16 * recipe.sampled
 
     def sampled(genes: nn.Module, epoch: int) -> dict[str, float]:

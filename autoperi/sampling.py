@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from autoperi import console
 
@@ -144,8 +144,10 @@ class Sample:
         config: "SampleConfig",
     ) -> "list[Crystal]":
         """The crystals, with their log-likelihoods if asked."""
+        from autoperi.generator import Stage
+
         with console.progress() as bar:
-            stages = {stage: bar.add_task(stage, total=self.n) for stage in ("genes", "geometry")}
+            stages = {stage: bar.add_task(stage, total=self.n) for stage in get_args(Stage)}
             crystals = generator.sample(
                 self.n,
                 self.seed,

@@ -46,7 +46,7 @@ class EnsemblePrediction:
     nonzero: Float[Tensor, "crystals targets"]
     """Probability of a non-zero value; 1 for targets that are not gated."""
     distance: Float[Tensor, "crystals"]
-    """Of the latent vector to the nearest ones of the training set."""
+    """Mean distance in the leading latent axes to the three nearest training crystals; no unit."""
 
 
 class Ensemble(nn.Module):

@@ -13,9 +13,9 @@ from autoperi.checkpoint import (
     CheckpointError,
     build,
     half_precision,
-    provenance,
     read_config,
     read_weights,
+    readable,
     write_checkpoint,
 )
 from autoperi.crystal import Crystal, CrystalBatch
@@ -64,7 +64,7 @@ class PropertyModel:
             "family": config.family,
             "networks": f"{config.members} of {size:,} parameters, convolution {config.network.convolution}",
             "sha256": self.sha256,
-            **provenance(self.about),
+            **readable(self.about),
         }
 
     def only(self, targets: Sequence[str]) -> "PropertyModel":
