@@ -67,7 +67,7 @@ class Train:
 
     out: Path
     config: Path | None = None
-    stage: Literal["all", "autoencoder", "genes", "flow", "assemble"] = "all"
+    stage: Literal["all", "autoencoder", "genes", "critic", "flow", "assemble"] = "all"
     data_dir: Path | None = None
     seed: int | None = None
 

@@ -58,7 +58,7 @@ class Solver:
     """
 
     method: Literal["euler", "midpoint", "rk4", "dopri5"] = "euler"
-    steps: int = 15
+    steps: int = 8
     crowding: float = 1.5
     tolerance: float = 1e-4
 

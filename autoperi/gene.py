@@ -19,6 +19,7 @@ from autoperi.condition import SCALARS, condition_row
 from autoperi.constraints import GeneRequest
 from autoperi.crystal import Crystal
 from autoperi.gene_batch import GeneBatch
+from autoperi.gene_critic import GeneCritic
 from autoperi.gene_draw import DrawConfig, LetterDraw, draw_hidden, request_hint
 from autoperi.gene_likelihood import gene_log_prob, species_log_prob
 from autoperi.gene_network import GeneNetwork
@@ -159,9 +160,11 @@ class EmpiricalGenes:
         return weight
 
 
-_ATTEMPTS = 160
-"""Genes drawn in search of a new one before a crystal keeps its first: 0.1% do where 1 in 24 is new."""
-_AT_ONCE = 8
+_ATTEMPTS = (8, 16, 32, 64, 40)
+"""Genes drawn at once in search of a new one; who finds none keeps the first: 0.1% where 1 in 24 is new.
+Later rounds serve few crystals, so they draw more for each."""
+_CANDIDATES = (1, 1, 2, 4, 8)
+"""Crystals drawn at once for one that the critic accepts; where it refuses all, the last is kept."""
 
 
 class LearnedGenes:
@@ -170,10 +173,18 @@ class LearnedGenes:
     Args:
         network: trained.
         known: first names (`relabellings`) of the genes that are not new; those of the training set.
+        critic: trained on this network's draws, accepts or refuses each; without one all are kept.
     """
 
-    def __init__(self, network: GeneNetwork, known: Collection[tuple[int, ...]] = ()) -> None:
+    def __init__(
+        self,
+        network: GeneNetwork,
+        known: Collection[tuple[int, ...]] = (),
+        critic: GeneCritic | None = None,
+    ) -> None:
         self.network, self.known = network.eval(), frozenset(known)
+        self.critic = critic.eval() if critic is not None else None
+        self._letters: dict[tuple, LetterDraw] = {}
 
     def is_new(self, space_group: int, wyckoff: Sequence[int]) -> bool:
         """Whether no known gene is this one, whatever origin and axes it is written in."""
@@ -192,6 +203,8 @@ class LearnedGenes:
     ) -> list[Crystal]:
         """Draw space group, orbits and (if asked) species, these at ``temperature``.
 
+        Where species are drawn and there is a critic, a crystal is drawn anew until the critic accepts it or
+        sixteen have been drawn, those that are to have a new gene among themselves.
         ``provenance["new_gene"]`` says which genes are new. Where a new one is wanted (``config.new_genes``)
         and none turns up in 160 draws, because the request leaves none, the first gene drawn is kept.
 
@@ -199,50 +212,86 @@ class LearnedGenes:
             ValueError: an impossible request, refused before anything is drawn.
         """
         request, config = request or GeneRequest(), config or DrawConfig()
-        search = OrbitSearch(request, self.network.config.n_max)
-        values = torch.tensor([condition_row(conditions or {})])
-        letters = LetterDraw(self.network, search, values, config.guidance)
-        crystals = []
-        for start in range(first, first + n, config.batch_size):
-            numbers = range(start, min(start + config.batch_size, first + n))
-            generators = [np.random.default_rng([seed, i, 0]) for i in numbers]
-            genes = letters.draw(generators)
-            wanted = [
-                k
-                for k, i in enumerate(numbers)
-                if np.random.default_rng([seed, i, 2]).random() < config.new_genes
-                and not self.is_new(*genes[k])
-            ]
-            if request.gene is None:
-                for k, gene in self._new(wanted, letters, config, seed, start).items():
-                    genes[k] = gene
-            origin = {"seed": seed, "gene_prior": "learned"}
-            crystals += [
-                _crystal(g, o, np.zeros(len(o)), {**origin, "index": i, "new_gene": int(self.is_new(g, o))})
-                for (g, o), i in zip(genes, numbers, strict=True)
-            ]
+        letters = self._letter_draw(request, condition_row(conditions or {}), config.guidance)
+        numbers = range(first, first + n)
         if not species:
-            return crystals
-        return self.draw_species(crystals, seed, request, conditions, temperature, config, first)
+            return self._genes([(i, 0) for i in numbers], seed, request, letters, config)
+        drawn: dict[int, Crystal] = {}
+        refused, attempt = list(numbers), 0
+        for count in _CANDIDATES if self.critic else (1,):
+            tries = [(i, k) for i in refused for k in range(attempt, attempt + count)]
+            genes = self._genes(tries, seed, request, letters, config)
+            keys = [(seed, i, 1, k) for i, k in tries]
+            crystals = self._with_species(genes, keys, request, conditions, temperature, config)
+            accepted: set[int] = set()
+            for (i, _), crystal, kept in zip(tries, crystals, self._kept(crystals, tries, seed), strict=True):
+                if i not in accepted:
+                    drawn[i] = crystal
+                    accepted |= {i} if kept else set()
+            refused, attempt = [i for i in refused if i not in accepted], attempt + count
+            if not refused:
+                break
+        return [drawn[i] for i in numbers]
 
-    def _new(
+    def _letter_draw(self, request: GeneRequest, values: list[float], guidance: float) -> LetterDraw:
+        """One for all workers: what a prefix leads to is worked out once."""
+        key = (repr(request), *map(str, values), guidance)
+        if key not in self._letters:
+            search = OrbitSearch(request, self.network.config.n_max)
+            self._letters[key] = LetterDraw(self.network, search, torch.tensor([values]), guidance)
+        return self._letters[key]
+
+    def _kept(self, crystals: Sequence[Crystal], tries: Sequence[tuple[int, int]], seed: int) -> list[bool]:
+        """Whether the critic accepts each."""
+        if self.critic is None:
+            return [True] * len(crystals)
+        chance = self.critic.acceptance(GeneBatch.from_crystals(crystals)).tolist()
+        return [
+            np.random.default_rng([seed, i, 4, k]).random() < p
+            for (i, k), p in zip(tries, chance, strict=True)
+        ]
+
+    def _genes(
         self,
-        wanted: list[int],
+        tries: Sequence[tuple[int, int]],
+        seed: int,
+        request: GeneRequest,
         letters: LetterDraw,
         config: DrawConfig,
-        seed: int,
-        start: int,
+    ) -> list[Crystal]:
+        """Crystals without species, each by its number and the number of the try."""
+        genes: list[tuple[int, tuple[int, ...]]] = []
+        for start in range(0, len(tries), config.batch_size):
+            some = tries[start : start + config.batch_size]
+            genes += letters.draw([np.random.default_rng([seed, i, 0, k]) for i, k in some])
+        if request.gene is None:
+            wanted = {
+                row: (seed, i, 3, k)
+                for row, (i, k) in enumerate(tries)
+                if np.random.default_rng([seed, i, 2]).random() < config.new_genes
+                and not self.is_new(*genes[row])
+            }
+            for row, gene in self._new(wanted, letters).items():
+                genes[row] = gene
+        origin = {"seed": seed, "gene_prior": "learned"}
+        return [
+            _crystal(g, o, np.zeros(len(o)), {**origin, "index": i, "new_gene": int(self.is_new(g, o))})
+            for (g, o), (i, _) in zip(genes, tries, strict=True)
+        ]
+
+    def _new(
+        self, keys: dict[int, tuple[int, ...]], letters: LetterDraw
     ) -> dict[int, tuple[int, tuple[int, ...]]]:
-        """The first new gene that each of some crystals draws; several attempts at once fill the batches."""
+        """The first new gene that each key draws."""
         found: dict[int, tuple[int, tuple[int, ...]]] = {}
-        for attempt in range(0, _ATTEMPTS, _AT_ONCE):
-            open_ones = [k for k in wanted if k not in found]
-            tries = [(k, t) for k in open_ones for t in range(attempt, attempt + _AT_ONCE)]
-            for some in (tries[i : i + config.batch_size] for i in range(0, len(tries), config.batch_size)):
-                generators = [np.random.default_rng([seed, start + k, 3, t]) for k, t in some]
-                for (k, _), gene in zip(some, letters.draw(generators), strict=True):
-                    if k not in found and self.is_new(*gene):
-                        found[k] = gene
+        attempt = 0
+        for count in _ATTEMPTS:
+            tries = [(k, t) for k in keys if k not in found for t in range(attempt, attempt + count)]
+            genes = letters.draw([np.random.default_rng([*keys[k], t]) for k, t in tries])
+            for (k, _), gene in zip(tries, genes, strict=True):
+                if k not in found and self.is_new(*gene):
+                    found[k] = gene
+            attempt += count
         return found
 
     def draw_species(
@@ -262,7 +311,20 @@ class LearnedGenes:
         Raises:
             ValueError: a crystal whose gene or given species cannot meet the request.
         """
+        keys = [(seed, first + i, 1) for i in range(len(crystals))]
         request, config = request or GeneRequest(), config or DrawConfig()
+        return self._with_species(crystals, keys, request, conditions, temperature, config)
+
+    def _with_species(
+        self,
+        crystals: Sequence[Crystal],
+        keys: Sequence[tuple[int, ...]],
+        request: GeneRequest,
+        conditions: dict[str, float] | None,
+        temperature: float,
+        config: DrawConfig,
+    ) -> list[Crystal]:
+        """Crystals with the species that each key draws."""
         search = SpeciesSearch(request)
         for i, c in enumerate(crystals):
             if not search.accepts(c.species.tolist(), c.multiplicities.tolist()):
@@ -281,7 +343,7 @@ class LearnedGenes:
                 continue
             batch = GeneBatch.from_crystals([ordered[i] for i in numbers])
             batch = replace(batch, conditions=values.expand(len(batch), -1), hint=hint.expand(len(batch), -1))
-            generators = [np.random.default_rng([seed, first + int(i), 1]) for i in numbers]
+            generators = [np.random.default_rng(keys[i]) for i in numbers]
             drawn = draw_hidden(self.network, search, batch, generators, temperature, config)
             for i, named in zip(numbers, drawn, strict=True):
                 _, order = relabellings(ordered[i].space_group, tuple(ordered[i].wyckoff.tolist()))[0]
@@ -295,6 +357,7 @@ class LearnedGenes:
     ) -> Float[Tensor, "crystals 2"]:
         """Natural log-probability of each gene (exact) and of its species (a lower bound in expectation).
 
+        They are those of the network alone: a critic adds its log-ratio and a constant.
         The gene's is that of the unconditional sampler at temperature 1, under any of its names; crystals
         beyond ``n_max`` atoms are scored as if that were no limit. The species' is along one random order of
         the sites, drawn from (seed, i), summed over the equivalent labellings of sites on the same position.

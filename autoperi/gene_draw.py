@@ -172,8 +172,10 @@ def draw_hidden(
                 site = orders[i][step]
                 mask = search.allowed(species[i], atoms[i], site)
                 # an element repeats as often as was learned: only which one is tempered
-                present = np.isin(np.arange(len(row)), species[i])
-                species[i][site] = _choose(_tempered(row, mask, present, temperature), mask, generators[i])
+                if temperature != 1.0:
+                    present = np.isin(np.arange(len(row)), species[i])
+                    row = _tempered(row, mask, present, temperature)
+                species[i][site] = _choose(row, mask, generators[i])
     return species
 
 

@@ -8,7 +8,8 @@ from autoperi.crystal import MAX_Z
 from autoperi.wyckoff import SYSTEMS, WyckoffTable, wyckoff_table
 
 _GENERIC = np.array([0.1372, 0.2931, 0.4178])
-_OXIDATION = range(-4, 9)
+CHARGES = range(-4, 9)
+"""Charges that an element may have."""
 _OPERATION_TYPES = [(d, t) for d in (1, -1) for t in (-3, -2, -1, 0, 1, 2, 3)]
 
 
@@ -20,7 +21,7 @@ def element_features() -> np.ndarray:
     """
     from pymatgen.core import Element
 
-    rows = [np.zeros(18 + 7 + 4 + 5 + 2 * len(_OXIDATION))]
+    rows = [np.zeros(18 + 7 + 4 + 5 + 2 * len(CHARGES))]
     for z in range(1, MAX_Z + 1):
         element = Element.from_Z(z)
         numbers = [
@@ -38,8 +39,8 @@ def element_features() -> np.ndarray:
                     np.arange(1, 8) == element.row,
                     [element.block == block for block in "spdf"],
                     numbers,
-                    [state in common for state in _OXIDATION],
-                    [state in seen for state in _OXIDATION],
+                    [state in common for state in CHARGES],
+                    [state in seen for state in CHARGES],
                 ]
             )
         )
@@ -55,6 +56,26 @@ def charge_assignments(tables: int) -> np.ndarray:
     for z in range(1, MAX_Z + 1):
         states = Element.from_Z(z).common_oxidation_states or (0,)
         out[z] = rng.choice(states, size=tables)
+    return out
+
+
+def charge_states() -> np.ndarray:
+    """Chance of each charge of each element, [2, 101, charges]: its common ones, and all seen in the ICSD.
+
+    All of an element's are equally likely; an element without any, and Z = 0, has charge 0.
+    """
+    from pymatgen.core import Element
+
+    out = np.zeros((2, MAX_Z + 1, len(CHARGES)), dtype=np.float32)
+    out[:, :, -CHARGES.start] = 1.0
+    for z in range(1, MAX_Z + 1):
+        element = Element.from_Z(z)
+        for chance, states in zip(
+            out[:, z], (element.common_oxidation_states, element.icsd_oxidation_states), strict=True
+        ):
+            known = [state in states for state in CHARGES]
+            if any(known):
+                chance[:] = np.array(known) / sum(known)
     return out
 
 

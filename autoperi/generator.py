@@ -26,6 +26,7 @@ from autoperi.checkpoint import (
 from autoperi.constraints import GeneRequest
 from autoperi.crystal import Crystal
 from autoperi.gene import DrawConfig, EmpiricalGenes, LearnedGenes
+from autoperi.gene_critic import CriticConfig, GeneCritic
 from autoperi.gene_network import GeneConfig, GeneNetwork
 from autoperi.model import FlowModel, FlowSettings, Guide
 from autoperi.velocity import VelocityConfig
@@ -48,6 +49,7 @@ class GeneratorConfig:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     velocity: VelocityConfig = field(default_factory=VelocityConfig)
     genes: GeneConfig = field(default_factory=GeneConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class CrystalGenerator(nn.Module):
         self.config = config
         self.flow = FlowModel(config.autoencoder, config.velocity)
         self.gene_network = GeneNetwork(config.genes)
+        self.critic = GeneCritic(config.critic)
         self.empirical = Arrays()
         self.name, self.sha256 = "", ""
         self.about: dict[str, Any] = {}
@@ -109,6 +112,7 @@ class CrystalGenerator(nn.Module):
             "decoder": self.flow.autoencoder.decoder,
             "velocity": self.flow.velocity,
             "gene network": self.gene_network,
+            "critic of genes": self.critic,
         }
         sizes = {n: f"{sum(p.numel() for p in net.parameters()):,} parameters" for n, net in networks.items()}
         return {**sizes, "sha256": self.sha256, **readable(self.about)}
@@ -116,7 +120,7 @@ class CrystalGenerator(nn.Module):
     def learned_genes(self) -> LearnedGenes:
         """The learned prior over gene and species; to it the genes of the training set are not new."""
         known = self.empirical_genes().names() if self.empirical.state_dict() else ()
-        return LearnedGenes(self.gene_network, known)
+        return LearnedGenes(self.gene_network, known, self.critic)
 
     def empirical_genes(self) -> EmpiricalGenes:
         """The genes of the training set; raises ValueError for a checkpoint that carries none."""

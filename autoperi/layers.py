@@ -4,7 +4,7 @@ import math
 
 import torch
 from e3nn import o3
-from e3nn.nn import FullyConnectedNet, Gate
+from e3nn.nn import Activation, FullyConnectedNet, Gate
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -57,7 +57,7 @@ class Interaction(nn.Module):
         gates = o3.Irreps(f"{sum(m for m, _ in gated)}x0e")
         acts = [nn.functional.silu] * len(scalars)
         gate_acts = [torch.sigmoid] * len(gates)
-        self.gate = Gate(scalars, acts, gates, gate_acts, gated)
+        self.gate = Gate(scalars, acts, gates, gate_acts, gated) if gated else Activation(scalars, acts)
         self.before = o3.Linear(irreps_in, irreps_in)
         irreps_mid, instructions = [], []
         for i, (channels, ir_in) in enumerate(irreps_in):

@@ -50,7 +50,7 @@ class Restart:
 
     rounds: int = 3
     time: float = 0.6
-    steps: int = 6
+    steps: int = 5
 
     def __post_init__(self) -> None:
         if self.rounds < 0 or self.steps < 1 or not 0 <= self.time < 1:

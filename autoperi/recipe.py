@@ -21,14 +21,17 @@ from autoperi.dataset import CrystalDataset, load_dataset
 from autoperi.flow import Solver
 from autoperi.gene import EmpiricalGenes, LearnedGenes
 from autoperi.gene_batch import GeneBatch
+from autoperi.gene_critic import Contrast, GeneCritic
+from autoperi.gene_draw import DrawConfig
 from autoperi.gene_network import GeneNetwork
-from autoperi.generator import CrystalGenerator, GeneratorConfig, load, save
+from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
 from autoperi.model import FlowModel, FlowSettings, Restart
 from autoperi.model_card import Trained, model_card
 from autoperi.physics import Physics, PhysicsWeights
 from autoperi.train import (
     AutoencoderTraining,
     BatchData,
+    CriticTraining,
     FitConfig,
     FlowTraining,
     GeneTraining,
@@ -47,8 +50,8 @@ Judge = Callable[[list["Structure"] | list["Composition"], set[str]], dict[str, 
 PhysicsMaker = Callable[[PhysicsWeights, CrystalDataset], Physics]
 """Makes the physics that a recipe weighs, given the train split; comes from the room of property models."""
 
-Stage = Literal["all", "autoencoder", "genes", "flow", "assemble"]
-_FITTED: tuple[Stage, ...] = ("autoencoder", "genes", "flow")
+Stage = Literal["all", "autoencoder", "genes", "critic", "flow", "assemble"]
+_FITTED: tuple[Stage, ...] = ("autoencoder", "genes", "critic", "flow")
 _CHOSEN = "chosen.ckpt"
 _STAGES: tuple[Stage, ...] = (*_FITTED, "assemble")
 
@@ -69,7 +72,8 @@ class Recipe:
             more sitting. Its sizes are used.
         generator: sizes of all networks.
         physics: weights of physics losses in the training of autoencoder and flow; none by default.
-        autoencoder, genes, flow: how each is fitted; with ``epochs = 0`` it stays as it is in ``start``.
+        autoencoder, genes, critic, flow: how each is fitted; with ``epochs = 0`` it stays as it is in
+            ``start``. The critic belongs to its gene network: train it again with that.
     """
 
     data: str = "mp_20"
@@ -84,6 +88,9 @@ class Recipe:
     )
     genes: FitConfig = field(
         default_factory=lambda: FitConfig(epochs=60, cooldown=30, weight_decay=0.05, devices=1)
+    )
+    critic: FitConfig = field(
+        default_factory=lambda: FitConfig(epochs=20, cooldown=20, batch_size=512, ema=0.99, weight_decay=0.05)
     )
     flow: FitConfig = field(
         default_factory=lambda: FitConfig(
@@ -151,6 +158,8 @@ def run_stages(
     )
     if stage == "genes":
         return {stage: str(_genes(recipe, train, val, out, judge))}
+    if stage == "critic":
+        return {stage: str(_critic(recipe, train, val, out))}
     if stage == "flow":
         return {stage: str(_flow(recipe, train, val, out, judge, made))}
     if stage == "autoencoder":
@@ -197,6 +206,25 @@ def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path
 
     curve = SampleCurve(sampled, recipe.sample_every, n, out / "genes" / _CHOSEN, config)
     return fit(GeneTraining(network.train(), config), data, config, out / "genes", callbacks=[curve])
+
+
+def _critic(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path) -> Path:
+    """Learned from as many draws as there are real crystals, made as the sampler makes them by default."""
+    config = recipe.critic
+    network = GeneNetwork(recipe.generator.genes)
+    network.load_state_dict(_weights(recipe, out, "genes"))
+    prior = LearnedGenes(network, EmpiricalGenes.from_crystals(train).names())
+    usual = SampleConfig()
+    drawn = prior.sample(
+        len(train) + len(val), config.seed, config=DrawConfig(usual.new_genes, sweeps=usual.sweeps)
+    )
+    lightning.seed_everything(config.seed, workers=True)
+    seen = Contrast.of(list(train), drawn[: len(train)])
+    held_out = Contrast.of(list(val), drawn[len(train) :])
+    critic = GeneCritic(recipe.generator.critic)
+    critic.standardise(seen.genes)
+    data = BatchData(seen, held_out, config.batch_size, config.seed)
+    return fit(CriticTraining(critic, config), data, config, out / "critic")
 
 
 def _flow(
@@ -285,16 +313,20 @@ def _part(generator: CrystalGenerator, stage: Stage) -> nn.Module:
     parts = {
         "autoencoder": generator.flow.autoencoder,
         "genes": generator.gene_network,
+        "critic": generator.critic,
         "flow": generator.flow.velocity,
     }
     return parts[stage]
 
 
 def _weights(recipe: Recipe, out: Path, stage: Stage) -> dict[str, torch.Tensor]:
-    """What a stage ended with: its averaged weights, or those of ``start`` where it was not run."""
+    """What a stage ended with, its averaged weights, or those of ``start`` where it was not run.
+
+    The critic's are those of the lowest held-out loss: one that knows train by heart would only copy it.
+    """
     if recipe.start and getattr(recipe, stage).epochs == 0:
         return _part(load(recipe.start), stage).state_dict()
-    path = out / stage / _CHOSEN
+    path = out / stage / ("best.ckpt" if stage == "critic" else _CHOSEN)
     if not path.exists():
         path = out / stage / "last.ckpt"
     if not path.exists():

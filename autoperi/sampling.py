@@ -84,7 +84,7 @@ class Sample:
     exclude: tuple[str, ...] = ()
     atoms: tuple[int, int] | None = None
     solver: Literal["euler", "midpoint", "rk4", "dopri5"] = "euler"
-    steps: int = 15
+    steps: int = 8
     restarts: int = 3
     corrections: int = 5
     predict: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from autoperi.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.crystal import CrystalBatch
 from autoperi.dataset import CrystalDataset
 from autoperi.gene_batch import GeneBatch
+from autoperi.gene_critic import Contrast, GeneCritic, critic_loss
 from autoperi.gene_network import GeneNetwork, gene_loss
 from autoperi.matching import matching_loss
 from autoperi.orbit_network import OrbitNetwork
@@ -256,6 +257,17 @@ class GeneTraining(Training):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
             terms = gene_loss(self.network, batch, generator)
         return {"total": torch.stack(list(terms.values())).sum(), **terms}
+
+
+class CriticTraining(Training):
+    """Telling real crystals from drawn ones (`critic_loss`)."""
+
+    network: GeneCritic
+
+    def loss(self, batch: Contrast, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The one term of a batch; nothing is drawn."""
+        del generator
+        return {"total": critic_loss(self.network, batch)}
 
 
 class SampleCurve(lightning.Callback):

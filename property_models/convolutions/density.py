@@ -24,25 +24,37 @@ class OrbitDensity(nn.Module):
     """Layers of pair messages, angular invariants with l <= 2, and a state of the crystal.
 
     Bonds must be functions of the distance alone that vanish at the cutoff (Bessel). Sites exchange scalars;
-    directions enter through densities made anew from each layer's scalars, so no rotation is needed.
+    directions enter through densities made anew from each layer's scalars, so no rotation is needed. A
+    ``local`` one goes without the state of the crystal: then a site knows only what is near it.
     """
 
     def __init__(
-        self, width: int, edge_width: int, layers: int, dropout: float = 0.0, channels: int = 32
+        self,
+        width: int,
+        edge_width: int,
+        layers: int,
+        dropout: float = 0.0,
+        channels: int = 32,
+        *,
+        local: bool = False,
     ) -> None:
         super().__init__()
         self.angular = edge_width // 2
-        self.state = nn.Linear(width, width)
+        self.state = None if local else nn.Linear(width, width)
         self.layers = nn.ModuleList(
-            _Layer(width, edge_width, self.angular, channels, dropout) for _ in range(layers)
+            _Layer(width, edge_width, self.angular, channels, dropout, local) for _ in range(layers)
         )
-        self.states = nn.ModuleList(mlp(2 * width, width, width) for _ in range(layers - 1))
+        self.states = nn.ModuleList(mlp(2 * width, width, width) for _ in range(0 if local else layers - 1))
 
     def forward(
         self, sites: Float[Tensor, "sites width"], edges: Float[Tensor, "edges edge_width"], graph: SiteGraph
     ) -> Float[Tensor, "sites width"]:
         """All layers."""
         pairs = self._pairs(edges, graph)
+        if self.state is None:
+            for layer in self.layers:
+                sites = layer(sites, None, pairs)
+            return sites
         state = self.state(sum_by(sites * graph.share[:, None], graph.crystal, len(graph)))
         for i, layer in enumerate(self.layers):
             sites = layer(sites, state[graph.crystal], pairs)
@@ -76,7 +88,9 @@ class _Pairs:
 
 
 class _Layer(nn.Module):
-    def __init__(self, width: int, radial: int, angular: int, channels: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, radial: int, angular: int, channels: int, dropout: float, local: bool
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.receive = nn.Linear(width, width)
@@ -88,11 +102,11 @@ class _Layer(nn.Module):
         self.mix_vector = nn.Linear(channels, 2 * channels, bias=False)
         self.mix_tensor = nn.Linear(channels, 2 * channels, bias=False)
         self.update = mlp(2 * width + 4 * channels, width, width)
-        self.crystal = nn.Linear(width, width)
+        self.crystal = None if local else nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
         self.sizes = (width, channels, channels)
 
-    def forward(self, sites: Tensor, state: Float[Tensor, "sites width"], pairs: _Pairs) -> Tensor:
+    def forward(self, sites: Tensor, state: Float[Tensor, "sites width"] | None, pairs: _Pairs) -> Tensor:
         inputs = self.norm(sites)
         hidden = nn.functional.silu(self.receive(inputs)[pairs.site] + self.send(inputs)[pairs.sender])
         scalar, vector, tensor = self.out(hidden).split(self.sizes, dim=-1)
@@ -102,7 +116,10 @@ class _Layer(nn.Module):
         tensors = sum_by(tensor[:, None] * self.tensor(pairs.angular[:, 3:]), pairs.site, n)
         found += [*_invariants(vectors, self.mix_vector), *_invariants(tensors, self.mix_tensor)]
         first, act, last = self.update
-        return sites + last(self.dropout(act(first(torch.cat(found, -1)) + self.crystal(state))))
+        hidden = first(torch.cat(found, -1))
+        if self.crystal is not None:
+            hidden = hidden + self.crystal(state)
+        return sites + last(self.dropout(act(hidden)))
 
 
 def _invariants(values: Float[Tensor, "sites m channels"], mix: nn.Module) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,10 @@ class NequIP(nn.Module):
         middle = Irreps(f"{width}x0e + {width // 4}x1o + {width // 8}x2e")
         self.irreps = []
         interactions = []
-        for _ in range(layers):
+        for layer in range(layers):
             self.irreps.append(first)
-            interactions.append(Interaction(first, middle, edge_width))  # pyright: ignore[reportArgumentType]
+            given = middle if layer < layers - 1 else Irreps(f"{width}x0e")
+            interactions.append(Interaction(first, given, edge_width))  # pyright: ignore[reportArgumentType]
             first = interactions[-1].irreps_out
         self.width = width
         self.interactions = nn.ModuleList(interactions)

@@ -39,7 +39,7 @@ class Disturbance:
     """
 
     rattled: float = 0.5
-    displacement: float = 0.2
+    displacement: float = 0.12
     strain: float = 0.03
     substituted: float = 0.25
     most_atoms: int = 20

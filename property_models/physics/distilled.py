@@ -1,4 +1,4 @@
-"""Our own potential: an e3nn network that imitates CHGNet at a fraction of its cost."""
+"""Our own potential: densities of spherical harmonics (e3nn) that imitate CHGNet at less cost."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from autoperi.crystal import CrystalBatch
 from autoperi.layers import mlp
-from property_models.convolutions.nequip import NequIP
+from property_models.convolutions.density import OrbitDensity
 from property_models.edge_basis import BesselBasis
 from property_models.physics.potential import ELEMENTS, Bonds, Potential
 from property_models.site_graph import SiteGraph, site_graph
@@ -19,22 +19,24 @@ class DistilledConfig:
     """Size of the network.
 
     Attributes:
-        width: scalar channels of a site; a quarter as many vectors, an eighth as many l = 2 tensors.
-        layers: interactions.
-        radial: Bessel functions of a bond's length.
+        width: scalar channels of a site.
+        layers: rounds of messages.
+        channels: densities with l = 1 and as many with l = 2.
+        radial: Bessel functions of a bond's length; half of them serve directions.
         cutoff: Å.
     """
 
-    width: int = 32
+    width: int = 128
     layers: int = 2
-    radial: int = 8
+    channels: int = 48
+    radial: int = 12
     cutoff: float = 5.0
 
 
 class DistilledPotential(Potential):
-    """NequIP (Batzner et al., arXiv:2101.03164): l <= 2, energies of sites; conservative and smooth.
+    """Energies of sites from `OrbitDensity`, l <= 2: local, conservative and smooth.
 
-    An atom's energy is its element's reference and what its surroundings add to it; both vary smoothly as
+    An atom's energy is its element's reference and what its surroundings add to it, which varies smoothly as
     atoms cross the cutoff.
     """
 
@@ -47,7 +49,9 @@ class DistilledPotential(Potential):
         self.elements = nn.Linear(ELEMENTS, config.width, bias=False)
         nn.init.normal_(self.elements.weight)
         self.edges = BesselBasis(config.radial, config.cutoff)
-        self.convolution = NequIP(config.width, self.edges.outputs, config.layers)
+        self.convolution = OrbitDensity(
+            config.width, self.edges.outputs, config.layers, channels=config.channels, local=True
+        )
         self.head = mlp(config.width, config.width, 1)
         self.register_buffer("reference", torch.zeros(ELEMENTS))
         self.register_buffer("scale", torch.ones(()))

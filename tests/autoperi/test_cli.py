@@ -1,12 +1,15 @@
 import json
 import subprocess
 import sys
+from typing import get_args, get_type_hints
 
 import pandas as pd
 import pytest
 from ase.io import read
 
+from autoperi.cli import Train
 from autoperi.files import read_crystals
+from autoperi.recipe import Stage
 from tests.autoperi.shell import command
 from tests.prototypes import prototype
 
@@ -15,6 +18,11 @@ def run(*arguments):
     """The command line as a user calls it."""
     command = [sys.executable, "-m", "autoperi.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_every_stage_of_a_recipe_can_be_asked_for():
+    """The command line, which imports nothing early, repeats the recipe's stages."""
+    assert get_args(get_type_hints(Train)["stage"]) == get_args(Stage)
 
 
 COMMANDS = ["sample", "train", "encode", "evaluate", "benchmark", "predict", "train-property", "relax"]

@@ -35,9 +35,9 @@ def test_own_data_from_csv_to_crystals(folder):
         VelocityConfig(network=TRUNK),
         GeneConfig(width=16, depth=1, heads=2),
     )
-    recipe = Recipe(str(folder), 6, 2, 1, generator=sizes, autoencoder=ONE, genes=ONE, flow=ONE)
+    recipe = Recipe(str(folder), 6, 2, 1, generator=sizes, autoencoder=ONE, genes=ONE, critic=ONE, flow=ONE)
     out = folder / "run"
-    for stage in ("autoencoder", "genes", "flow", "assemble"):
+    for stage in ("autoencoder", "genes", "critic", "flow", "assemble"):
         run_stages(recipe, out, stage, None, [], training_figures)
     for part, figure in (("genes", "sample/valid_and_new"), ("flow", "sample/prior/valid_and_new")):
         logged = pd.concat(pd.read_csv(p) for p in (out / part).rglob("metrics.csv"))
@@ -47,8 +47,13 @@ def test_own_data_from_csv_to_crystals(folder):
     card = (out / "checkpoint" / "MODEL_CARD.md").read_text()
     assert "### flow" in card
     assert "valid_and_new" in card
-    for part, network in (("genes", generator.gene_network), ("flow", generator.flow.velocity)):
-        chosen = torch.load(out / part / "chosen.ckpt", weights_only=True)["state_dict"]
+    parts = {
+        "genes/chosen": generator.gene_network,
+        "critic/best": generator.critic,
+        "flow/chosen": generator.flow.velocity,
+    }
+    for file, network in parts.items():
+        chosen = torch.load(out / f"{file}.ckpt", weights_only=False)["state_dict"]
         weights = network.state_dict()
         for name, value in chosen.items():  # rounded to float16 on disk
             assert torch.allclose(weights[name.removeprefix("network.")], value, rtol=1e-3, atol=1e-6)

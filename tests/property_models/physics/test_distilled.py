@@ -85,6 +85,20 @@ def test_forces_are_gradients(pupil, batch):
     assert largest((up - down) / 2e-6 + expected) < 1e-7
 
 
+def test_far_atoms_are_not_felt(pupil):
+    """An energy reaches two neighbours of a chain, a force four: what lies further changes nothing."""
+    chain = Atoms("CuAu6", positions=[[0, 0, 2.5 * k] for k in range(7)], pbc=False)
+    other = Atoms("CuAu5Ag", positions=chain.positions, pbc=False)
+    felt, unfelt = ([], [])
+    for atoms in (chain, other):
+        atoms.calc = PotentialCalculator(pupil)
+        forces = atoms.get_forces()
+        unfelt.append(forces[0])
+        felt.append(forces[4])
+    assert largest(torch.from_numpy(unfelt[0] - unfelt[1])) < 1e-9
+    assert largest(torch.from_numpy(felt[0] - felt[1])) > 1e-6
+
+
 def test_disturbed_crystals_stay_near_and_repeat():
     crystals = small_batch((62, 225)).to_crystals()
     drawn = disturbed(crystals, 40, 3)

@@ -1,0 +1,155 @@
+"""The critic: what it sees, what it learns, and what it does to the draws."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Element
+
+from autoperi.crystal import MAX_Z, Crystal
+from autoperi.gene import LearnedGenes
+from autoperi.gene_batch import GeneBatch
+from autoperi.gene_critic import Contrast, CriticConfig, GeneCritic, _total_charge, critic_loss
+from autoperi.gene_draw import DrawConfig
+from autoperi.gene_features import CHARGES, charge_states
+from autoperi.gene_network import GeneConfig, GeneNetwork
+from autoperi.wyckoff import wyckoff_table
+
+
+def crystal(group, letters, species):
+    wyckoff = np.array([wyckoff_table().index(group, letter) for letter in letters])
+    return Crystal(group, wyckoff, np.array(species), np.zeros((len(letters), 3)), np.zeros(6))
+
+
+ROCK_SALT, COPPER = crystal(225, "ab", [11, 17]), crystal(225, "a", [29])
+LOW = crystal(2, "aii", [14, 8, 8])
+
+
+def amounts(formula):
+    row = torch.zeros(1, MAX_Z + 1, dtype=torch.long)
+    for symbol, n in formula.items():
+        row[0, Element(symbol).Z] = n
+    return row
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["Li", "Fe", "O", "Mo", "Cl", "Ar", "N"]), st.integers(1, 9), min_size=1, max_size=4
+    ),
+    st.integers(0, 1),
+)
+def test_the_total_charge_is_that_of_all_assignments(formula, table):
+    """The product in Fourier space equals adding up every assignment one by one."""
+    states = torch.from_numpy(charge_states()[table])
+    found = _total_charge(amounts(formula), states)[0].numpy()
+    wanted = np.zeros_like(found)
+    rows = [states[Element(symbol).Z].numpy() for symbol in formula]
+    for chosen in product(range(len(CHARGES)), repeat=len(rows)):
+        chance = np.prod([row[k] for row, k in zip(rows, chosen, strict=True)])
+        wanted[sum(n * k for n, k in zip(formula.values(), chosen, strict=True))] += chance
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_known_charges_are_those_of_the_periodic_table():
+    """Sodium is +1 and argon 0 in both tables; every row is a distribution."""
+    states = charge_states()
+    np.testing.assert_allclose(states.sum(axis=-1), 1.0, rtol=1e-6)
+    for z, charge in ((11, 1), (18, 0)):
+        assert (states[:, z, CHARGES.index(charge)] == 1).all()
+
+
+def test_balanced_charges_are_told_from_unbalanced_ones():
+    """The exact balance of common charges is sure in NaCl and impossible in NaCl2."""
+    critic = GeneCritic()
+    sure, none = (critic._balance(amounts({"Na": 1, "Cl": n}))[0, 0].exp() for n in (1, 2))
+    assert sure > 0.1
+    assert none < 2e-4
+
+
+def test_neighbours_in_the_batch_do_not_matter():
+    """Padding and the order of sites leave a crystal's ratio as it is."""
+    critic = GeneCritic().eval().double()
+    turned = crystal(2, "iai", [8, 14, 8])
+    together = critic(GeneBatch.from_crystals([ROCK_SALT, LOW, COPPER]))
+    torch.testing.assert_close(together[0], critic(GeneBatch.from_crystals([ROCK_SALT]))[0])
+    torch.testing.assert_close(together[1], critic(GeneBatch.from_crystals([turned]))[0])
+
+
+@pytest.fixture(scope="module")
+def salt_lover():
+    """A critic that has learned that rock salt is real and copper drawn."""
+    torch.manual_seed(0)
+    critic = GeneCritic(CriticConfig(width=16, dropout=0.0, ceiling=1.2))
+    batch = Contrast.of([ROCK_SALT] * 4, [COPPER] * 4)
+    critic.standardise(batch.genes)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
+    for _ in range(100):
+        optimizer.zero_grad()
+        critic_loss(critic, batch).backward()
+        optimizer.step()
+    return critic
+
+
+def test_the_loss_is_low_where_the_kinds_differ_and_ln_2_where_they_do_not(salt_lover):
+    """Telling apart what can be told apart; unequal numbers are refused."""
+    with torch.no_grad():
+        assert critic_loss(salt_lover, Contrast.of([ROCK_SALT], [COPPER])) < 0.2
+        blank = GeneCritic()
+        torch.nn.init.zeros_(blank.layers[-1].weight)
+        torch.nn.init.zeros_(blank.layers[-1].bias)
+        assert critic_loss(blank, Contrast.of([COPPER], [COPPER])).item() == pytest.approx(np.log(2))
+    with pytest.raises(ValueError, match=r"as many.*2: got 1"):
+        Contrast.of([COPPER] * 2, [ROCK_SALT])
+
+
+def test_acceptance_is_a_probability(salt_lover):
+    """Likely crystals are kept for sure, unlikely ones seldom."""
+    sure, seldom = salt_lover.acceptance(GeneBatch.from_crystals([ROCK_SALT, COPPER]))
+    assert sure == 1.0
+    assert 0 < seldom < 0.3
+
+
+class Refusing(GeneCritic):
+    """Keeps crystals of at most six atoms."""
+
+    def acceptance(self, batch):
+        atoms = (self.multiplicity[batch.wyckoff.clamp(min=0)] * (batch.wyckoff >= 0)).sum(dim=1)
+        return (atoms <= 6).float()
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return GeneNetwork(GeneConfig(width=32, depth=1, heads=2))
+
+
+def test_refused_crystals_are_drawn_again(network):
+    """What the critic never accepts is gone, what it accepts at once is as without it."""
+    free = LearnedGenes(network).sample(60, 0)
+    kept = LearnedGenes(network, critic=Refusing()).sample(60, 0)
+    small = [c.n_atoms <= 6 for c in free]
+    assert 0 < sum(small) < len(free)
+    assert np.mean([c.n_atoms <= 6 for c in kept]) > 0.9
+    for before, after, same in zip(free, kept, small, strict=True):
+        if same:
+            assert (before.gene, before.formula) == (after.gene, after.formula)
+    assert [c.provenance["index"] for c in kept] == list(range(60))
+
+
+def test_a_refused_crystal_depends_on_its_own_number_alone(network):
+    """Neither batch size nor the first number changes it."""
+    prior = LearnedGenes(network, critic=Refusing())
+    whole = prior.sample(20, 3, config=DrawConfig(batch_size=7))
+    part = prior.sample(8, 3, first=12)
+    assert [(c.gene, c.formula) for c in whole[12:]] == [(c.gene, c.formula) for c in part]
+
+
+def test_genes_without_species_are_not_judged(network):
+    """The critic sees whole crystals only."""
+    alone = LearnedGenes(network).sample(20, 0, species=False)
+    judged = LearnedGenes(network, critic=Refusing()).sample(20, 0, species=False)
+    assert [c.gene for c in alone] == [c.gene for c in judged]
