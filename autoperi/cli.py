@@ -199,7 +199,7 @@ class Predict:
         property: which; default all that the shipped models, or the checkpoint, predict.
         checkpoint: folder of a model of your own (`autoperi train-property`); default the shipped ones.
         family: of the shipped models: guide to screen, judge to score what the guide has chosen.
-        workers: processes that read and symmetrise.
+        workers: processes that read and symmetrise, then threads that predict.
         device: cpu, cuda or mps.
         seed: kept in run.json; nothing here is random.
     """

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from autoperi.layers import mlp
 from property_models.convolutions.attention import GATLayer, GATv2Layer
 from property_models.convolutions.cgcnn import CGCNNLayer
-from property_models.convolutions.density import OrbitDensity
+from property_models.convolutions.density import OrbitDensity, Pairs
 from property_models.convolutions.dimenet import DimeNetPlusPlus
 from property_models.convolutions.gcn import GCNLayer
 from property_models.convolutions.gin import GINLayer
@@ -172,10 +172,21 @@ class CrystalGNN(nn.Module):
         self.register_buffer("centre", torch.zeros(targets))
         self.register_buffer("spread", torch.ones(targets))
 
-    def forward(self, graph: SiteGraph) -> Prediction:
-        """Predict every crystal of a batch (``SiteGraph.select`` or ``site_graph``)."""
+    def bonds(self, graph: SiteGraph) -> Tensor | Pairs:
+        """What the convolution reads of the bonds: features of each, or their sums (``OrbitDensity``)."""
+        edges = self.embed_edges(self.edges(graph))
+        if isinstance(self.convolution, OrbitDensity):
+            return self.convolution.pairs(edges, graph)
+        return edges
+
+    def forward(self, graph: SiteGraph, bonds: Tensor | Pairs | None = None) -> Prediction:
+        """Predict every crystal of a batch (``SiteGraph.select`` or ``site_graph``).
+
+        Networks of one configuration without learned numbers in their bonds may share ``bonds``.
+        """
         sites = self.embed(self.nodes(graph.species))
-        sites = self.norm(self.convolution(sites, self.embed_edges(self.edges(graph)), graph))
+        bonds = self.bonds(graph) if bonds is None else bonds
+        sites = self.norm(self.convolution(sites, bonds, graph))
         pooled = torch.cat([self.readout(sites, graph), self.crystals(graph)], -1)
         features = nn.functional.silu(self.features(pooled))
         kl = features.new_zeros(len(graph))

@@ -86,7 +86,10 @@ class Ensemble(nn.Module):
 
     def forward(self, graph: SiteGraph) -> EnsemblePrediction:
         """Predict one batch; differentiable in the graph's bonds and soft species."""
-        answers = [member(graph) for member in self.members]
+        first = self._networks()[0]
+        fixed = not any(True for part in (first.edges, first.embed_edges) for _ in part.parameters())
+        bonds = first.bonds(graph) if fixed else None
+        answers = [member(graph, bonds) for member in self.members]
         centre = torch.stack([m.centre for m in self._networks()])
         spread = torch.stack([m.spread for m in self._networks()])
         means = torch.stack([a.mean for a in answers])

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,7 @@ class PropertyModel:
         structures: "Sequence[Structure | Crystal]",
         batch_size: int = 256,
         progress: Callable[[int], None] | None = None,
+        workers: int = 1,
     ) -> "pd.DataFrame":
         """Values of structures, one row each, in their order.
 
@@ -90,6 +92,7 @@ class PropertyModel:
             structures: pymatgen structures, which are symmetrised first, or crystals.
             batch_size: does not change the result.
             progress: told how many structures were just finished.
+            workers: threads that work on batches; best with one torch thread (``torch.set_num_threads(1)``).
         """
         import pandas as pd
 
@@ -105,13 +108,17 @@ class PropertyModel:
         columns = {name: np.full(len(structures), np.nan) for name in self._columns()}
         # crystals of like size together: a large one then does not slow down a batch of small ones
         order = sorted(range(len(crystals)), key=lambda k: crystals[k].n_sites * crystals[k].n_atoms)
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            found = self.of_batch(CrystalBatch.from_crystals([crystals[k] for k in part]))
-            for name, values in found.items():
-                columns[name][[rows[k] for k in part]] = values
-            if progress:
-                progress(len(part))
+        parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+        def told(part: list[int]) -> dict[str, np.ndarray]:
+            return self.of_batch(CrystalBatch.from_crystals([crystals[k] for k in part]))
+
+        with ThreadPoolExecutor(workers) as pool:
+            for part, found in zip(parts, pool.map(told, parts), strict=True):
+                for name, values in found.items():
+                    columns[name][[rows[k] for k in part]] = values
+                if progress:
+                    progress(len(part))
         table = pd.DataFrame({**columns, "error": errors})
         for name in self._columns():
             if name.endswith("out_of_domain"):

@@ -77,7 +77,7 @@ def predict_path(
         properties: names in ``TARGETS``, or of the checkpoint's targets; empty for all that there are.
         family: ``guide`` or ``judge``.
         checkpoint: folder of a model of one's own (``train_property``); default the shipped ones.
-        workers: processes that read and symmetrise.
+        workers: processes that read and symmetrise, then threads that predict.
         device: where the networks run.
 
     Raises:
@@ -99,7 +99,7 @@ def predict_path(
     with Progress(transient=True, disable=len(crystals) < 1000) as bar:
         task = bar.add_task("Predicting", total=len(models) * len(crystals))
         for model in models:
-            table = table.join(_named(model, crystals, lambda done: bar.advance(task, done)))
+            table = table.join(_named(model, crystals, lambda done: bar.advance(task, done), workers))
     used = {t: {"name": m.name, "sha256": m.sha256} for m in models for t in m.targets}
     return Screened(table, dataset.failures, used)
 
@@ -126,10 +126,13 @@ def predictor(properties: Sequence[str]) -> Callable[[Sequence[Crystal]], list[C
 
 
 def _named(
-    model: PropertyModel, crystals: Sequence[Crystal], progress: Callable[[int], None] | None = None
+    model: PropertyModel,
+    crystals: Sequence[Crystal],
+    progress: Callable[[int], None] | None = None,
+    workers: int = 1,
 ) -> "pd.DataFrame":
     """What ``predict`` finds, every column with the name of its target."""
-    found = model.predict(crystals, progress=progress).drop(columns="error")
+    found = model.predict(crystals, progress=progress, workers=workers).drop(columns="error")
     if len(model.targets) == 1:
         target = model.targets[0]
         endings = {"value": "", "uncertainty": "_uncertainty", "out_of_domain": "_out_of_domain"}

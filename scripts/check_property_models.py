@@ -6,6 +6,7 @@ Run: python scripts/check_property_models.py --other data/wbm/wbm_val_10k.csv.gz
 import time
 from pathlib import Path
 
+import torch
 import tyro
 from rich import print as show
 
@@ -16,8 +17,11 @@ from property_models.site_graph import dataset_graph
 from property_models.train import LabelledGraphs
 
 
-def main(targets: tuple[str, ...] = ("formation_energy",), family: str = "guide", other: str = "") -> None:
+def main(
+    targets: tuple[str, ...] = ("formation_energy",), family: str = "guide", other: str = "", workers: int = 2
+) -> None:
     """``other`` is a table of crystals from elsewhere; its rows should lie further out than those of test."""
+    torch.set_num_threads(1)
     test = load_dataset("mp_20", "test", fill_hull="e_above_hull" in targets)
     for target in targets:
         model = property_models.load(target, family)
@@ -26,8 +30,9 @@ def main(targets: tuple[str, ...] = ("formation_energy",), family: str = "guide"
         found = figures(model.ensemble, labelled.graphs, labelled.labels)[target]
         show(f"{target} ({family}): " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
         began = time.perf_counter()
-        model.predict(list(test))
-        show(f"  {len(test) / (time.perf_counter() - began):.0f} crystals/s, from crystals to values")
+        model.predict(list(test), workers=workers)
+        rate = len(test) / (time.perf_counter() - began)
+        show(f"  {rate:.0f} crystals/s, from crystals to values, {workers} threads")
         if other:
             graphs = dataset_graph(load_dataset(Path(other), None), network.cutoff, network.nearest)
             near, far = (model.ensemble.predict(g).distance.numpy() for g in (labelled.graphs, graphs))

@@ -47,10 +47,9 @@ class OrbitDensity(nn.Module):
         self.states = nn.ModuleList(mlp(2 * width, width, width) for _ in range(0 if local else layers - 1))
 
     def forward(
-        self, sites: Float[Tensor, "sites width"], edges: Float[Tensor, "edges edge_width"], graph: SiteGraph
+        self, sites: Float[Tensor, "sites width"], pairs: "Pairs", graph: SiteGraph
     ) -> Float[Tensor, "sites width"]:
         """All layers."""
-        pairs = self._pairs(edges, graph)
         if self.state is None:
             for layer in self.layers:
                 sites = layer(sites, None, pairs)
@@ -63,28 +62,31 @@ class OrbitDensity(nn.Module):
                 state = state + self.states[i](torch.cat([state, mean], -1))
         return sites
 
-    def _pairs(self, edges: Tensor, graph: SiteGraph) -> "_Pairs":
+    def pairs(self, edges: Float[Tensor, "edges edge_width"], graph: SiteGraph) -> "Pairs":
+        """What the layers read of the bonds; holds no learned number, so networks may share it."""
         n = graph.n_sites
         key, pair = torch.unique(graph.site * n + graph.sender, return_inverse=True)
         harmonics = edge_harmonics(graph.vector)[:, 1:]
         angular = harmonics[:, :, None] * edges[:, None, : self.angular]
-        return _Pairs(
+        angular = sum_by(angular, pair, len(key)) / _NEIGHBOURS
+        return Pairs(
             site=key // n,
             sender=key % n,
             radial=sum_by(edges, pair, len(key)) / _NEIGHBOURS,
-            angular=sum_by(angular, pair, len(key)) / _NEIGHBOURS,
+            vector=angular[:, :3].contiguous(),
+            tensor=angular[:, 3:].contiguous(),
         )
 
 
 @dataclass(frozen=True)
-class _Pairs:
+class Pairs:
     """Bonds summed over all that join two sites, in any image of any atom of their orbits."""
 
     site: Int[Tensor, "pairs"]
     sender: Int[Tensor, "pairs"]
     radial: Float[Tensor, "pairs radial"]
-    angular: Float[Tensor, "pairs 8 angular"]
-    """l = 1 (3 components) and l = 2 (5 components)."""
+    vector: Float[Tensor, "pairs 3 angular"]
+    tensor: Float[Tensor, "pairs 5 angular"]
 
 
 class _Layer(nn.Module):
@@ -106,14 +108,15 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.sizes = (width, channels, channels)
 
-    def forward(self, sites: Tensor, state: Float[Tensor, "sites width"] | None, pairs: _Pairs) -> Tensor:
+    def forward(self, sites: Tensor, state: Float[Tensor, "sites width"] | None, pairs: Pairs) -> Tensor:
         inputs = self.norm(sites)
-        hidden = nn.functional.silu(self.receive(inputs)[pairs.site] + self.send(inputs)[pairs.sender])
+        hidden = self.receive(inputs).index_select(0, pairs.site)
+        hidden = nn.functional.silu(hidden.add_(self.send(inputs).index_select(0, pairs.sender)))
         scalar, vector, tensor = self.out(hidden).split(self.sizes, dim=-1)
         n = len(sites)
         found = [inputs, sum_by(scalar * self.radial(pairs.radial), pairs.site, n)]
-        vectors = sum_by(vector[:, None] * self.vector(pairs.angular[:, :3]), pairs.site, n)
-        tensors = sum_by(tensor[:, None] * self.tensor(pairs.angular[:, 3:]), pairs.site, n)
+        vectors = sum_by(vector[:, None] * self.vector(pairs.vector), pairs.site, n)
+        tensors = sum_by(tensor[:, None] * self.tensor(pairs.tensor), pairs.site, n)
         found += [*_invariants(vectors, self.mix_vector), *_invariants(tensors, self.mix_tensor)]
         first, act, last = self.update
         hidden = first(torch.cat(found, -1))

@@ -21,7 +21,7 @@ from property_models.physics.potential import Mechanics, Potential, element_weig
 
 _CRYSTAL = ("space_group", "lattice_coords", "crystal", "wyckoff", "species", "free")
 _LABELS = ("energy", "forces", "stress")
-_WILDEST = 30.0
+_WILDEST = 10.0
 """eV/Å: a configuration with a larger force tells nothing about crystals."""
 
 
@@ -86,7 +86,7 @@ class Configurations:
     def labelled(
         cls, crystals: Sequence[Crystal], teacher: Potential, batch_size: int = 32, *, progress: bool = True
     ) -> "Configurations":
-        """What the teacher says of each; those with a force beyond 30 eV/Å, or none at all, are left out."""
+        """What the teacher says of each; those with a force beyond 10 eV/Å, or none at all, are left out."""
         parts = []
         starts = range(0, len(crystals), batch_size)
         for i in track(starts, "Asking the teacher", transient=True, disable=not progress):

@@ -1,17 +1,23 @@
 """Our own potential: densities of spherical harmonics (e3nn) that imitate CHGNet at less cost."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from autoperi.checkpoint import build, half_precision, read_config, read_weights, write_checkpoint
 from autoperi.crystal import CrystalBatch
 from autoperi.layers import mlp
 from property_models.convolutions.density import OrbitDensity
 from property_models.edge_basis import BesselBasis
 from property_models.physics.potential import ELEMENTS, Bonds, Potential
 from property_models.site_graph import SiteGraph, site_graph
+
+SHIPPED = Path(__file__).with_name("distilled_chgnet")
+"""Weights that imitate CHGNet 0.3.0 around MP-20 crystals."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ class DistilledPotential(Potential):
         """Reference and surroundings, eV."""
         assert isinstance(bonds, SiteGraph)
         graph = replace(bonds, vector=vector, rotation=bonds.rotation.to(vector))
-        sites = self.convolution(self.elements(weights), self.edges(graph), graph)
+        pairs = self.convolution.pairs(self.edges(graph), graph)
+        sites = self.convolution(self.elements(weights), pairs, graph)
         return self.scale * self.head(sites).squeeze(-1) + weights @ self.reference
 
     @torch.no_grad()
@@ -79,3 +86,16 @@ class DistilledPotential(Potential):
         gram = x.T @ x + 1e-3 * torch.eye(ELEMENTS, dtype=torch.float64)
         self.reference.copy_(torch.linalg.solve(gram, x.T @ y))
         self.scale.copy_(forces.square().mean().sqrt().clamp_min(1e-3))
+
+
+def save(potential: DistilledPotential, folder: Path, about: dict[str, Any]) -> str:
+    """Write a potential, its matrices in float16; returns the weights' sha256."""
+    return write_checkpoint(folder, half_precision(potential), potential.config, about)
+
+
+def load(folder: Path = SHIPPED) -> DistilledPotential:
+    """A trained potential, by default the shipped one; raises CheckpointError for a damaged checkpoint."""
+    content = read_config(folder)
+    potential = DistilledPotential(build(DistilledConfig, content["config"]))
+    read_weights(folder, potential, content["sha256"])
+    return potential.eval()
