@@ -28,6 +28,8 @@ _SHORTEST_BOND = 0.7
 """Å; the bond of H2 has 0.74."""
 _ATTEMPTS = 5
 """Draws before a crystal is left with atoms that overlap."""
+_SETTLING = 0.02
+"""Time of a step along the guide alone: as much before 1 as a guide is felt."""
 _FRESH = 1 << 16
 """Keeps the noise of further draws apart from that of restarts."""
 
@@ -66,6 +68,7 @@ class FlowSettings:
         restart: rounds of going back and forth after it.
         guidance: strength of the scalar conditions; 1 is the plain conditional model.
         corrections: passes of the denoising decoder after the flow.
+        settling: where there is a guide, steps along it alone after the corrections, which do not know it.
         batch_size: crystals integrated together; does not change the result.
     """
 
@@ -73,13 +76,12 @@ class FlowSettings:
     restart: Restart = field(default_factory=Restart)
     guidance: float = 1.0
     corrections: int = 5
+    settling: int = 20
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.corrections < 0:
-            raise ValueError(
-                f"expected batch_size >= 1 and corrections >= 0: got {self.batch_size} and {self.corrections}"
-            )
+        if self.batch_size < 1 or min(self.corrections, self.settling) < 0:
+            raise ValueError(f"expected batch_size >= 1, corrections and settling >= 0: got {self}")
 
 
 class FlowModel(nn.Module):
@@ -279,7 +281,7 @@ class FlowModel(nn.Module):
             back = self._noised(point, batch, noise, restart.time)
             again = sample_flow(field_, LATENT_MANIFOLD, back, solver, restart.time)[-1]
             point = self._unless_overlapping(again, point, batch)
-        return self._finish(point, batch, settings.corrections)
+        return self._finish(point, batch, settings.corrections, guide, settings.settling)
 
     def _noised(self, point: Point, batch: CrystalBatch, noise: Point, time: float) -> Point:
         """The point some way back towards noise."""
@@ -310,12 +312,25 @@ class FlowModel(nn.Module):
         logits[:, 0] = -torch.inf
         return batch.with_species(torch.where(unknown, logits.argmax(-1), batch.species))
 
-    def _finish(self, point: Point, batch: CrystalBatch, corrections: int) -> CrystalBatch:
-        """Species where unknown, then corrections with all species known."""
+    def _finish(
+        self,
+        point: Point,
+        batch: CrystalBatch,
+        corrections: int,
+        guide: Guide | None = None,
+        settling: int = 0,
+    ) -> CrystalBatch:
+        """Species where unknown, then corrections with all species known, then what the guide alone does."""
         batch = self._with_species(point, batch)
         for _ in range(corrections):
             corrected = self.autoencoder.decoder.correct(point, batch)
             point = self._unless_overlapping(corrected, point, batch)
+        if guide is not None:
+            masks, late = latent_masks(batch, point[0].shape[1]), torch.tensor(1 - _SETTLING).to(point[2])
+            for _ in range(settling):
+                push = zip(guide(late, point, batch), masks, strict=True)
+                moved = LATENT_MANIFOLD.exp(point, tuple(_SETTLING * p * mask for p, mask in push))
+                point = self._unless_overlapping(moved, point, batch)
         return self._crystals_at(point, batch)
 
     def _crystals_at(self, point: Point, batch: CrystalBatch) -> CrystalBatch:

@@ -59,6 +59,19 @@ def test_the_barrier_moves_atoms_apart_and_keeps_the_group(model, genes):
         assert np.array_equal(a.free == 0, b.free == 0)
 
 
+def test_crystals_settle_after_the_corrections(model, genes):
+    """What the decoder has undone the guide does again: contacts rise, step by step, groups stay."""
+    corrected = replace(QUICK, corrections=3)
+    guide = Guidance(barrier_loss, model, strength=2.0)
+    ratios = [
+        float(contacts(model.draw(genes, 0, settings=replace(corrected, settling=k), guide=guide)).mean())
+        for k in (0, 5, 20)
+    ]
+    assert ratios[0] < ratios[1] < ratios[2]
+    settled = model.draw(genes, seed=0, settings=corrected, guide=guide)
+    assert [group(c) for c in settled] == [group(c) for c in model.draw(genes, seed=0, settings=corrected)]
+
+
 def test_no_strength_is_no_guidance(model, genes):
     """Bit for bit, with known and with unknown species; a strength changes something."""
     blank = [replace(c, species=np.zeros_like(c.species)) for c in genes]
