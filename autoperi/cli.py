@@ -3,20 +3,17 @@
 The one file that may import every room; each command imports what it needs when it runs.
 """
 
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from autoperi import console
 from autoperi.sampling import Sample
-
-if TYPE_CHECKING:
-    from autoperi.crystal import Crystal
 
 _JUDGED_BY = ("seed", "coverage", "stability", "hull", "keep_symmetry", "protocol", "fmax", "steps")
 
@@ -338,30 +335,27 @@ class Info:
         from autoperi import generator
         from autoperi.checkpoint import CheckpointError, read_config
         from property_models import model
+        from property_models.physics import distilled
 
         shipped = {p.name: p for kind in (generator, model) for p in sorted(kind.PRETRAINED.iterdir())}
+        shipped[distilled.SHIPPED.name] = distilled.SHIPPED
         if not self.checkpoint:
             sizes = {n: sum(f.stat().st_size for f in p.iterdir()) for n, p in shipped.items()}
             title, rows = "shipped", {name: f"{size / 1e6:.1f} MB" for name, size in sizes.items()}
         else:
-            path = Path(self.checkpoint)
-            folder = path if path.is_dir() else shipped.get(self.checkpoint)
+            given = Path(self.checkpoint)
+            folder = given if given.is_dir() else shipped.get(self.checkpoint)
             if folder is None:
-                raise CheckpointError(f"expected a folder or one of {', '.join(shipped)}: got {path}")
-            is_generator = "autoencoder" in read_config(folder)["config"]
-            loaded = generator.load(folder) if is_generator else model.load(folder)
-            title, rows = f"checkpoint {loaded.name}", loaded.describe()
+                raise CheckpointError(f"expected a folder or one of {', '.join(shipped)}: got {given}")
+            kinds, config = (generator, model, distilled), read_config(folder)["config"]
+            (kind,) = (kind for kind in kinds if kind.MARK in config)
+            title, rows = f"checkpoint {folder.name}", kind.load(folder).describe()
         console.summary(title, rows)
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
-            _write_json(self.out / "info.json", {"name": self.checkpoint or title, **rows})
+            told = json.dumps({"name": self.checkpoint or title, **rows}, indent=1)
+            (self.out / "info.json").write_text(told + "\n")
         return 0
-
-
-def _write_json(path: Path, content: dict) -> None:
-    import json
-
-    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 _COMMANDS = {
@@ -377,17 +371,20 @@ _COMMANDS = {
 }
 
 
-def _predictor(properties: Sequence[str]) -> "Callable[[Sequence[Crystal]], list[Crystal]]":
-    from property_models.screen import predictor
-
-    return predictor(properties)
+def _sample(command: Sample) -> int:
+    predictor = steering = None
+    if command.predict:
+        from property_models.screen import predictor
+    if command.physics:
+        from property_models.physics.guidance import energy_guidance as steering
+    return command.run(predictor, steering)
 
 
 def main() -> None:
     """Entry point of ``autoperi``; user errors are one line and exit status 2."""
     command = tyro.extras.subcommand_cli_from_dict(_COMMANDS, prog="autoperi", description=__doc__)
     try:
-        status = command.run(_predictor) if isinstance(command, Sample) else command.run()
+        status = _sample(command) if isinstance(command, Sample) else command.run()
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         if os.environ.get("AUTOPERI_DEBUG"):
             raise

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -19,12 +18,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from autoperi.crystal import MAX_Z, Crystal
 from autoperi.gene_batch import GeneBatch
-from autoperi.gene_features import CHARGES, charge_states, count_features, element_features, position_features
+from autoperi.gene_features import CHARGES, charge_states
+from autoperi.gene_tables import GeneTables
 from autoperi.layers import mlp
-from autoperi.wyckoff import wyckoff_table
 
 _RATIOS = 8
-_MAX_COUNT = 512
 _TOLERANCES = (0.03, 0.1, 0.3)
 """Charges per atom that are nearly balanced."""
 _RARE = 1e-4
@@ -45,15 +43,9 @@ class CriticConfig:
     ceiling: float = 1.5
 
 
-class GeneCritic(nn.Module):
+class GeneCritic(GeneTables):
     """Log-ratio of the density of real crystals to that of drawn ones, from gene and species."""
 
-    multiplicity: Tensor
-    dim: Tensor
-    group_start: Tensor
-    counts: Tensor
-    position_features: Tensor
-    element_features: Tensor
     states: Tensor
     mean: Tensor
     spread: Tensor
@@ -61,19 +53,9 @@ class GeneCritic(nn.Module):
     def __init__(self, config: CriticConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or CriticConfig()
-        table = wyckoff_table()
-        self.register_buffer("multiplicity", table.multiplicity.clone(), persistent=False)
-        self.register_buffer("dim", table.dim.clone(), persistent=False)
-        self.register_buffer("group_start", table.group_start.clone(), persistent=False)
-        counts = torch.from_numpy(count_features(np.arange(_MAX_COUNT + 1))).float()
-        self.register_buffer("counts", counts, persistent=False)
-        positions = torch.from_numpy(position_features())
-        self.register_buffer("position_features", positions, persistent=False)
-        # kept in the checkpoint: a later periodic table must not change a trained network
-        self.register_buffer("element_features", torch.from_numpy(element_features()))
         self.register_buffer("states", torch.from_numpy(charge_states()))
-        inputs = 4 * self.element_features.shape[1] + 2 * positions.shape[1] + 3 * counts.shape[1]
-        inputs += _RATIOS + 2 + len(self.states) * (1 + len(_TOLERANCES))
+        inputs = 4 * self.element_features.shape[1] + 2 * self.position_features.shape[1]
+        inputs += 3 * self.counts.shape[1] + _RATIOS + 2 + len(self.states) * (1 + len(_TOLERANCES))
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("spread", torch.ones(inputs))
         first, act, last = mlp(inputs, config.width, config.width)
@@ -117,7 +99,7 @@ class GeneCritic(nn.Module):
         general = self.position_features[self.group_start[batch.space_group + 1] - 1]
         places = (self.position_features[wyckoff] * is_site[..., None]).sum(dim=1) / sites[:, None]
         free = (self.dim[wyckoff] * is_site).sum(dim=1)
-        sizes = [self.counts[n.clamp(max=_MAX_COUNT)] for n in (total, sites, (amounts > 0).sum(dim=1))]
+        sizes = [self.count(n) for n in (total, sites, (amounts > 0).sum(dim=1))]
         numbers = [fractions, fractions.square().sum(dim=1, keepdim=True), free[:, None].log1p(), *sizes]
         return torch.cat([mean, spread, *extremes, general, places, *numbers, self._balance(amounts)], dim=1)
 

@@ -8,7 +8,6 @@ masked scheme of arXiv:2110.02037. There is no positional encoding, so sites are
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -17,15 +16,10 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 from autoperi.condition import ConditionEmbedding, drop_conditions
 from autoperi.crystal import MAX_Z
 from autoperi.gene_batch import HINT_SIZE, GeneBatch, composition_hint
-from autoperi.gene_features import (
-    charge_assignments,
-    count_features,
-    element_features,
-    position_features,
-)
-from autoperi.wyckoff import wyckoff_table
+from autoperi.gene_features import charge_assignments
+from autoperi.gene_tables import GeneTables
+from autoperi.layers import mlp
 
-_MAX_COUNT = 512
 _PAIR_FEATURES = 6
 
 
@@ -55,43 +49,25 @@ class GeneConfig:
     label_smoothing: float = 0.0
 
 
-class GeneNetwork(nn.Module):
+class GeneNetwork(GeneTables):
     """p(group), p(next orbit | group, orbits so far) and p(species of a site | gene, some species)."""
-
-    multiplicity: Tensor
-    dim: Tensor
-    group_start: Tensor
-    counts: Tensor
-    position_features: Tensor
-    element_features: Tensor
 
     def __init__(self, config: GeneConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or GeneConfig()
         d = config.width
-        table = wyckoff_table()
-        self.register_buffer("multiplicity", table.multiplicity.clone(), persistent=False)
-        self.register_buffer("dim", table.dim.clone(), persistent=False)
-        self.register_buffer("group_start", table.group_start.clone(), persistent=False)
-        counts = count_features(np.arange(_MAX_COUNT + 1))
-        self.register_buffer("counts", torch.from_numpy(counts).float(), persistent=False)
-        positions = torch.from_numpy(position_features())
-        self.register_buffer("position_features", positions, persistent=False)
-        # kept in the checkpoint: a later periodic table must not change a trained network
-        self.register_buffer("element_features", torch.from_numpy(element_features()))
-
         self.condition = ConditionEmbedding(d)
         self.hint = nn.Linear(HINT_SIZE, d)
         self.group = nn.Embedding(231, d)
-        self.position = nn.Embedding(len(positions), d)
-        self.position_mlp = nn.Sequential(nn.Linear(positions.shape[1], d), nn.SiLU(), nn.Linear(d, d))
-        self.element = nn.Embedding(MAX_Z + 1, d)
-        self.element_mlp = nn.Sequential(
-            nn.Linear(self.element_features.shape[1], d), nn.SiLU(), nn.Linear(d, d)
+        self.position = nn.Embedding(len(self.position_features), d)
+        self.position_mlp = nn.Sequential(
+            nn.Linear(self.position_features.shape[1], d), nn.SiLU(), nn.Linear(d, d)
         )
+        self.element = nn.Embedding(MAX_Z + 1, d)
+        self.element_mlp = mlp(self.element_features.shape[1], d, d)
         self.mode = nn.Embedding(2, d)
-        self.size = nn.Linear(counts.shape[1], d)
-        self.summary = nn.Linear(3 * counts.shape[1] + d, d)
+        self.size = nn.Linear(self.counts.shape[1], d)
+        self.summary = nn.Linear(3 * self.counts.shape[1] + d, d)
         for embedding in (self.group, self.position, self.element, self.mode):
             nn.init.normal_(embedding.weight, std=0.1)
         self.blocks = nn.ModuleList(_Block(d, config.heads, config.dropout) for _ in range(config.depth))
@@ -201,9 +177,6 @@ class GeneNetwork(nn.Module):
     def _elements(self) -> Float[Tensor, "101 width"]:
         return self.element.weight + self.element_mlp(self.element_features)
 
-    def _count(self, count: Tensor) -> Tensor:
-        return self.counts[count.clamp(max=_MAX_COUNT)]
-
     def _hidden(
         self, batch: GeneBatch, positions: Tensor, causal: bool
     ) -> Float[Tensor, "crystals sites+2 width"]:
@@ -215,7 +188,7 @@ class GeneNetwork(nn.Module):
         site = positions[wyckoff] + self.mode.weight[int(causal)]
         species = torch.zeros_like(batch.species) if causal else batch.species
         if causal:
-            site = site + self.size(self._count(atoms.cumsum(dim=1)))
+            site = site + self.size(self.count(atoms.cumsum(dim=1)))
         else:
             total = atoms.sum(dim=1)
             elements = self._elements()[species]
@@ -223,9 +196,9 @@ class GeneNetwork(nn.Module):
             mean = (elements * share[..., None]).sum(dim=1)
             hidden = ((species == 0) & is_site).sum(dim=1)
             given = one_hot(species, MAX_Z + 1).amax(dim=1)[:, 1:].sum(dim=1)
-            facts = [self._count(total), self._count(hidden), self._count(given), mean]
+            facts = [self.count(total), self.count(hidden), self.count(given), mean]
             head = head + self.summary(torch.cat(facts, dim=-1))
-            site = site + elements + self.size(self._count(total))[:, None]
+            site = site + elements + self.size(self.count(total))[:, None]
         general = self.group_start[batch.space_group + 1] - 1
         group = self.group(batch.space_group) + self.position_mlp(self.position_features[general])
         x = torch.cat([head[:, None], group[:, None], site], dim=1)

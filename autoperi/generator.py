@@ -32,6 +32,8 @@ from autoperi.model import FlowModel, FlowSettings, Guide
 from autoperi.velocity import VelocityConfig
 
 PRETRAINED = Path(__file__).with_name("pretrained")
+MARK = "autoencoder"
+"""Tells the configuration of such a checkpoint from others."""
 
 Stage = Literal["genes", "geometry"]
 Progress = Callable[[Stage, int], None]

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from autoperi.constraints import GeneRequest
     from autoperi.crystal import Crystal
     from autoperi.generator import CrystalGenerator, SampleConfig
+    from autoperi.model import FlowModel, Guide
 
 
 Predictor = Callable[[Sequence[str]], Callable[["Sequence[Crystal]"], "list[Crystal]"]]
 """Given names of properties, what adds their predictions to crystals; refuses unknown names at once."""
+
+Steering = Callable[["FlowModel", float], "Guide"]
+"""The guide of a flow at a strength."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Sample:
         steps: solver steps.
         restarts: rounds of noising a drawn crystal in part and drawing it again.
         corrections: passes of the denoising decoder.
+        physics: strength (Å²/eV) with which the energy of the shipped potential, a pupil of CHGNet, steers
+            and then settles the geometry; 0.01 is usual. Figures of raw crystals are those without it.
         predict: also write what the shipped models predict of these properties, e.g. formation_energy.
         log_likelihood: also write the log-density of geometry given gene and species, in nats.
         workers: threads; the result does not depend on it.
@@ -87,25 +93,27 @@ class Sample:
     steps: int = 8
     restarts: int = 3
     corrections: int = 5
+    physics: float = 0.0
     predict: tuple[str, ...] = ()
     log_likelihood: bool = False
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     device: str = "cpu"
 
-    def run(self, predictor: Predictor) -> int:
-        """Load, sample, write, and say what came of it; ``predictor`` comes from the property models."""
+    def run(self, predictor: Predictor | None, steering: Steering | None) -> int:
+        """Load, sample, write, and say what came of it; the property models lend what is asked for."""
         import torch
 
         from autoperi.files import write_crystals
         from autoperi.generator import load
 
         began = time.perf_counter()
-        predicted = predictor(self.predict) if self.predict else None
+        predicted = predictor(self.predict) if predictor else None
         torch.set_num_threads(1)  # the workers are the parallelism: more threads would only contend
         generator = load(self.checkpoint, self.device)
         loaded = time.perf_counter()
         request, conditions, config = self._request(), self._conditions(), self._config()
-        crystals = self._drawn(generator, request, conditions, config)
+        guide = steering(generator.flow, self.physics) if steering else None
+        crystals = self._drawn(generator, request, conditions, config, guide)
         crystals = predicted(crystals) if predicted else crystals
         sampled = time.perf_counter()
         seconds = {"load": loaded - began, "sample": sampled - loaded}
@@ -114,6 +122,7 @@ class Sample:
             "checkpoint": {"name": generator.name, "sha256": generator.sha256},
             "conditions": conditions,
             "settings": repr(config),
+            "physics": self.physics,
             "request": repr(request),
             "seconds": seconds,
         }
@@ -142,6 +151,7 @@ class Sample:
         request: "GeneRequest",
         conditions: dict[str, float],
         config: "SampleConfig",
+        guide: "Guide | None",
     ) -> "list[Crystal]":
         """The crystals, with their log-likelihoods if asked."""
         from autoperi.generator import Stage
@@ -155,6 +165,7 @@ class Sample:
                 conditions=conditions,
                 config=config,
                 progress=lambda stage, done: bar.advance(stages[stage], done),
+                guide=guide,
             )
         if not self.log_likelihood:
             return crystals

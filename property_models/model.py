@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 """Shipped ensembles: one folder for each target and family."""
+MARK = "members"
+"""Tells the configuration of such a checkpoint from others."""
 
 
 class PropertyModel:

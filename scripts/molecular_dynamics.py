@@ -1,7 +1,8 @@
-"""Move the atoms of a crystal with CHGNet and see whether its energy is kept and every atom stays.
+"""Move the atoms of a crystal and see whether its energy is kept and every atom stays.
 
 Run: python scripts/molecular_dynamics.py --out runs/md                        (rock salt, 10 ps NVE at 300 K)
      python scripts/molecular_dynamics.py --path my.cif --ensemble nvt --temperature 600 --out runs/hot
+     ... --potential ours for the potential distilled from CHGNet
 """
 
 from pathlib import Path
@@ -15,11 +16,14 @@ from chgnet.model.dynamics import CHGNetCalculator
 
 from autoperi import console
 from property_models.dynamics import DynamicsSettings, molecular_dynamics
+from property_models.physics.calculator import PotentialCalculator
+from property_models.physics.distilled import load
 
 
 def main(
     out: Path,
     path: Path | None = None,
+    potential: Literal["chgnet", "ours"] = "chgnet",
     ensemble: Literal["nve", "nvt"] = "nve",
     picoseconds: float = 10.0,
     timestep: float = 2.0,
@@ -31,7 +35,8 @@ def main(
     while len(atoms) < 40:
         atoms = atoms.repeat([2 if axis == atoms.cell.lengths().argmin() else 1 for axis in range(3)])
     settings = DynamicsSettings(ensemble, picoseconds, timestep, temperature)
-    calculator = CHGNetCalculator(use_device="cpu", verbose=False)
+    chgnet = potential == "chgnet"
+    calculator = CHGNetCalculator(use_device="cpu", verbose=False) if chgnet else PotentialCalculator(load())
     with console.progress() as bar:
         task = bar.add_task("moving", total=settings.steps)
         found = molecular_dynamics(atoms, calculator, out, settings, lambda n: bar.advance(task, n))

@@ -8,7 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.checkpoint import build, half_precision, read_config, read_weights, write_checkpoint
+from autoperi.checkpoint import (
+    build,
+    half_precision,
+    read_config,
+    read_weights,
+    readable,
+    write_checkpoint,
+)
 from autoperi.crystal import CrystalBatch
 from autoperi.layers import mlp
 from property_models.convolutions.density import OrbitDensity
@@ -18,6 +25,8 @@ from property_models.site_graph import SiteGraph, site_graph
 
 SHIPPED = Path(__file__).with_name("distilled_chgnet")
 """Weights that imitate CHGNet 0.3.0 around MP-20 crystals."""
+MARK = "channels"
+"""Tells the configuration of such a checkpoint from others."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class DistilledPotential(Potential):
     def __init__(self, config: DistilledConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DistilledConfig()
+        self.about: dict[str, Any] = {}
         self.elements = nn.Linear(ELEMENTS, config.width, bias=False)
         nn.init.normal_(self.elements.weight)
         self.edges = BesselBasis(config.radial, config.cutoff)
@@ -61,6 +71,11 @@ class DistilledPotential(Potential):
         self.head = mlp(config.width, config.width, 1)
         self.register_buffer("reference", torch.zeros(ELEMENTS))
         self.register_buffer("scale", torch.ones(()))
+
+    def describe(self) -> dict[str, str]:
+        """What these weights are, for people."""
+        size = sum(p.numel() for p in self.parameters())
+        return {"tells": "energy, forces, stress", "network": f"{size:,} parameters", **readable(self.about)}
 
     def bonds(self, batch: CrystalBatch) -> SiteGraph:
         """Neighbours within the cutoff."""
@@ -98,4 +113,5 @@ def load(folder: Path = SHIPPED) -> DistilledPotential:
     content = read_config(folder)
     potential = DistilledPotential(build(DistilledConfig, content["config"]))
     read_weights(folder, potential, content["sha256"])
+    potential.about = {"sha256": content["sha256"], **content["about"]}
     return potential.eval()

@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 from autoperi.crystal import CrystalBatch
 from autoperi.manifold import Point
 from autoperi.model import FlowModel
+from property_models.physics import distilled
 from property_models.physics.losses import Loss
 from property_models.physics.potential import ELEMENTS
 
@@ -35,6 +36,11 @@ def soft_species(
         raise ValueError(f"expected atomic numbers up to {ELEMENTS}: got {int(known.max())}")
     weights = logits[:, 1 : ELEMENTS + 1].softmax(-1)
     return torch.where((known > 0)[:, None], one_hot((known - 1).clamp_min(0), ELEMENTS).to(weights), weights)
+
+
+def energy_guidance(model: FlowModel, strength: float) -> "Guidance":
+    """Down the energy of the shipped potential; with given species, the hull below it does not move."""
+    return Guidance(distilled.load().energy, model, strength)
 
 
 @dataclass(frozen=True)

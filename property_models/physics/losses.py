@@ -1,17 +1,18 @@
 """Differentiable physics losses of crystals, one number per crystal (DESIGN, section 7)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.layers import sum_by
 from autoperi.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss
 from property_models.physics.hull import SoftHull
-from property_models.physics.potential import Mechanics, Potential
+from property_models.physics.potential import Mechanics, Potential, element_weights
 from property_models.physics.references import composition, element_references
 
 Loss = Callable[[CrystalBatch, Float[Tensor, "sites elements"]], Float[Tensor, "crystals"]]
@@ -117,6 +118,28 @@ class PhysicsLoss:
         for name, value in self.terms(batch, species).items():
             total = total + getattr(self.weights, name) * value.to(total)
         return total
+
+
+@torch.no_grad()
+def loss_figures(
+    crystals: Sequence[Crystal], potential: Potential, hull: SoftHull
+) -> tuple[dict[str, float], Float[np.ndarray, "crystals"]]:
+    """What a potential says of finished crystals, and the hull's energy at their compositions, eV/atom.
+
+    Median energy above the hull and its mean where positive (the energy loss), both eV/atom; medians of the
+    norms of force (eV/Å) and stress (eV/Å³, the stability loss).
+    """
+    batch = CrystalBatch.from_crystals(crystals).to(dtype=next(potential.parameters()).dtype)
+    found, x = potential(batch), composition(batch, element_weights(batch)).double()
+    floor = hull(x)
+    above = (found.energy - x @ element_references() - floor).numpy()
+    figures = {
+        "e_hull": float(np.median(above)),
+        "energy loss": float(above.clip(0).mean()),
+        "force loss": float(force_loss(batch, found).median()),
+        "stress loss": float(stress_loss(found).median()),
+    }
+    return figures, floor.numpy()
 
 
 def _rounded(square: Tensor) -> Tensor:

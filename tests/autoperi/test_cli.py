@@ -83,12 +83,19 @@ def test_encode_skips_names_and_fails(tmp_path):
     assert set(table["element"]) == {"Na", "Cl"}
 
 
+SHIPPED = (
+    ("mp_20", "critic of genes"),
+    ("band_gap_judge", "gate_accuracy"),
+    ("distilled_chgnet", "forces"),
+)
+
+
 def test_info_tells_what_is_shipped_and_what_each_is(tmp_path, capsys):
     """Names of all; of one its hash and, of a property model, its held-out figures; others are refused."""
     done = run("info")
     assert done.returncode == 0
     assert {"mp_20", "formation_energy_guide", "band_gap_judge"} <= set(done.stdout.split())
-    for name, about in (("mp_20", "gene network"), ("band_gap_judge", "gate_accuracy")):
+    for name, about in SHIPPED:
         assert command("info", name, "--out", tmp_path) == 0
         written = json.loads((tmp_path / "info.json").read_text())
         assert len(written["sha256"]) == 64

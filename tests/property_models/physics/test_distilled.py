@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from autoperi.checkpoint import CheckpointError
 from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.symmetry import symmetrise
 from autoperi.train import FitConfig
 from property_models.physics.calculator import PotentialCalculator
 from property_models.physics.distillation import (
@@ -155,6 +156,18 @@ def test_what_was_saved_is_what_is_loaded(pupil, batch, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     with pytest.raises(CheckpointError, match="damaged"):
         load(tmp_path / "mine")
+
+
+def test_the_shipped_potential_is_near_its_teacher(potential, prototypes):
+    """Rattled textbook crystals: energies and forces of ours against CHGNet's."""
+    ours, crystals = load(), [symmetrise(s) for s in prototypes.values()]
+    crystals = [c for c in crystals if c.n_atoms <= 12]
+    how = Disturbance(rattled=1.0, displacement=0.06, strain=0.02, substituted=0.0)
+    truth = Configurations.labelled(disturbed(crystals, 60, 0, how), potential, progress=False)
+    with torch.no_grad():
+        errors = imitation_errors(ours(truth.crystals), truth)
+    assert float(errors["energy"]) < 0.15
+    assert float(errors["force"]) < 0.5 * float(truth.forces.abs().mean())
 
 
 def test_wild_configurations_are_left_out(pupil):
