@@ -348,7 +348,9 @@ class Info:
             if folder is None:
                 raise CheckpointError(f"expected a folder or one of {', '.join(shipped)}: got {given}")
             kinds, config = (generator, model, distilled), read_config(folder)["config"]
-            (kind,) = (kind for kind in kinds if kind.MARK in config)
+            kind = next((kind for kind in kinds if kind.MARK in config), None)
+            if kind is None:
+                raise CheckpointError(f"expected a checkpoint of this package: {folder} has {[*config]}")
             title, rows = f"checkpoint {folder.name}", kind.load(folder).describe()
         console.summary(title, rows)
         if self.out:

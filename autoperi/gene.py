@@ -238,7 +238,8 @@ class LearnedGenes:
         key = (repr(request), *map(str, values), guidance)
         if key not in self._letters:
             search = OrbitSearch(request, self.network.config.n_max)
-            self._letters[key] = LetterDraw(self.network, search, torch.tensor([values]), guidance)
+            made = LetterDraw(self.network, search, torch.tensor([values]), guidance)
+            self._letters.setdefault(key, made)
         return self._letters[key]
 
     def _kept(self, crystals: Sequence[Crystal], tries: Sequence[tuple[int, int]], seed: int) -> list[bool]:

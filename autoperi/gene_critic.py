@@ -35,7 +35,7 @@ class CriticConfig:
     Attributes:
         width: of the hidden layers.
         dropout: in training.
-        ceiling: the largest ratio of densities that counts; also the mean number of draws for a crystal.
+        ceiling: the largest ratio of densities that counts; a crystal is drawn about so often.
     """
 
     width: int = 128

@@ -87,8 +87,8 @@ class Ensemble(nn.Module):
     def forward(self, graph: SiteGraph) -> EnsemblePrediction:
         """Predict one batch; differentiable in the graph's bonds and soft species."""
         first = self._networks()[0]
-        fixed = not any(True for part in (first.edges, first.embed_edges) for _ in part.parameters())
-        bonds = first.bonds(graph) if fixed else None
+        learned = [*first.edges.parameters(), *first.embed_edges.parameters()]
+        bonds = None if learned else first.bonds(graph)
         answers = [member(graph, bonds) for member in self.members]
         centre = torch.stack([m.centre for m in self._networks()])
         spread = torch.stack([m.spread for m in self._networks()])

@@ -39,7 +39,10 @@ def soft_species(
 
 
 def energy_guidance(model: FlowModel, strength: float) -> "Guidance":
-    """Down the energy of the shipped potential; with given species, the hull below it does not move."""
+    """Down the energy (eV/atom) of the shipped potential, with a strength in Å²/eV.
+
+    With given species the hull below it does not move; raises CheckpointError where the weights are damaged.
+    """
     return Guidance(distilled.load().energy, model, strength)
 
 
