@@ -9,7 +9,7 @@ import pandas as pd
 
 from evaluation.chemistry import anonymous_formula, element_fractions, supply_concentration
 from evaluation.distribution import chi_square, jensen_shannon
-from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
+from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, distance_metric, mean_metric
 from evaluation.reference import Reference
 
 
@@ -90,10 +90,12 @@ def breadth_metrics(
 
 
 def _elements(table: pd.DataFrame, reference: Reference, label: str, bootstrap: BootstrapSettings) -> Metric:
-    target: dict[Hashable, float] = dict(enumerate(element_fractions(reference.table["formula"]).sum(axis=0)))
-    return statistic_metric(
+    population = element_fractions(reference.table["formula"])
+    target: dict[Hashable, float] = dict(enumerate(population.sum(axis=0)))
+    return distance_metric(
         "element_jensen_shannon",
         element_fractions(table["formula"]),
+        population,
         lambda rows: jensen_shannon(dict(enumerate(rows.sum(axis=0))), target),
         "readable crystals",
         f"Jensen-Shannon distance (base 2) of atomic fractions, crystals weighed alike, against {label}",
@@ -104,9 +106,10 @@ def _elements(table: pd.DataFrame, reference: Reference, label: str, bootstrap: 
 def _space_groups(
     table: pd.DataFrame, reference: Reference, label: str, bootstrap: BootstrapSettings
 ) -> Metric:
-    return statistic_metric(
+    return distance_metric(
         "space_group_chi_square",
         table["space_group_loose"].fillna(1).to_numpy(dtype=int),
+        reference.table["space_group_loose"].fillna(1).to_numpy(dtype=int),
         lambda groups: chi_square(Counter(groups.tolist()), reference.space_groups),
         "readable crystals",
         f"Σ (q - p)² / p over the space groups of {label}, after WyFormer (arXiv:2503.02407)",

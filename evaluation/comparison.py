@@ -342,7 +342,7 @@ def _cell_text(row: Row, column: Column, between: str) -> str:
         return ""
     scale, digits = _format(row, column)
     interval = interval_text(metric, scale, digits).replace(" to ", ", ")
-    return f"{scale * metric.value:{digits}}" + (f"{between}[{interval}]" if interval else "")
+    return f"{scale * metric.value:{digits}}{f'{between}[{interval}]' if interval else ''}"
 
 
 def _html_cell(row: Row, column: Column, leaders: Sequence[str]) -> str:
@@ -355,6 +355,7 @@ def _html_cell(row: Row, column: Column, leaders: Sequence[str]) -> str:
     clear = best and len(leaders) == 1
     value = f"{scale * metric.value:{digits}}"
     hint = f"{metric.name} = {metric.value:.4g}; n = {metric.n}, of: {metric.denominator}; {metric.protocol}"
+    hint += "" if metric.floor is None else f"; floor {metric.floor:.3g}"
     return (
         f'<td class="number{" best" if best else ""}" data-value="{metric.value:.9g}" title="{escape(hint)}">'
         f"{f'<b>{value}</b>' if clear else value}{f'<small>{interval}</small>' if interval else ''}</td>"

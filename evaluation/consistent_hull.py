@@ -7,6 +7,7 @@ hull are put through CHGNet as well.
 """
 
 import hashlib
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -24,22 +25,40 @@ from evaluation.potential import static_energies
 _CHUNK = 256  # crystals read at a time
 
 
-def mp20_phases(
-    data_dir: Path | str, splits: Sequence[str] = ("train", "val", "test")
+MP_20 = ("mp_20/train", "mp_20/val", "mp_20/test")
+MPTS_52 = ("mpts_52/train_partial", "mpts_52/val", "mpts_52/test")
+_FORMULA = re.compile(r"^_chemical_formula_sum\s+'?([^'\n]+)", re.MULTILINE)
+
+
+def known_phases(
+    data_dir: Path | str, tables: Sequence[str] = MP_20
 ) -> tuple[list[str], Callable[[int], Structure]]:
-    """Formulas of the MP-20 rows under a data folder, and a function that gives crystal j."""
+    """Formulas of the rows of some tables under a data folder, and a function that gives crystal j.
+
+    MPTS-52 knows phases of more than 20 atoms, which MP-20 lacks (molecular ones, oxygen-rich salts);
+    crystals in both are taken once, by their Materials Project id.
+    """
     import pandas as pd
 
-    paths = [next(iter((Path(data_dir) / "mp_20").glob(f"{split}.csv*"))) for split in splits]
-    table = pd.concat([pd.read_csv(p, keep_default_na=False, dtype=str) for p in paths])
-    texts = table["cif"].tolist()
+    paths = [next(iter(Path(data_dir).glob(f"{table}.csv*"))) for table in tables]
+    read = (pd.read_csv(p, usecols=["material_id", "cif"], keep_default_na=False, dtype=str) for p in paths)
+    rows = pd.concat(read)
+    repeated = rows["material_id"].duplicated() & (rows["material_id"] != "")
+    texts = rows.loc[~repeated.to_numpy(), "cif"].tolist()
 
     def structure(k: int) -> Structure:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of rounded coordinates
             return Structure.from_str(texts[k], fmt="cif")
 
-    return table["pretty_formula"].tolist(), structure
+    return [_formula(text) for text in texts], structure
+
+
+def _formula(cif: str) -> str:
+    found = _FORMULA.search(cif)
+    if found is None:
+        raise ValueError(f"expected a CIF with _chemical_formula_sum: got {cif[:60]!r}")
+    return found[1]
 
 
 def consistent_hull(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pymatgen.core import Composition
 
-from evaluation.consistent_hull import consistent_hull, mp20_phases
+from evaluation.consistent_hull import consistent_hull, known_phases
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
 from evaluation.potential import static_energies
@@ -95,4 +95,4 @@ def load_hull(
     energies_of = static_energies if relaxer is None else relaxer.static_energies
     name = CHGNET if relaxer is None else relaxer.name
     kept = Path(cache_dir) / f"phases-{re.sub(r'[^A-Za-z0-9.]+', '-', name)}.jsonl" if cache_dir else None
-    return consistent_hull(*mp20_phases(data_dir), targets, references, energies_of, kept)
+    return consistent_hull(*known_phases(data_dir), targets, references, energies_of, kept)

@@ -10,7 +10,14 @@ import pandas as pd
 from evaluation.breadth import breadth_metrics
 from evaluation.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
 from evaluation.matching import MatchSettings
-from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
+from evaluation.metric import (
+    DEFAULT_BOOTSTRAP,
+    BootstrapSettings,
+    Metric,
+    distance_metric,
+    mean_metric,
+    statistic_metric,
+)
 from evaluation.protocols import PROTOCOLS, sun_metrics
 from evaluation.reference import Reference
 from evaluation.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
@@ -160,9 +167,10 @@ def _distributions(
     for column, unit in (("density", "g/cm³"), ("n_elements", ""), ("volume_per_atom", "Å³")):
         target = np.sort(reference.table[column].to_numpy(dtype=float))
         metrics.append(
-            statistic_metric(
+            distance_metric(
                 f"wasserstein_{column}",
                 np.asarray(valid[column], dtype=float),
+                target,
                 lambda v, target=target: wasserstein(v, target),
                 who,
                 f"first Wasserstein distance to {protocols.reference}",
@@ -201,11 +209,13 @@ def _symmetry(
     ]
     groups = table["space_group_loose"].fillna(1).to_numpy(dtype=int)
     target = reference.space_groups
+    population = reference.table["space_group_loose"].fillna(1).to_numpy(dtype=int)
     label = f"space groups at {loose} Å against {protocols.reference}"
     metrics.append(
-        statistic_metric(
+        distance_metric(
             "space_group_jensen_shannon",
             groups,
+            population,
             lambda v: jensen_shannon(Counter(v.tolist()), target),
             who,
             f"Jensen-Shannon distance (base 2) of {label}",
@@ -213,9 +223,10 @@ def _symmetry(
         )
     )
     metrics.append(
-        statistic_metric(
+        distance_metric(
             "space_group_total_variation",
             groups,
+            population,
             lambda v: total_variation(Counter(v.tolist()), target),
             who,
             f"total variation of {label}",

@@ -1,7 +1,7 @@
 """A number that says what it is: value, denominator, sample size, interval and protocol."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Metric:
             two models' figures may differ in it and still be compared.
         error: bootstrap standard error, the standard deviation of the resampled figures; None when
             it was not computed. What `ranking.rank` compares two models by.
+        floor: of a distance between distributions: what as many crystals drawn from the reference itself
+            come to on average; a perfect generator scores no better. None for other figures.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Metric:
     unit: str = ""
     note: str = ""
     error: float | None = None
+    floor: float | None = None
 
     def as_dict(self) -> dict[str, str | int | float | None]:
         """Plain values; NaN becomes None so that the JSON stays standard."""
@@ -116,3 +119,35 @@ def statistic_metric(
         low = max(0.0, low) if min(draws) >= 0 else low
         error = float(np.std(draws))
     return Metric(name, value, low, high, n, denominator, protocol, unit, error=error)
+
+
+def distance_metric(
+    name: str,
+    values: np.ndarray,
+    population: np.ndarray,
+    distance: Callable[[np.ndarray], float],
+    denominator: str,
+    protocol: str,
+    bootstrap: BootstrapSettings = DEFAULT_BOOTSTRAP,
+    unit: str = "",
+) -> Metric:
+    """`statistic_metric` of a distance to a reference, with its floor.
+
+    Args:
+        name: short name.
+        values: one row per crystal.
+        population: the same of every reference crystal.
+        distance: from such rows to the reference.
+        denominator: who the crystals are.
+        protocol: what is measured.
+        bootstrap: of the interval, and number and seed of the draws behind the floor.
+        unit: of the distance.
+    """
+    metric = statistic_metric(name, values, distance, denominator, protocol, bootstrap, unit=unit)
+    if metric.n == 0 or len(population) == 0 or bootstrap.resamples_distance == 0:
+        return metric
+    rng = np.random.default_rng(bootstrap.seed)
+    draws = (
+        population[rng.integers(0, len(population), metric.n)] for _ in range(bootstrap.resamples_distance)
+    )
+    return replace(metric, floor=float(np.mean([distance(rows) for rows in draws])))

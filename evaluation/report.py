@@ -52,6 +52,7 @@ class Report:
             ("metric", "left"),
             ("value", "right"),
             ("95% interval", "right"),
+            ("floor", "right"),
             ("n", "right"),
             ("of", "left"),
             ("protocol", "left"),
@@ -60,7 +61,10 @@ class Report:
         for metric in self.metrics.values():
             value = f"{metric.value:.4g}" + (f" {metric.unit}" if metric.unit else "")
             interval = interval_text(metric)
-            table.add_row(metric.name, value, interval, str(metric.n), metric.denominator, metric.protocol)
+            floor = "" if metric.floor is None else f"{metric.floor:.3g}"
+            table.add_row(
+                metric.name, value, interval, floor, str(metric.n), metric.denominator, metric.protocol
+            )
         return table
 
     def as_dict(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from evaluation.distribution import (
     total_variation,
     wasserstein,
 )
+from evaluation.metric import BootstrapSettings, distance_metric
 from tests.evaluation.crystals import diamond, disguised
 
 NUMBERS = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
@@ -56,3 +57,22 @@ def test_chi_square_agrees_with_scipy_and_drops_what_the_reference_lacks():
     assert chi_square(samples, reference) == pytest.approx(expected)
     assert chi_square(samples | {230: 1000}, reference) == pytest.approx(expected)
     assert np.isnan(chi_square({230: 5}, reference))
+
+
+def test_the_floor_is_what_draws_from_the_reference_come_to():
+    """A fair coin thrown n times is off by √(1 / 2πn) on average."""
+    coin, n = np.array([0, 1]), 400
+    settings = BootstrapSettings(resamples_distance=2000)
+
+    def off(throws):
+        return total_variation(Counter(throws.tolist()), {0: 1, 1: 1})
+
+    found = distance_metric("x", np.zeros(n, dtype=int), coin, off, "all", "rule", settings)
+    assert found.value == 0.5
+    assert found.floor == pytest.approx((1 / (2 * np.pi * n)) ** 0.5, rel=0.05)
+
+
+def test_a_distance_of_nothing_has_no_floor():
+    found = distance_metric("x", np.array([]), np.arange(3), lambda v: float(v.mean()), "all", "rule")
+    assert np.isnan(found.value)
+    assert found.floor is None

@@ -18,7 +18,8 @@ def mp20(tmp_path):
     """A small data folder in the layout of MP-20."""
     (tmp_path / "mp_20").mkdir()
     for split, names in {"train": ["NaCl", "MgO"], "val": ["Na"], "test": ["Cl2"]}.items():
-        rows = pd.DataFrame({"pretty_formula": names, "cif": [PHASES[n].to(fmt="cif") for n in names]})
+        cifs = [PHASES[n].to(fmt="cif") for n in names]
+        rows = pd.DataFrame({"material_id": names, "pretty_formula": names, "cif": cifs})
         rows["formation_energy_per_atom"] = [{"NaCl": -2.1, "MgO": -3.0}.get(n, 0.0) for n in names]
         rows.to_csv(tmp_path / "mp_20" / f"{split}.csv.gz", index=False)
     return tmp_path
