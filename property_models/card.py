@@ -7,15 +7,17 @@ from property_models.model import PropertyModel
 from property_models.targets import TARGETS
 
 
-def model_card(model: PropertyModel, figures: dict[str, dict[str, float]], member: Path) -> str:
+def model_card(model: PropertyModel, member: Path) -> str:
     """MODEL_CARD.md of a checkpoint: what it is, what it saw, how good it is, what it is not for.
 
     Args:
         model: as loaded.
-        figures: of its test set.
         member: folder of the logs of one of its networks, whose curve is shown.
     """
     config = model.ensemble.config
+    figures = dict(model.about["figures"])
+    for target, row in model.about["figures of the first network alone"].items():
+        figures[f"{target}, `fast`"] = row
     names = sorted({key for row in figures.values() for key in row}, key=lambda k: (k != "n", k))
     lines = [
         f"# {model.name or config.family}",
@@ -33,7 +35,7 @@ def model_card(model: PropertyModel, figures: dict[str, dict[str, float]], membe
         lines.append(f"| {target} | " + " | ".join(cells) + " |")
     units = "; ".join(f"{t} {TARGETS[t].unit}" for t in model.targets if t in TARGETS)
     lines += ["", f"Units: {units or 'those of the training table'}.", "", "## Provenance", ""]
-    lines += [f"- {key}: {value}" for key, value in model.about.items() if key != "figures"]
+    lines += [f"- {key}: {value}" for key, value in model.about.items() if not key.startswith("figures")]
     lines += ["", "## Curve of the first network", "", "On held-out crystals, averaged weights; errors in"]
     lines += ["working units (log10 where learned so).", "", curve_table(member)]
     return "\n".join([*lines, "", "## Limits", "", _LIMITS, ""])

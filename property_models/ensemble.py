@@ -1,6 +1,6 @@
 """Deep ensembles: values with calibrated uncertainties, and a flag for what lies out of the domain."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ _Z90 = 1.6448536
 _BATCH = 256
 _AXES, _NEAREST, _KNOWN = 16, 3, 20_000
 """Of the latent distance: principal axes, nearest training crystals averaged, training crystals kept."""
+_RAW = (0.0, 1.0, 0.0, 0.0)
+"""The blend that takes the raw uncertainty as it is."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Ensemble(nn.Module):
 
     blend: Tensor
     """Log uncertainty is linear in these: 1, and the logs of its raw value, the spread, the distance."""
+    blend_first: Tensor
+    """The same for the first network by itself."""
     latent_mean: Tensor
     latent_axes: Tensor
     distance_limit: Tensor
@@ -64,7 +68,8 @@ class Ensemble(nn.Module):
         self.config = config
         self.members = nn.ModuleList(CrystalGNN(config.network) for _ in range(config.members))
         width, targets = config.network.width, len(config.network.targets)
-        self.register_buffer("blend", torch.tensor([[0.0, 1.0, 0.0, 0.0]] * targets))
+        self.register_buffer("blend", torch.tensor([_RAW] * targets))
+        self.register_buffer("blend_first", self.blend.clone())
         self.register_buffer("latent_mean", torch.zeros(width))
         self.register_buffer("latent_axes", torch.eye(width)[:, :_AXES])
         self.known = Arrays()
@@ -78,6 +83,15 @@ class Ensemble(nn.Module):
         for own, given in zip(ensemble.members, members, strict=True):
             own.load_state_dict(given.state_dict())
         return ensemble.eval()
+
+    def first(self) -> "Ensemble":
+        """The first network by itself, with the uncertainties that were fitted to it."""
+        alone = Ensemble(replace(self.config, members=1)).to(self.blend)
+        others = tuple(f"members.{i}." for i in range(1, len(self.members)))
+        own = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(others)}
+        unlimited = torch.full_like(self.spread_limit, torch.inf)
+        alone.load_state_dict({**own, "blend": self.blend_first, "spread_limit": unlimited})
+        return alone.eval()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -145,7 +159,8 @@ class Ensemble(nn.Module):
         Raises:
             ValueError: a target without a label in ``val``.
         """
-        self.blend.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0]))
+        for blend in (self.blend, self.blend_first):
+            blend.copy_(torch.tensor(_RAW))
         rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:_KNOWN].sort().values
         latent = torch.cat([self.members[0](train.select(part)).features for part in rows.split(_BATCH)])
         mean = latent.double().mean(0)
@@ -153,20 +168,30 @@ class Ensemble(nn.Module):
         self.latent_mean.copy_(mean)
         self.latent_axes.copy_(axes)
         self.known.put({"latents": ((latent - self.latent_mean) @ self.latent_axes).half()})
+        first = self.first()
+        self.blend_first.copy_(first._fitted(first.predict(val), labels))
         prediction = self.predict(val)
+        self.blend.copy_(self._fitted(prediction, labels))
+        self.distance_limit.copy_(prediction.distance.quantile(0.99))
+        if len(self.members) > 1:
+            self.spread_limit.copy_(prediction.spread.quantile(0.99, dim=0))
+
+    def _fitted(
+        self, prediction: EnsemblePrediction, labels: Float[Tensor, "crystals targets"]
+    ) -> Float[Tensor, "targets 4"]:
+        """A blend for each target, from what is predicted with the raw uncertainty."""
         signs = _signs(prediction.uncertainty.square(), prediction.spread, prediction.distance)
-        for column in range(len(self.targets)):
+        blends = []
+        for column, target in enumerate(self.targets):
             known = labels[:, column].isfinite()
             if not bool(known.any()):
-                raise ValueError(f"expected validation labels of {self.targets[column]!r}: got none")
+                raise ValueError(f"expected validation labels of {target!r}: got none")
             error = (prediction.value - labels)[known, column].abs().double()
             blend = _fit_blend(signs[known, column].double(), error)
             ratio = error / (_Z90 * (signs[known, column].double() @ blend).exp())
             blend[0] += ratio.quantile(0.9).clamp_min(1e-6).log()
-            self.blend[column] = blend
-        self.distance_limit.copy_(prediction.distance.quantile(0.99))
-        if len(self.members) > 1:
-            self.spread_limit.copy_(prediction.spread.quantile(0.99, dim=0))
+            blends.append(blend)
+        return torch.stack(blends).to(self.blend)
 
     def _distance(self, features: Float[Tensor, "crystals width"]) -> Float[Tensor, "crystals"]:
         """Mean distance to the nearest training crystals; zero while none are known."""
@@ -194,7 +219,7 @@ def _fit_blend(signs: Float[Tensor, "labels 4"], error: Float[Tensor, "labels"])
     Errors of exactly zero (metals told from insulators) would have no finite scale: they are floored.
     """
     error = error + 0.05 * error.mean()
-    start = torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=signs.dtype)
+    start = torch.tensor(_RAW, dtype=signs.dtype)
     blend = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([blend], max_iter=100, line_search_fn="strong_wolfe")
 

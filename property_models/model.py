@@ -77,6 +77,14 @@ class PropertyModel:
                 raise unknown_name(target, self.ensemble.targets, f"a target of {self.name}")
         return PropertyModel(self.ensemble, tuple(targets), self.name, self.sha256, self.about)
 
+    def fast(self) -> "PropertyModel":
+        """The first network of the ensemble by itself: two to three times faster, a little less exact.
+
+        Its uncertainties are calibrated by themselves; the flag for what is out of the domain goes by the
+        latent distance alone, since one network does not disagree with itself.
+        """
+        return PropertyModel(self.ensemble.first(), self.targets, self.name, self.sha256, self.about)
+
     def predict(
         self,
         structures: "Sequence[Structure | Crystal]",

@@ -67,6 +67,7 @@ def predict_path(
     family: str = "guide",
     checkpoint: str | Path | None = None,
     *,
+    fast: bool = False,
     workers: int = 1,
     device: str = "cpu",
 ) -> Screened:
@@ -77,6 +78,7 @@ def predict_path(
         properties: names in ``TARGETS``, or of the checkpoint's targets; empty for all that there are.
         family: ``guide`` or ``judge``.
         checkpoint: folder of a model of one's own (``train_property``); default the shipped ones.
+        fast: the first network of each ensemble by itself (`PropertyModel.fast`).
         workers: processes that read and symmetrise, then threads that predict.
         device: where the networks run.
 
@@ -85,6 +87,7 @@ def predict_path(
         ReadError: nothing there to read.
     """
     models = _models(properties, family, checkpoint, device)
+    models = [model.fast() for model in models] if fast else models
     dataset = load_dataset(path, None, workers=workers)
     crystals = list(dataset)
     import pandas as pd

@@ -198,11 +198,13 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
     ensemble.load_state_dict(half_precision(ensemble))  # calibrate and measure what is saved
     ensemble.calibrate(train.graphs, val.graphs, val.labels)
     measured = figures(ensemble, test.graphs, test.labels)
+    alone = figures(ensemble.first(), test.graphs, test.labels)
     about = {
         "data": f"{splits.train.name}, {len(train)} training crystals (half: {recipe.half})",
         "calibrated on": f"{splits.val.name}, {len(val)} crystals",
         "tested on": f"{splits.test.name}, {len(test)} crystals",
         "figures": measured,
+        "figures of the first network alone": alone,
         "recipe": repr(recipe),
         "command": " ".join(sys.argv),
         "versions": ", ".join(f"{name} {metadata.version(name)}" for name in ("autoperi-gnn", "torch")),
@@ -210,7 +212,7 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
     folder = out / "checkpoint"
     save(ensemble, folder, about)
     model = load(folder)
-    (folder / "MODEL_CARD.md").write_text(model_card(model, measured, out / "member-0"))
+    (folder / "MODEL_CARD.md").write_text(model_card(model, out / "member-0"))
     parts = {id(part): part for part in (splits.train, splits.val, splits.test)}.values()
     left_out = {row: None for part in parts for row in part.failures}
     labels = sum(part.labels.isfinite().sum(0) for part in (train, val, test))

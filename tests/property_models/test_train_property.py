@@ -186,6 +186,13 @@ def test_calibration_covers_ninety_percent(tmp_path, monkeypatch):
     features = ensemble.members[0](graphs).features.detach()
     nearest = torch.cdist(features, features).sort(dim=1).values[:, :3].mean(1)
     assert float((ensemble.predict(graphs).distance - nearest).abs().max()) < 1e-2 * float(features.std())
+    first = ensemble.first()
+    assert len(first.members) == 1
+    assert figures(first, graphs, truth)["formation_energy"]["coverage_90"] == pytest.approx(0.9, abs=0.02)
+    alone, member = first.predict(graphs), ensemble.members[0]
+    assert torch.allclose(alone.value, member(graphs).mean * member.spread + member.centre)
+    assert float(alone.spread.max()) == 0
+    assert torch.equal(alone.distance, ensemble.predict(graphs).distance)
     far = torch.full_like(truth, torch.nan)
     with pytest.raises(ValueError, match="expected validation labels"):
         ensemble.calibrate(graphs, graphs, far)
