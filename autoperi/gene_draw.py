@@ -58,11 +58,29 @@ def request_hint(request: GeneRequest) -> Float[Tensor, "1 hint"]:
     return composition_hint(torch.tensor([species]), torch.tensor([atoms]), torch.tensor([kind]))
 
 
+_Prefix = tuple[int, tuple[int, ...]] | None
+"""Space group and positions so far; None before the group is drawn."""
+_REMEMBERED = 30_000
+"""Prefixes, some 6 kB each, beyond which a draw begins to learn them anew."""
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What was made of a prefix."""
+
+    following: "_Options"
+    state: tuple[int, ...]
+    """Of the search (`OrbitSearch`)."""
+    tokens: Float[Tensor, "1 streams depth 2 width"]
+    """Keys and values of its last token; streams are with conditions and, for guidance, without."""
+
+
 class LetterDraw:
     """Draws genes under one request and one set of conditions.
 
-    What may follow a prefix of orbits depends on nothing else then, so the logits of every prefix are worked
-    out once: most crystals begin alike, and the search for new genes goes the same ways again and again.
+    What may follow a prefix of orbits depends on nothing else then, so every prefix is read once, and of it
+    only the last token: most crystals begin alike, and the search for new genes goes the same ways again and
+    again.
     """
 
     def __init__(
@@ -74,55 +92,93 @@ class LetterDraw:
     ) -> None:
         self._network, self._search, self._guidance = network, search, guidance
         self._positions = network.positions().detach()
-        empty = torch.zeros(1, 0, dtype=torch.long)
-        self._blank = GeneBatch(
-            torch.zeros(1, dtype=torch.long), empty, empty, conditions, request_hint(search.request)
-        )
-        self._known: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
+        self._hint = request_hint(search.request)
+        guided = guidance != 1.0 and not bool(conditions.isnan().all())
+        self._streams = [conditions, torch.full_like(conditions, torch.nan)] if guided else [conditions]
+        size = (0, len(self._streams), network.config.depth, 2, network.config.width)
+        self._nothing = self._positions.new_zeros(size)
+        self._known: dict[_Prefix, _Memory] = {}
 
     @torch.no_grad()
     def draw(self, generators: Sequence[np.random.Generator]) -> list[tuple[int, tuple[int, ...]]]:
         """One gene per generator: space group and ascending position indices, within the search's request."""
+        if len(self._known) > _REMEMBERED:
+            self._known = {}
+        known = self._known  # a draw in another thread may begin a new one meanwhile
         first = wyckoff_table().group_start.tolist()
-        possible = np.isin(np.arange(231), self._search.groups)
-        logits = _guided(self._network, self._blank, self._network.group_logits, self._guidance)[0]
-        groups = [_choose(logits, possible, rng) for rng in generators]
+        (start,) = self._read(known, [None])
+        groups = [start.following.choose(rng) for rng in generators]
         chosen: list[tuple[int, ...]] = [() for _ in generators]
-        states = [self._search.start] * len(generators)
         active = list(range(len(generators)))
         while active:
-            rows = self._logits([(groups[i], chosen[i]) for i in active])
+            memories = self._read(known, [(groups[i], chosen[i]) for i in active])
             going = []
-            for i, row in zip(active, rows, strict=True):
-                letter = _choose(row, self._search.allowed(groups[i], states[i], chosen[i]), generators[i])
+            for i, memory in zip(active, memories, strict=True):
+                letter = memory.following.choose(generators[i])
                 if letter < 27:
-                    position = first[groups[i]] + letter
-                    chosen[i] += (position,)
-                    states[i] = self._search.step(states[i], position)
+                    chosen[i] += (first[groups[i]] + letter,)
                     going.append(i)
             active = going
         return list(zip(groups, chosen, strict=True))
 
-    def _logits(self, prefixes: Sequence[tuple[int, tuple[int, ...]]]) -> list[np.ndarray]:
-        """Logits of what follows each prefix; all are of one length."""
-        missing = [prefix for prefix in dict.fromkeys(prefixes) if prefix not in self._known]
+    def _read(self, known: dict[_Prefix, _Memory], prefixes: Sequence[_Prefix]) -> list[_Memory]:
+        """What is made of each prefix; all are of one length, and what they begin with is known."""
+        missing = [prefix for prefix in dict.fromkeys(prefixes) if prefix not in known]
         if missing:
-            orbits = torch.tensor([o for _, o in missing], dtype=torch.long).view(len(missing), -1)
+            orbits = torch.tensor([p[1] if p else () for p in missing], dtype=torch.long)
+            orbits = orbits.view(len(missing), -1)
             batch = GeneBatch(
-                space_group=torch.tensor([group for group, _ in missing]),
+                space_group=torch.tensor([p[0] if p else 0 for p in missing]),
                 wyckoff=orbits,
                 species=torch.zeros_like(orbits),
-                conditions=self._blank.conditions.expand(len(missing), -1),
-                hint=self._blank.hint.expand(len(missing), -1),
+                conditions=self._streams[0].expand(len(missing), -1),
+                hint=self._hint.expand(len(missing), -1),
             )
-            rows = _guided(
-                self._network,
-                batch,
-                lambda b: self._network.letter_logits(b, self._positions)[1][:, -1],
-                self._guidance,
+            before = [[known[p] for p in _beginnings(prefix)] for prefix in missing]
+            past = [memory.tokens for memories in before for memory in memories]
+            logits, tokens = self._next(batch.to(self._positions.device), past)
+            for prefix, memories, row, own in zip(
+                missing, before, logits.cpu().numpy(), tokens.split(1), strict=True
+            ):
+                known[prefix] = self._memory(prefix, memories, row, own)
+        return [known[prefix] for prefix in prefixes]
+
+    def _memory(
+        self, prefix: _Prefix, before: Sequence[_Memory], logits: np.ndarray, tokens: Tensor
+    ) -> _Memory:
+        """What may follow a prefix within the request, and how likely it is."""
+        state = before[-1].state if before else self._search.start
+        if prefix is None:
+            allowed = np.isin(np.arange(231), self._search.groups)
+        else:
+            group, orbits = prefix
+            state = self._search.step(state, orbits[-1]) if orbits else state
+            allowed = self._search.allowed(group, state, orbits)
+        return _Memory(_Options.of(logits, allowed), state, tokens)
+
+    def _next(self, batch: GeneBatch, past: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits of each prefix in float64, and its last token in every stream."""
+        before = torch.cat([self._nothing, *past]).unflatten(0, (len(batch), len(past) // len(batch)))
+        found = [
+            self._network.next_letter(
+                replace(batch, conditions=conditions.to(before).expand(len(batch), -1)),
+                self._positions,
+                before[:, :, stream].transpose(1, 2),
             )
-            self._known.update(zip(missing, rows, strict=True))
-        return [self._known[prefix] for prefix in prefixes]
+            for stream, conditions in enumerate(self._streams)
+        ]
+        logits, *without = (rows.double() for rows, _ in found)
+        if without:
+            logits = _exaggerated(logits, without[0], self._guidance)
+        return logits, torch.stack([tokens for _, tokens in found], dim=1)
+
+
+def _beginnings(prefix: _Prefix) -> list[_Prefix]:
+    """What a prefix begins with, from nothing to all but its last token."""
+    if prefix is None:
+        return []
+    group, orbits = prefix
+    return [None, *((group, orbits[:n]) for n in range(len(orbits)))]
 
 
 @torch.no_grad()
@@ -176,7 +232,7 @@ def draw_hidden(
                     if temperature != 1.0:
                         present = np.isin(np.arange(len(row)), species[i])
                         row = _tempered(row, mask, present, temperature)
-                    species[i][site] = _choose(row, mask, generators[i])
+                    species[i][site] = _Options.of(row, mask).choose(generators[i])
     return species
 
 
@@ -198,8 +254,13 @@ def _guided(
     out = logits(batch).double()
     if guidance != 1.0 and not bool(batch.conditions.isnan().all()):
         null = logits(replace(batch, conditions=torch.full_like(batch.conditions, torch.nan))).double()
-        out = torch.where(out.isfinite(), null + guidance * (out - null), out)
+        out = _exaggerated(out, null, guidance)
     return out.cpu().numpy()
+
+
+def _exaggerated(logits: Tensor, without: Tensor, guidance: float) -> Tensor:
+    """Classifier-free guidance; what is impossible stays so."""
+    return torch.where(logits.isfinite(), without + guidance * (logits - without), logits)
 
 
 def _tempered(logits: np.ndarray, allowed: np.ndarray, kinds: np.ndarray, temperature: float) -> np.ndarray:
@@ -220,14 +281,25 @@ def _log_sum_exp(x: np.ndarray) -> float:
     return float(top + np.log(np.exp(x - top).sum()))
 
 
-def _choose(logits: np.ndarray, allowed: np.ndarray, rng: np.random.Generator) -> int:
-    """Inverse-CDF draw among the allowed options."""
-    options = np.flatnonzero(allowed & np.isfinite(logits))
-    if len(options) == 0:
-        raise RuntimeError(
-            "no option is left from which the request can be met: this is a bug, please report it"
-        )
-    left = logits[options]
-    cumulative = np.exp(left - left.max()).cumsum()
-    drawn = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
-    return int(options[min(int(drawn), len(options) - 1)])
+@dataclass(frozen=True)
+class _Options:
+    """What may be drawn, with cumulative weights."""
+
+    numbers: np.ndarray
+    cumulative: np.ndarray
+
+    @classmethod
+    def of(cls, logits: np.ndarray, allowed: np.ndarray) -> "_Options":
+        """The allowed ones; raises RuntimeError where there are none."""
+        numbers = np.flatnonzero(allowed & np.isfinite(logits))
+        if len(numbers) == 0:
+            raise RuntimeError(
+                "no option is left from which the request can be met: this is a bug, please report it"
+            )
+        left = logits[numbers]
+        return cls(numbers, np.exp(left - left.max()).cumsum())
+
+    def choose(self, rng: np.random.Generator) -> int:
+        """Inverse-CDF draw."""
+        drawn = self.cumulative.searchsorted(rng.random() * self.cumulative[-1], side="right")
+        return int(self.numbers[min(int(drawn), len(self.numbers) - 1)])

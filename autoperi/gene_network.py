@@ -102,7 +102,38 @@ class GeneNetwork(GeneTables):
         """`group_logits` and `orbit_logits` in one pass, for training."""
         positions = self.positions() if positions is None else positions
         hidden = self._hidden(batch, positions, causal=True)
-        return self._group_logits(hidden[:, 0]), self._orbit_logits(batch, positions, hidden[:, 1:])
+        before = torch.cat([torch.full_like(batch.space_group, -1)[:, None], batch.wyckoff], dim=1)
+        return self._group_logits(hidden[:, 0]), self._orbit_logits(batch, positions, hidden[:, 1:], before)
+
+    def next_letter(
+        self, batch: GeneBatch, positions: Tensor, past: Float[Tensor, "crystals depth before 2 width"]
+    ) -> tuple[Tensor, Tensor]:
+        """`letter_logits` after the last of all tokens, reading one token: the others are remembered.
+
+        Tokens are conditions and hint, space group, orbits.
+
+        Args:
+            batch: prefixes of one length, nothing padded.
+            positions: see `positions`.
+            past: keys and values of the tokens before the next one, as this method gave them.
+
+        Returns:
+            Logits [crystals, 231] of the group where no token went before, else [crystals, letters+1] of
+            what follows; and keys and values [crystals, depth, 2, width] of the token that was read.
+        """
+        token = past.shape[2]
+        x, pairs, _ = self._tokens(batch, positions, causal=True)
+        x, pairs = x[:, token], pairs[:, token, : token + 1]
+        own = []
+        for block, seen in zip(self._blocks(), past.unbind(dim=1), strict=True):
+            x, made = block.next(x, seen, pairs)
+            own.append(made)
+        hidden = self.norm(x)
+        if token == 0:
+            return self._group_logits(hidden), torch.stack(own, dim=1)
+        before = batch.wyckoff[:, -1:] if token > 1 else torch.full_like(batch.space_group, -1)[:, None]
+        logits = self._orbit_logits(batch, positions, hidden[:, None], before)[:, 0]
+        return logits, torch.stack(own, dim=1)
 
     def species_logits(
         self,
@@ -152,22 +183,24 @@ class GeneNetwork(GeneTables):
         logits = self.to_group(hidden)
         return logits.index_fill(-1, torch.zeros(1, dtype=torch.long, device=hidden.device), -torch.inf)
 
-    def _orbit_logits(self, batch: GeneBatch, positions: Tensor, hidden: Tensor) -> Tensor:
+    def _orbit_logits(
+        self, batch: GeneBatch, positions: Tensor, hidden: Tensor, before: Int[Tensor, "crystals prefixes"]
+    ) -> Tensor:
+        """What follows prefixes whose last position is given, -1 where there is none."""
         first = self.group_start[batch.space_group]
         n_letters = self.group_start[batch.space_group + 1] - first
         rank = torch.arange(27, device=hidden.device)
         candidates = (first[:, None] + rank).clamp(max=len(self.position_features) - 1)
         keys = positions[candidates]
         logits = torch.einsum("cld,cnd->cln", self.to_orbit(hidden), keys) * self.config.width**-0.5
-        last = torch.cat([torch.full_like(first, -1)[:, None], batch.wyckoff], dim=1)[:, :, None]
+        last = before[:, :, None]
         allowed = (candidates[:, None] > last) | (
             (candidates[:, None] == last) & (self.dim[candidates] > 0)[:, None]
         )
         allowed = allowed & (rank < n_letters[:, None])[:, None]
         stop = self.to_stop(hidden)
-        begun = torch.arange(hidden.shape[1], device=hidden.device)[:, None] > 0
         return torch.cat(
-            [logits.masked_fill(~allowed, -torch.inf), stop.masked_fill(~begun, -torch.inf)], dim=-1
+            [logits.masked_fill(~allowed, -torch.inf), stop.masked_fill(last < 0, -torch.inf)], dim=-1
         )
 
     def positions(self) -> Float[Tensor, "positions width"]:
@@ -181,6 +214,25 @@ class GeneNetwork(GeneTables):
         self, batch: GeneBatch, positions: Tensor, causal: bool
     ) -> Float[Tensor, "crystals sites+2 width"]:
         """Read the tokens; padding gives zeros."""
+        x, pairs, valid = self._tokens(batch, positions, causal)
+        seen = valid[:, None].expand_as(pairs[..., 0])
+        if causal:
+            seen = seen & torch.ones_like(seen[0]).tril()
+        where = valid.flatten().nonzero()[:, 0]
+        x = x.flatten(0, 1)[where]
+        for block in self._blocks():
+            x = block(x, pairs, seen, where)
+        out = x.new_zeros(valid.numel(), x.shape[-1]).index_copy(0, where, self.norm(x))
+        return out.view(*valid.shape, -1)
+
+    def _tokens(
+        self, batch: GeneBatch, positions: Tensor, causal: bool
+    ) -> tuple[
+        Float[Tensor, "crystals length width"],
+        Float[Tensor, "crystals length length features"],
+        Bool[Tensor, "crystals length"],
+    ]:
+        """Tokens before they are read, what attention knows about two of them, and which are no padding."""
         is_site = batch.wyckoff >= 0
         wyckoff = batch.wyckoff.clamp(min=0)
         atoms = self.multiplicity[wyckoff] * is_site
@@ -203,13 +255,10 @@ class GeneNetwork(GeneTables):
         group = self.group(batch.space_group) + self.position_mlp(self.position_features[general])
         x = torch.cat([head[:, None], group[:, None], site], dim=1)
         valid = pad(is_site, (2, 0), value=True)
-        pairs, seen = _pair_features(wyckoff, atoms, species, valid, causal)
-        where = valid.flatten().nonzero()[:, 0]
-        x = x.flatten(0, 1)[where]
-        for block in self.blocks:
-            x = block(x, pairs, seen, where)
-        out = x.new_zeros(valid.numel(), x.shape[-1]).index_copy(0, where, self.norm(x))
-        return out.view(*valid.shape, -1)
+        return x, _pair_features(wyckoff, atoms, species), valid
+
+    def _blocks(self) -> list["_Block"]:
+        return [block for block in self.blocks if isinstance(block, _Block)]
 
 
 class _Block(nn.Module):
@@ -241,16 +290,30 @@ class _Block(nn.Module):
         x = x + self.dropout(self.out(y))
         return x + self.dropout(self.mlp(self.norm_2(x)))
 
+    def next(
+        self,
+        x: Float[Tensor, "crystals width"],
+        past: Float[Tensor, "crystals before 2 width"],
+        pairs: Float[Tensor, "crystals before+1 features"],
+    ) -> tuple[Float[Tensor, "crystals width"], Float[Tensor, "crystals 2 width"]]:
+        """One more token of each crystal, which sees those before it and itself; and its key and value."""
+        query, key, value = self.qkv(self.norm_1(x)).chunk(3, dim=-1)
+        own = torch.stack([key, value], dim=1)
+        keys, values = torch.cat([past, own[:, None]], dim=1).unflatten(-1, (self.heads, -1)).unbind(dim=2)
+        query = query.unflatten(-1, (self.heads, -1))
+        bias = self.pair(pairs).transpose(1, 2)
+        scores = torch.einsum("chd,clhd->chl", query * query.shape[-1] ** -0.5, keys) + bias
+        y = torch.einsum("chl,clhd->chd", torch.softmax(scores, dim=-1), values).flatten(1)
+        x = x + self.out(y)
+        return x + self.mlp(self.norm_2(x)), own
+
 
 def _pair_features(
     wyckoff: Int[Tensor, "crystals sites"],
     atoms: Int[Tensor, "crystals sites"],
     species: Int[Tensor, "crystals sites"],
-    valid: Bool[Tensor, "crystals length"],
-    causal: bool,
-) -> tuple[Float[Tensor, "crystals length length features"], Bool[Tensor, "crystals length length"]]:
-    """What attention knows about two tokens, and which tokens each may see."""
-    length = valid.shape[1]
+) -> Float[Tensor, "crystals length length features"]:
+    """What attention knows about two tokens; nothing about the two that are no sites."""
     both = (atoms[:, :, None] > 0) & (atoms[:, None] > 0)
     same_element = (species[:, :, None] == species[:, None]) & (species > 0)[:, None]
     features = [
@@ -262,11 +325,7 @@ def _pair_features(
         atoms.clamp(min=1).log()[:, None].expand_as(both),
     ]
     pairs = torch.stack([f.float() for f in features], dim=-1) * both[..., None]
-    pairs = pad(pairs, (0, 0, 2, 0, 2, 0))
-    seen = valid[:, None].expand(-1, length, -1)
-    if causal:
-        seen = seen & torch.ones(length, length, dtype=torch.bool, device=valid.device).tril()
-    return pairs, seen
+    return pad(pairs, (0, 0, 2, 0, 2, 0))
 
 
 def gene_loss(

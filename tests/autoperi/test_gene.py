@@ -286,6 +286,27 @@ def test_letters_do_not_see_what_follows_nor_the_species(fresh):
     assert torch.allclose(one[1][:, :3], two[1][:, :3], atol=1e-6)
 
 
+def test_reading_token_by_token_gives_the_same_letters(fresh):
+    network = fresh.network
+    whole = GeneBatch.from_crystals([PEROVSKITE])
+    group, orbit = network.letter_logits(whole)
+    tokens = torch.zeros(1, network.config.depth, 0, 2, network.config.width)
+    found = []
+    for length in (0, *range(whole.wyckoff.shape[1] + 1)):
+        prefix = replace(whole, wyckoff=whole.wyckoff[:, :length], species=whole.species[:, :length])
+        logits, own = network.next_letter(prefix, network.positions(), tokens)
+        tokens = torch.cat([tokens, own[:, :, None]], dim=2)
+        found.append(logits[0])
+    assert torch.allclose(found[0], group[0], atol=1e-5)
+    assert torch.allclose(torch.stack(found[1:]), orbit[0], atol=1e-5)
+
+
+def test_what_is_forgotten_is_read_again(fresh, monkeypatch):
+    whole = fresh.sample(8, 3, config=DrawConfig(batch_size=4))
+    monkeypatch.setattr("autoperi.gene_draw._REMEMBERED", 0)
+    assert all(map(same, whole, fresh.sample(8, 3, config=DrawConfig(batch_size=4))))
+
+
 def test_loss_is_a_pure_function_of_its_generator(fresh):
     batch = GeneBatch.from_crystals(CRYSTALS)
     first, second = (gene_loss(fresh.network, batch, torch.Generator().manual_seed(3)) for _ in range(2))
