@@ -64,7 +64,7 @@ def measure(
         *breadth_metrics(table, reference, protocols.reference, bootstrap),
     ]
     if protocols.stability is not None and "e_above_hull" in table:
-        metrics += _stability(table, unreadable, protocols, bootstrap)
+        metrics += _stability(table, reference, unreadable, protocols, bootstrap)
     return {metric.name: metric for metric in metrics}
 
 
@@ -247,7 +247,11 @@ def _symmetry(
 
 
 def _stability(
-    table: pd.DataFrame, unreadable: int, protocols: Protocols, bootstrap: BootstrapSettings
+    table: pd.DataFrame,
+    reference: Reference,
+    unreadable: int,
+    protocols: Protocols,
+    bootstrap: BootstrapSettings,
 ) -> list[Metric]:
     """A failed relaxation is not stable; it has no energy, and is left out of the median alone."""
     stability = protocols.stability
@@ -289,4 +293,18 @@ def _stability(
             bootstrap,
         ),
     ]
+    if len(known := np.sort(reference.formation_energies)):
+        formation = table["formation_energy"].to_numpy(dtype=float)
+        metrics.append(
+            distance_metric(
+                "wasserstein_formation_energy",
+                formation[np.isfinite(formation)],
+                known,
+                lambda v: wasserstein(v, known),
+                "relaxed crystals",
+                f"first Wasserstein distance to the labels of {protocols.reference}; {protocol}",
+                bootstrap,
+                unit="eV/atom",
+            )
+        )
     return metrics

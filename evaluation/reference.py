@@ -63,12 +63,14 @@ class Reference:
         table: pd.DataFrame,
         arrays: dict[str, np.ndarray],
         unreadable: int = 0,
+        path: Path | None = None,
     ) -> None:
         """Use `load_reference` or `Reference.from_structures`."""
         self.name = name
         self.digest = digest
         self.table = table
         self.unreadable = unreadable
+        self._path = path
         self._arrays = arrays
         self._ends = np.cumsum(arrays["n"])
 
@@ -99,6 +101,15 @@ class Reference:
     def space_groups(self) -> Counter:
         """How often each space group occurs at the loose tolerance."""
         return Counter(self.table["space_group_loose"].dropna().astype(int))
+
+    @cached_property
+    def formation_energies(self) -> np.ndarray:
+        """Labels of the table it came from, eV/atom, where that has a column of them; else nothing."""
+        column = "formation_energy_per_atom"
+        if self._path is None or ".csv" not in self._path.suffixes:
+            return np.zeros(0)
+        table = pd.read_csv(self._path, usecols=lambda name: name == column)
+        return table[column].dropna().to_numpy(dtype=float) if column in table else np.zeros(0)
 
     @classmethod
     def from_structures(
@@ -137,7 +148,7 @@ def load_reference(
     with np.load(array_file, allow_pickle=False) as stored:
         arrays = {key: stored[key] for key in stored.files}
     unreadable = int(arrays.pop("unreadable"))
-    return Reference(name, digest, pd.read_parquet(table_file), arrays, unreadable)
+    return Reference(name, digest, pd.read_parquet(table_file), arrays, unreadable, path)
 
 
 def data_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Encode and decode MP-20 test crystals: species, match rate and geometry errors.
+"""Encode and decode MP-20 test crystals: species, match rate, geometry errors, what they cost in energy.
 
 Run: python scripts/check_reconstruction.py --n 2000     (needs AUTOPERI_DATA or a download)
 """
@@ -12,7 +12,10 @@ import tyro
 import autoperi
 from autoperi.autoencoder import Latents
 from autoperi.dataset import load_dataset
+from evaluation.hull_choice import HullChoice, load_hull
+from evaluation.pair_energies import energy_metrics, pair_energies
 from evaluation.reconstruction import CDVAE_MATCH, reconstruction_metrics, reconstruction_table
+from evaluation.reference import data_folder
 
 
 def main(n: int = 2000, seed: int = 0, checkpoint: str = "mp_20", sampled: bool = True) -> None:
@@ -29,8 +32,11 @@ def main(n: int = 2000, seed: int = 0, checkpoint: str = "mp_20", sampled: bool 
     pairs = list(zip(truth, decoded, strict=True))
     right = np.concatenate([a.species == b.species for a, b in pairs])
     print(f"crystals {len(pairs)}  sites {len(right)}  species accuracy {100 * right.mean():.2f}%")
-    table = reconstruction_table([b.to_structure() for _, b in pairs], [a.to_structure() for a, _ in pairs])
-    for name, metric in reconstruction_metrics(table, CDVAE_MATCH).items():
+    targets, rebuilt = ([crystal.to_structure() for crystal in side] for side in zip(*pairs, strict=True))
+    metrics = reconstruction_metrics(reconstruction_table(rebuilt, targets), CDVAE_MATCH)
+    hull = load_hull(HullChoice(), data_folder(), [s.composition for s in targets])
+    metrics |= energy_metrics(pair_energies(rebuilt, targets, *hull), f"CHGNet, unrelaxed; {HullChoice()}")
+    for name, metric in metrics.items():
         print(f"{name}: {metric.value:.5g} {metric.unit} [{metric.low:.5g}, {metric.high:.5g}] n {metric.n}")
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from evaluation.reference import Reference, ReferenceSettings, load_reference
@@ -27,6 +28,18 @@ def test_the_cache_follows_the_content_of_the_file(tmp_path):
     assert changed.digest != first.digest
     assert len(changed) == 1
     assert np.allclose(changed.structure(0).lattice.abc, 6.6)
+
+
+def test_labels_are_read_from_the_table_it_came_from(tmp_path):
+    rows = pd.DataFrame({"cif": [s.to(fmt="cif") for s in zoo()]})
+    rows["formation_energy_per_atom"] = [-1.0, None, *[-2.0] * (len(zoo()) - 2)]
+    rows.to_csv(tmp_path / "set.csv.gz", index=False)
+    rows.drop(columns="formation_energy_per_atom").to_csv(tmp_path / "bare.csv", index=False)
+    settings = ReferenceSettings(cache_dir=tmp_path / "cache")
+    labelled, bare = (load_reference(tmp_path / name, settings) for name in ("set.csv.gz", "bare.csv"))
+    assert labelled.formation_energies.tolist() == [-1.0, *[-2.0] * (len(zoo()) - 2)]
+    assert len(bare.formation_energies) == 0
+    assert len(Reference.from_structures(zoo()).formation_energies) == 0
 
 
 def test_a_missing_data_set_says_what_to_do(tmp_path):
