@@ -92,7 +92,7 @@ class Evaluate:
         out: folder for metrics.json, per_structure.csv, figures and report.html.
         reference: data set or file to compare with.
         data_dir: folder of the data sets; default AUTOPERI_DATA.
-        coverage: also COV-R, COV-P and fingerprint distances (needs the extra `coverage`; slow).
+        coverage: also COV-R, COV-P and fingerprint distances to the test split (extra `coverage`; slow).
         stability: also relax with CHGNet and measure energies above the hull.
         hull: mp_20 (DFT), consistent (by CHGNet too) or a CSV (composition, formation_energy_per_atom).
         keep_symmetry: relax within the space group.
@@ -142,7 +142,7 @@ class Benchmark:
         models: NAME=PATH of crystals, or NAME=TABLE.csv@COLUMN for every model of a table.
         out: folder for comparison.md, .csv, .json, figures, report.html and models/.
         reference: data set or file to compare with.
-        coverage: also COV-R and COV-P (needs the extra `coverage`; slow).
+        coverage: also COV-R and COV-P of the test split (needs the extra `coverage`; slow).
         stability: also relax with CHGNet and measure energies above the hull.
         hull: mp_20 (DFT), consistent (by CHGNet too) or a CSV (composition, formation_energy_per_atom).
         keep_symmetry: relax within the space group.

@@ -11,7 +11,7 @@ from evaluation.divergence import frechet_distance, squared_mmd
 from evaluation.fingerprints import Fingerprints, FingerprintSettings, fingerprints
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
 from evaluation.readers import ReadResult
-from evaluation.reference import Reference, ReferenceSettings, load_reference
+from evaluation.reference import Reference, ReferenceSettings, held_out, load_reference
 from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings
 
 _MMD_CRYSTALS = 2000  # kernels grow with the square
@@ -40,8 +40,8 @@ class CoverageSettings:
     """What coverage is measured on; a site fingerprint costs about 0.1 s a crystal the first time.
 
     Attributes:
-        reference: crystals to cover, a name (`mp_20/test` is what the literature takes) or a path;
-            None takes the reference of the report.
+        reference: crystals to cover, a name or a path; None takes the report's reference, or where that
+            is a training split the test split beside it, as the literature does.
         samples: crystals drawn from the samples, unreadable ones among them; None takes all.
             COV-R grows with this number and COV-P with the next: compare equal numbers only.
         reference_samples: crystals drawn from the reference; None takes all.
@@ -171,9 +171,10 @@ def coverage_report(
         a table indexed by id of the samples drawn (`nearest_structure`, `nearest_composition`,
         `covered`, `fingerprint_error`), and the metrics.
     """
-    if settings.reference is not None:
+    named = settings.reference or held_out(reference.name)
+    if named is not None:
         where = ReferenceSettings(Path(data_dir) if data_dir else None, symmetry=symmetry, workers=workers)
-        reference = load_reference(settings.reference, where)
+        reference = load_reference(named, where)
     cutoffs = settings.cutoffs or Cutoffs.of(reference.name)
     size = len(read.samples) + len(read.failures)
     taken = draw(size, settings.samples, settings.seed)

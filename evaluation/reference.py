@@ -151,6 +151,11 @@ def load_reference(
     return Reference(name, digest, pd.read_parquet(table_file), arrays, unreadable, path)
 
 
+def held_out(name: str) -> str | None:
+    """The test split beside a training split, both as they are named; None for any other reference."""
+    return next((f"{known}/test" for known in _SETS if name == f"{known} train"), None)
+
+
 def data_folder() -> Path:
     """Where data sets are looked for when no folder is named: AUTOPERI_DATA, else the cache."""
     named = os.environ.get("AUTOPERI_DATA")

@@ -14,24 +14,32 @@ from autoperi.dataset import load_dataset
 from autoperi.train import FitConfig
 from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.distillation import Configurations, distil, disturbed
-from property_models.physics.distilled import DistilledConfig, save
+from property_models.physics.distilled import save
+
+_PART = 10_000
 
 
-def main(out: Path, configurations: int = 30000, held_out: int = 1000, epochs: int = 42) -> None:
+def main(out: Path, configurations: int = 90_000, held_out: int = 1000, epochs: int = 30) -> None:
     """Training configurations are drawn around train crystals, held-out ones around val crystals."""
     torch.set_num_threads(1)
-    sets = {"train": configurations, "val": held_out}
-    train, val = (_configurations(split, n, out / f"{split}-{n}.safetensors") for split, n in sets.items())
-    fitting = FitConfig(epochs, cooldown=32 * epochs // 42, batch_size=32, lr=2e-3, weight_decay=1e-3)
-    network = distil(train, val, out, fitting, DistilledConfig())
+    train, val = (_configurations(s, n, out) for s, n in (("train", configurations), ("val", held_out)))
+    fitting = FitConfig(epochs, cooldown=3 * epochs // 4, batch_size=32, lr=2e-3, weight_decay=1e-3)
+    network = distil(train, val, out, fitting)
     save(network, out / "checkpoint", {"configurations": len(train), "fit": asdict(fitting)})
 
 
-def _configurations(split: str, n: int, file: Path) -> Configurations:
-    if not file.exists():
-        crystals = disturbed(list(load_dataset("mp_20", split)), n, seed=0)
-        Configurations.labelled(crystals, CHGNetPotential()).save(file)
-    return Configurations.read(file)
+def _configurations(split: str, n: int, out: Path) -> Configurations:
+    """In parts that are kept: an interrupted labelling loses the part it was at."""
+    crystals = list(load_dataset("mp_20", split))
+    parts = []
+    for first in range(0, n, _PART):
+        count = min(_PART, n - first)
+        file = out / f"{split}-{first}-{first + count}.safetensors"
+        if not file.exists():
+            drawn = disturbed(crystals, count, seed=0, first=first)
+            Configurations.labelled(drawn, CHGNetPotential()).save(file)
+        parts.append(Configurations.read(file))
+    return Configurations.joined(parts)
 
 
 if __name__ == "__main__":

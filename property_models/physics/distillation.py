@@ -46,12 +46,13 @@ class Disturbance:
 
 
 def disturbed(
-    crystals: Sequence[Crystal], n: int, seed: int, how: Disturbance | None = None
+    crystals: Sequence[Crystal], n: int, seed: int, how: Disturbance | None = None, first: int = 0
 ) -> list[Crystal]:
-    """Configurations drawn around crystals; number i depends on (seed, i) alone."""
+    """Configurations ``first`` to ``first + n - 1`` around crystals; number i depends on (seed, i) alone."""
     how = how or Disturbance()
     known = np.unique(np.concatenate([c.species for c in crystals]))
-    return [_disturbed(crystals, known, np.random.default_rng([seed, i]), how) for i in range(n)]
+    numbers = range(first, first + n)
+    return [_disturbed(crystals, known, np.random.default_rng([seed, i]), how) for i in numbers]
 
 
 def _disturbed(
@@ -154,7 +155,7 @@ class Imitation:
     """
 
     energy: float = 10.0
-    force: float = 2.0
+    force: float = 3.0
     stress: float = 50.0
 
 

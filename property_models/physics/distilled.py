@@ -42,7 +42,7 @@ class DistilledConfig:
     """
 
     width: int = 128
-    layers: int = 2
+    layers: int = 3
     channels: int = 48
     radial: int = 12
     cutoff: float = 5.0

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.reference import Reference, ReferenceSettings, load_reference
+from evaluation.reference import Reference, ReferenceSettings, held_out, load_reference
 from tests.evaluation.crystals import rocksalt, zoo
 from tests.evaluation.test_readers import write_npz
 
@@ -40,6 +40,12 @@ def test_labels_are_read_from_the_table_it_came_from(tmp_path):
     assert labelled.formation_energies.tolist() == [-1.0, *[-2.0] * (len(zoo()) - 2)]
     assert len(bare.formation_energies) == 0
     assert len(Reference.from_structures(zoo()).formation_energies) == 0
+
+
+def test_only_a_training_split_has_a_test_split_beside_it():
+    assert held_out("mp_20 train") == "mp_20/test"
+    assert held_out("mp_20 test") is None
+    assert held_out("train") is None
 
 
 def test_a_missing_data_set_says_what_to_do(tmp_path):

@@ -105,6 +105,8 @@ def test_disturbed_crystals_stay_near_and_repeat():
     crystals = small_batch((62, 225)).to_crystals()
     drawn = disturbed(crystals, 40, 3)
     assert [c.gene for c in disturbed(crystals, 10, 3)] == [c.gene for c in drawn[:10]]
+    for late, whole in zip(disturbed(crystals, 4, 3, first=20), drawn[20:24], strict=True):
+        assert np.array_equal(late.free, whole.free)
     kept = [c for c in drawn if c.space_group != 1]
     assert 10 < len(kept) < 30
     assert {c.space_group for c in kept} == {62, 225}
