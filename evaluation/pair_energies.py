@@ -11,6 +11,8 @@ from evaluation.hull import ConvexHull
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
 from evaluation.potential import static_energies
 
+_COLUMNS = ("energy", "target_energy", "e_above_hull", "target_e_above_hull")
+
 
 def pair_energies(
     predictions: Sequence[Structure],
@@ -57,15 +59,16 @@ def energy_metrics(
         protocol: potential, hull and references in words.
         bootstrap: of the intervals.
     """
-    known = table[table.notna().all(axis=1)]
+    complete = table[table.notna().all(axis=1)]
+    energy, target, above, target_above = (complete[c].to_numpy(dtype=float) for c in _COLUMNS)
     columns = {
-        "energy_loss": (known["energy"] - known["target_energy"]).abs(),
-        "stability_loss": known["e_above_hull"].clip(lower=0),
-        "target_stability_loss": known["target_e_above_hull"].clip(lower=0),
+        "energy_loss": np.abs(energy - target),
+        "stability_loss": above.clip(0),
+        "target_stability_loss": target_above.clip(0),
     }
     who = "pairs with energies"
     return {
-        name: mean_metric(name, values.to_numpy(dtype=float), who, protocol, bootstrap, "eV/atom")
+        name: mean_metric(name, values, who, protocol, bootstrap, "eV/atom")
         for name, values in columns.items()
     }
 
