@@ -59,7 +59,7 @@ def energy_metrics(
         protocol: potential, hull and references in words.
         bootstrap: of the intervals.
     """
-    complete = table[table.notna().all(axis=1)]
+    complete = table.dropna()
     energy, target, above, target_above = (complete[c].to_numpy(dtype=float) for c in _COLUMNS)
     columns = {
         "energy_loss": np.abs(energy - target),
