@@ -1,0 +1,65 @@
+"""Seconds and memory of sampling and of training, and how they grow with the cell: run once, quote ratios.
+
+Run: python scripts/benchmark_generator.py --n 1000 --workers 2
+"""
+
+import copy
+import resource
+import time
+
+import numpy as np
+import torch
+import tyro
+
+import autoperi
+from autoperi.crystal import Crystal
+from autoperi.dataset import CrystalDataset
+from autoperi.flow import Solver
+from autoperi.generator import CrystalGenerator, SampleConfig
+from autoperi.model import FlowSettings, Restart
+from autoperi.train import FitConfig, FlowTraining, TrainingSet
+from autoperi.wyckoff import wyckoff_table
+
+
+def main(n: int = 1000, workers: int = 2, sizes: tuple[int, ...] = (10, 20, 50, 100, 200)) -> None:
+    """Time genes, geometry and training; then, for one P1 cell of growing size, a step of either."""
+    generator = autoperi.load("mp_20")
+    began = time.perf_counter()
+    genes = generator.learned_genes().sample(n, 0)
+    middle = time.perf_counter()
+    drawn = generator.draw(genes, 0, config=SampleConfig(workers=workers))
+    print(f"{n} crystals: genes {middle - began:.1f} s, geometry {time.perf_counter() - middle:.1f} s")
+    torch.set_num_threads(1)
+    batch = drawn[:128]
+    print(f"training of the flow, one thread: {len(batch) / _training_step(generator, batch):.0f} crystals/s")
+    p1 = wyckoff_table().index(1, "a")
+    for size in sizes:
+        gene = Crystal(1, np.full(size, p1), np.full(size, 14), np.zeros((size, 3)), np.zeros(6))
+        began = time.perf_counter()
+        plain = FlowSettings(Solver(steps=5), Restart(rounds=0), corrections=0)
+        cells = generator.draw([gene], 0, config=SampleConfig(flow=plain))
+        sampling = (time.perf_counter() - began) / 5
+        training = _training_step(generator, cells)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(
+            f"{size:4d} atoms, all distinct: a step of sampling {sampling * 1e3:.0f} ms, of training "
+            f"{training * 1e3:.0f} ms; peak memory {peak:.2f} GB"
+        )
+
+
+def _training_step(generator: CrystalGenerator, crystals: list[Crystal], repeats: int = 3) -> float:
+    """Seconds of loss and gradients of one batch, after one to warm up."""
+    with torch.no_grad():
+        data = TrainingSet.from_dataset(CrystalDataset.from_crystals(crystals))
+        data = data.encoded(generator.flow.autoencoder.encoder)
+    training = FlowTraining(copy.deepcopy(generator.flow.velocity).train(), FitConfig())
+    draws = torch.Generator().manual_seed(0)
+    for turn in range(repeats + 1):
+        if turn == 1:
+            began = time.perf_counter()
+        training.loss(data, draws)["total"].backward()
+    return (time.perf_counter() - began) / repeats
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
