@@ -14,17 +14,27 @@ from autoperi.dataset import load_dataset
 from autoperi.train import FitConfig
 from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.distillation import Configurations, distil, disturbed
-from property_models.physics.distilled import save
+from property_models.physics.distilled import load, save
 
 _PART = 10_000
 
 
-def main(out: Path, configurations: int = 90_000, held_out: int = 1000, epochs: int = 30) -> None:
-    """Training configurations are drawn around train crystals, held-out ones around val crystals."""
+def main(
+    out: Path,
+    configurations: int = 90_000,
+    held_out: int = 1000,
+    epochs: int = 30,
+    lr: float = 2e-3,
+    start: Path | None = None,
+) -> None:
+    """Training configurations are drawn around train crystals, held-out ones around val crystals.
+
+    ``start`` is the checkpoint of a pupil to begin from.
+    """
     torch.set_num_threads(1)
     train, val = (_configurations(s, n, out) for s, n in (("train", configurations), ("val", held_out)))
-    fitting = FitConfig(epochs, cooldown=3 * epochs // 4, batch_size=32, lr=2e-3, weight_decay=1e-3)
-    network = distil(train, val, out, fitting)
+    fitting = FitConfig(epochs, cooldown=11 * epochs // 14, batch_size=32, lr=lr, weight_decay=1e-3)
+    network = distil(train, val, out, fitting, start=load(start) if start else None)
     save(network, out / "checkpoint", {"configurations": len(train), "fit": asdict(fitting)})
 
 

@@ -196,12 +196,26 @@ def distil(
     fitting: FitConfig,
     config: DistilledConfig | None = None,
     weights: Imitation | None = None,
+    start: DistilledPotential | None = None,
 ) -> DistilledPotential:
-    """Train a pupil, or go on where a run in this folder was interrupted; the averaged weights of its end."""
+    """Train a pupil, or go on where a run in this folder was interrupted; the averaged weights of its end.
+
+    Args:
+        train: what it learns.
+        val: watched only.
+        out: folder of logs and resumable checkpoints.
+        fitting: how it is fitted.
+        config: size of the network, with ``start`` its number of layers alone.
+        weights: of the loss.
+        start: a trained pupil to begin from.
+    """
     lightning.seed_everything(fitting.seed, workers=True)
-    network = DistilledPotential(config)
-    fractions = atomic_fractions(train.crystals)
-    network.standardise(fractions, train.energy, train.forces)
+    config = config or DistilledConfig()
+    if start is None:
+        network = DistilledPotential(config)
+        network.standardise(atomic_fractions(train.crystals), train.energy, train.forces)
+    else:
+        network = start.deepened(config.layers)
     data = BatchData(train, val, fitting.batch_size, fitting.seed)
     fit(DistillationTraining(network, fitting, weights or Imitation()), data, fitting, out)
     network.load_state_dict(averaged_weights(out / "last.ckpt"))

@@ -72,6 +72,20 @@ class DistilledPotential(Potential):
         self.register_buffer("reference", torch.zeros(ELEMENTS))
         self.register_buffer("scale", torch.ones(()))
 
+    def deepened(self, layers: int) -> "DistilledPotential":
+        """The same potential in a network of more layers, those added being identities that can learn."""
+        if layers < self.config.layers:
+            raise ValueError(
+                f"expected at least the {self.config.layers} layers that there are: got {layers}"
+            )
+        deeper = DistilledPotential(replace(self.config, layers=layers))
+        deeper.load_state_dict({**deeper.state_dict(), **self.state_dict()})
+        for layer in deeper.convolution.layers[self.config.layers :]:
+            last = layer.get_submodule("update.2")
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
+        return deeper
+
     def describe(self) -> dict[str, str]:
         """What these weights are, for people."""
         size = sum(p.numel() for p in self.parameters())

@@ -101,6 +101,16 @@ def test_far_atoms_are_not_felt(pupil):
     assert largest(torch.from_numpy(felt[0] - felt[1])) > 1e-6
 
 
+def test_a_deepened_potential_is_the_same_and_can_learn(pupil, batch):
+    deeper = pupil.deepened(4).double()
+    one, two = pupil(batch), deeper(batch)
+    assert largest(one.energy - two.energy) < 1e-12
+    assert largest(one.forces - two.forces) < 1e-12
+    two.energy.sum().backward()
+    added = deeper.convolution.layers[3]
+    assert any(p.grad is not None and bool(p.grad.any()) for p in added.parameters())
+
+
 def test_disturbed_crystals_stay_near_and_repeat():
     crystals = small_batch((62, 225)).to_crystals()
     drawn = disturbed(crystals, 40, 3)
