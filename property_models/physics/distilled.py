@@ -75,9 +75,7 @@ class DistilledPotential(Potential):
     def deepened(self, layers: int) -> "DistilledPotential":
         """The same potential in a network of more layers, those added being identities that can learn."""
         if layers < self.config.layers:
-            raise ValueError(
-                f"expected at least the {self.config.layers} layers that there are: got {layers}"
-            )
+            raise ValueError(f"expected at least {self.config.layers} layers, as there are: got {layers}")
         deeper = DistilledPotential(replace(self.config, layers=layers))
         deeper.load_state_dict({**deeper.state_dict(), **self.state_dict()})
         for layer in deeper.convolution.layers[self.config.layers :]:
