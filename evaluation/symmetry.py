@@ -1,9 +1,8 @@
 """Space groups and genes, by moyopy."""
 
 import logging
-from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import moyopy
 import numpy as np
@@ -74,15 +73,14 @@ def gene(structure: Structure, symprec: float = SymmetrySettings.loose) -> Gene 
     """Space group and Wyckoff letters, the same for every origin and setting of one crystal.
 
     The letters depend on the choice of origin (NaCl is `a b` whichever ion sits at 0, but CaTiO3's
-    `a b c` may read `a b d`), so among the relabellings by the Euclidean normaliser of the space
-    group (International Tables A, 3.5) the alphabetically first is taken. None without a group.
+    `a b c` may read `a b d`), so among the relabellings by the normaliser of the space group
+    (International Tables A, 3.5; PyXtal's tables) the alphabetically first is taken. None without a group.
     """
     dataset = _dataset(structure, symprec)
     if dataset is None:
         return None
-    raw = tuple(sorted(dataset.wyckoffs[k] for k in set(dataset.orbits)))
-    std_cell = dataset.std_cell
-    return _first_relabelling(int(dataset.number), raw, _Cell(std_cell))
+    letters = [dataset.wyckoffs[k] for k in set(dataset.orbits)]
+    return Gene(int(dataset.number), _first_relabelling(int(dataset.number), tuple(sorted(letters))))
 
 
 def equivalent_atoms(structure: Structure, symprec: float = SymmetrySettings.tight) -> np.ndarray:
@@ -91,39 +89,18 @@ def equivalent_atoms(structure: Structure, symprec: float = SymmetrySettings.tig
     return np.arange(len(structure)) if dataset is None else np.array(dataset.orbits)
 
 
-class _Cell:
-    """A cell that all compare equal, so that the cache below is keyed by the letters alone."""
-
-    def __init__(self, cell: moyopy.Cell) -> None:
-        self.cell = cell
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Cell)
-
-    def __hash__(self) -> int:
-        return 0
-
-
 @lru_cache(maxsize=100_000)
-def _first_relabelling(number: int, letters: tuple[str, ...], holder: _Cell) -> Gene:
-    """The normaliser acts on letters alike in every crystal with these, so one may stand for all."""
-    try:
-        standard = moyopy.MoyoDataset(holder.cell, symprec=1e-3)
-        if standard.number != number:
-            return Gene(number, letters)
-        action = standard.normalizer_wyckoff_positions(preserve_chirality=False)
-    except Exception:
-        return Gene(number, letters)
-    choices = [_orbit_letters(sequence) for _, sequence in action.coset_representatives]
-    return Gene(number, min(choices, default=letters))
+def _first_relabelling(number: int, letters: tuple[str, ...]) -> tuple[str, ...]:
+    return min(tuple(sorted(map(names.__getitem__, letters))) for names in _relabellings(number))
 
 
-def _orbit_letters(sequence: list[moyopy.WyckoffPosition]) -> tuple[str, ...]:
-    """One letter per orbit from one Wyckoff position per atom of the conventional cell."""
-    atoms = Counter((position.letter, position.multiplicity) for position in sequence)
-    return tuple(
-        sorted(letter for (letter, multiplicity), n in atoms.items() for _ in range(n // multiplicity))
-    )
+@cache
+def _relabellings(number: int) -> tuple[dict[str, str], ...]:
+    """What every letter of a group may be called instead, all at once; as they are, first."""
+    from pyxtal.symmetry import Group
+
+    rows = [row.split() for row in Group(number).get_alternatives()["Transformed WP"]]
+    return tuple(dict(zip(rows[0], row, strict=True)) for row in rows)
 
 
 def _searchable(structure: Structure) -> bool:

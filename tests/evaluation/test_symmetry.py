@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from evaluation.symmetry import gene, keeps_space_group, space_group
+from autoperi.wyckoff import wyckoff_table
+from evaluation.symmetry import _relabellings, gene, keeps_space_group, space_group
 from tests.evaluation.crystals import disguised, perovskite, zoo
 
 EXPECTED = ["225:a b", "221:a b c", "136:a f", "227:a", "186:b b", "225:a b"]
@@ -61,3 +62,16 @@ def test_a_skewed_cell_of_a_real_crystal_has_its_answer():
     skewed = zoo()[2].make_supercell([[1, 0, 0], [9, 1, 0], [-8, 7, 1]], in_place=False)
     assert max(skewed.lattice.abc) > 10 * skewed.volume / np.prod(sorted(skewed.lattice.abc)[1:])
     assert space_group(skewed, 0.1) == 136
+
+
+@pytest.mark.parametrize("number", range(1, 231))
+def test_letters_are_exchanged_and_the_first_names_are_those_of_the_generator(number):
+    """The generator's own table was made at another time by another script."""
+    known = _relabellings(number)
+    assert all(name == own for name, own in known[0].items())
+    assert all(sorted(names.values()) == sorted(known[0]) for names in known)
+    table, alphabet = wyckoff_table(), [*"abcdefghijklmnopqrstuvwxyzA"]
+    first, end = table.relabel_start[number : number + 2].tolist()
+    ranks = table.relabel[first:end, : len(known[0])].tolist()
+    theirs = {tuple(alphabet[rank] for rank in row) for row in ranks}
+    assert {tuple(names[letter] for letter in alphabet if letter in names) for names in known} == theirs
