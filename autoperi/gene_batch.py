@@ -73,15 +73,6 @@ class GeneBatch:
             hint=self.hint[index],
         )
 
-    def without_sites(self) -> "GeneBatch":
-        """Conditions and hints only, in the unknown group 0."""
-        return replace(
-            self,
-            space_group=torch.zeros_like(self.space_group),
-            wyckoff=self.wyckoff[:, :0],
-            species=self.species[:, :0],
-        )
-
     def to(self, device: torch.device | str) -> "GeneBatch":
         """The same batch on another device."""
         return GeneBatch(

@@ -85,21 +85,16 @@ class GeneNetwork(GeneTables):
         nn.init.zeros_(self.balance.bias)
         self.copy_bias = nn.Parameter(torch.zeros(()))
 
-    def group_logits(self, batch: GeneBatch) -> Float[Tensor, "crystals 231"]:
-        """Logits over space-group numbers given conditions and composition hint; number 0 is -inf."""
-        empty = batch.without_sites()
-        return self._group_logits(self._hidden(empty, self.positions(), causal=True)[:, 0])
+    def letter_logits(
+        self, batch: GeneBatch, positions: Tensor | None = None
+    ) -> tuple[Float[Tensor, "crystals 231"], Float[Tensor, "crystals sites+1 letters+1"]]:
+        """Logits of the space group, and of what follows each prefix of orbits.
 
-    def orbit_logits(self, batch: GeneBatch) -> Float[Tensor, "crystals sites+1 letters+1"]:
-        """Logits of what follows each prefix of orbits: a letter of the group (by rank) or, last, to stop.
-
-        Impossible continuations are -inf: other groups' letters, letters before the last one, a position
-        without freedom twice, stopping before the first orbit. The number of atoms is not limited here.
+        The group's go by its number, 0 is -inf. A prefix is followed by a letter of the group (by rank) or,
+        last, by the end. Impossible continuations are -inf: other groups' letters, letters before the last
+        one, a position without freedom twice, an end before the first orbit. The number of atoms is not
+        limited here.
         """
-        return self.letter_logits(batch)[1]
-
-    def letter_logits(self, batch: GeneBatch, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`group_logits` and `orbit_logits` in one pass, for training."""
         positions = self.positions() if positions is None else positions
         hidden = self._hidden(batch, positions, causal=True)
         before = torch.cat([torch.full_like(batch.space_group, -1)[:, None], batch.wyckoff], dim=1)

@@ -52,7 +52,7 @@ def energy_metrics(
     """Energy loss, stability loss of the predictions, and stability loss of the targets themselves.
 
     The energy loss is the mean of |E - E_target|, the stability loss the mean of max(0, E above the hull),
-    both over pairs of which either crystal has an energy, unrelaxed.
+    both over the pairs of which both crystals have an energy, unrelaxed.
 
     Args:
         table: see `pair_energies`.

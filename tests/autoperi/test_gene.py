@@ -228,7 +228,7 @@ def test_probabilities_are_normalised(trained):
         genes = {name: g for g, name in named.items()}.values()
         assert 1 < len(genes) < len(named)
         scores = prior.log_prob([crystal(225, g, [1] * len(g)) for g in genes])[:, 0]
-        group = prior.network.group_logits(GeneBatch.from_crystals([replace(COPPER, properties={})]))
+        group = prior.network.letter_logits(GeneBatch.from_crystals([replace(COPPER, properties={})]))[0]
         assert scores.exp().sum().item() == pytest.approx(group.softmax(-1)[0, 225].item(), rel=1e-4)
     finally:
         prior.network.config = kept
