@@ -15,8 +15,13 @@ from property_models.site_graph import SiteGraph
 _Z90 = 1.6448536
 """Half-width of a central 90% interval in standard deviations of a normal distribution."""
 _BATCH = 256
-_AXES, _NEAREST, _KNOWN = 16, 3, 20_000
+_AXES, _NEAREST, _KNOWN = 16, 3, 4_000
 """Of the latent distance: principal axes, nearest training crystals averaged, training crystals kept."""
+_SURELY_ZERO = 0.3
+"""Probability of a non-zero value up to which a gated target is zero; above it the value is the expected one.
+
+On MP-20 val the R² of band gaps is 0.856, and 0.852 with one half instead (MAE 0.207 and 0.205 eV).
+"""
 _RAW = (0.0, 1.0, 0.0, 0.0)
 """The blend that takes the raw uncertainty as it is."""
 
@@ -116,7 +121,7 @@ class Ensemble(nn.Module):
             if target in self.config.network.gated:
                 share = torch.stack([a.gate[:, column].sigmoid() for a in answers]).mean(0)
                 size = value[:, column].clamp_min(0)
-                decided = torch.where(share > 0.5, share * size, 0.0)  # where non-zero, its mean
+                decided = torch.where(share > _SURELY_ZERO, share * size, 0.0)
                 # second moment around the decision of: zero with 1 - share, else a value around size
                 second = share * (variance[:, column] + (size - decided).square())
                 second = second + (1 - share) * decided.square()

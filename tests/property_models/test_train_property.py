@@ -208,18 +208,19 @@ def test_calibration_curve_of_a_normal_error():
     assert np.abs(expected - observed).max() < 0.02
 
 
-def test_gated_uncertainty_is_that_of_the_mixture():
-    """Undecided between metal and insulator, the uncertainty is of the order of the gap itself."""
+@pytest.mark.parametrize("logit", [0.4, -0.4, -2.0])
+def test_gated_value_and_uncertainty_are_those_of_the_mixture(logit):
+    """Undecided, the value is the expected gap and the uncertainty of its order; a sure metal has none."""
     config = replace(TINY, gated=("formation_energy",))
     ensemble = Ensemble(EnsembleConfig(config, 1)).eval()
     member = ensemble.members[0]
-    for head, value in ((member.mean, 0.0), (member.gate, 0.4), (member.scale, -6.0)):
+    for head, value in ((member.mean, 0.0), (member.gate, logit), (member.scale, -6.0)):
         torch.nn.init.zeros_(head[2].weight)
         torch.nn.init.constant_(head[2].bias, value)
     member.centre.fill_(2.0)
     answer = ensemble(site_graph(small_batch((225,)).to(dtype=torch.float32), 4.0))
-    share = torch.tensor(0.4).sigmoid()
-    assert float(answer.value.detach()) == pytest.approx(float(share * 2.0))
-    assert float(answer.uncertainty.detach()) == pytest.approx(
-        float((share * (1 - share)).sqrt() * 2.0), rel=1e-2
-    )
+    share = torch.tensor(logit).sigmoid()
+    value = float(share * 2.0) if logit > -1 else 0.0
+    assert float(answer.value.detach()) == pytest.approx(value)
+    around = (share - share.square()) * 4 if value else share * 4  # second moment around what is said
+    assert float(answer.uncertainty.detach()) == pytest.approx(float(around.sqrt()), rel=1e-2)
