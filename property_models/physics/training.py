@@ -6,7 +6,7 @@ from torch import Tensor
 from autoperi.crystal import CrystalBatch
 from autoperi.dataset import CrystalDataset
 from autoperi.physics import Physics, PhysicsWeights
-from property_models.physics.chgnet_potential import CHGNetPotential
+from property_models.physics import distilled
 from property_models.physics.guidance import soft_species
 from property_models.physics.hull import SoftHull
 from property_models.physics.losses import PhysicsLoss
@@ -15,6 +15,9 @@ from property_models.physics.losses import PhysicsLoss
 def training_physics(weights: PhysicsWeights, train: CrystalDataset) -> Physics:
     """What ``run_stages`` asks for when a recipe weighs physics.
 
+    Energies, forces and stresses are those of the shipped potential, at a twelfth of CHGNet's cost; CHGNet is
+    left to judge.
+
     Args:
         weights: of the losses.
         train: its formation energies make the hull, so that nothing held out is seen.
@@ -22,7 +25,7 @@ def training_physics(weights: PhysicsWeights, train: CrystalDataset) -> Physics:
     needs_potential = any((weights.hull, weights.force, weights.stress, weights.pressure))
     loss = PhysicsLoss(
         weights,
-        CHGNetPotential() if needs_potential else None,
+        distilled.load() if needs_potential else None,
         SoftHull.from_dataset(train) if weights.hull else None,
     )
 
