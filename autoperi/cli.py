@@ -236,6 +236,7 @@ class TrainProperty:
         targets: columns to learn together; empty cells are missing labels.
         out: folder of logs, resumable checkpoints, the finished checkpoint and run.json.
         config: TOML file with fields of `property_models.train.PropertyRecipe`.
+        start: checkpoint to start from, a shipped one (`autoperi info`) or a folder: few labels go further.
         search: trials of a search for better sizes and learning rate first (needs the extra `search`).
         workers: processes that symmetrise, and networks trained at once.
         seed: overrides the recipe's.
@@ -245,6 +246,7 @@ class TrainProperty:
     targets: tuple[str, ...]
     out: Path
     config: Path | None = None
+    start: str | None = None
     search: int = 0
     workers: int = 2
     seed: int | None = None
@@ -256,7 +258,8 @@ class TrainProperty:
 
         recipe = PropertyRecipe.read(self.config) if self.config else None
         what = (self.table, self.targets, self.out, recipe)
-        trained = train_property(*what, workers=self.workers, seed=self.seed, search=self.search)
+        how = {"workers": self.workers, "seed": self.seed, "search": self.search, "start": self.start}
+        trained = train_property(*what, **how)
         console.left_out(trained.left_out)
         console.summary(f"checkpoint in {self.out / 'checkpoint'}", trained.summary())
         return 0

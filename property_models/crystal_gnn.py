@@ -229,6 +229,15 @@ class CrystalGNN(nn.Module):
             self.centre[column] = values.median()
             self.spread[column] = (values - values.mean()).abs().mean()
 
+    def start_from(self, other: "CrystalGNN") -> None:
+        """Take over what a network of the same sizes has learned, but for its heads if the targets differ."""
+        learned, (own, its) = other.state_dict(), (self.config, other.config)
+        if (own.targets, own.log, own.gated) != (its.targets, its.log, its.gated):
+            learned = {name: value for name, value in learned.items() if not name.startswith(_HEADS)}
+        self.load_state_dict({**self.state_dict(), **learned})
+
+
+_HEADS = ("mean.", "gate.", "scale.", "centre", "spread")
 
 ZERO = 1e-3
 """A gated label below this (eV for gaps) counts as zero."""

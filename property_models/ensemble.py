@@ -105,12 +105,12 @@ class Ensemble(nn.Module):
 
     def forward(self, graph: SiteGraph) -> EnsemblePrediction:
         """Predict one batch; differentiable in the graph's bonds and soft species."""
-        first = self._networks()[0]
+        first = self.networks()[0]
         learned = [*first.edges.parameters(), *first.embed_edges.parameters()]
         bonds = None if learned else first.bonds(graph)
         answers = [member(graph, bonds) for member in self.members]
-        centre = torch.stack([m.centre for m in self._networks()])
-        spread = torch.stack([m.spread for m in self._networks()])
+        centre = torch.stack([m.centre for m in self.networks()])
+        spread = torch.stack([m.spread for m in self.networks()])
         means = torch.stack([a.mean for a in answers])
         value = (means * spread[:, None] + centre[:, None]).mean(0)
         deviation = means.std(0, correction=0)
@@ -206,7 +206,8 @@ class Ensemble(nn.Module):
         between = torch.cdist((features - self.latent_mean) @ self.latent_axes, known)
         return between.topk(min(_NEAREST, len(known)), largest=False).values.mean(-1)
 
-    def _networks(self) -> list[CrystalGNN]:
+    def networks(self) -> list[CrystalGNN]:
+        """The members, by their type."""
         return [m for m in self.members if isinstance(m, CrystalGNN)]
 
 

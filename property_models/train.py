@@ -18,6 +18,7 @@ from autoperi.dataset import CrystalDataset
 from autoperi.recipe import averaged_weights
 from autoperi.train import BatchData, FitConfig, Training, fit
 from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
+from property_models.model import PRETRAINED, load
 from property_models.site_graph import SiteGraph, dataset_graph
 from property_models.targets import TARGETS, Half, unknown_name, working
 
@@ -31,6 +32,8 @@ class PropertyRecipe:
         family: name of the ensemble, e.g. ``guide`` or ``judge``.
         half: training compounds it may see; two families on different halves share none.
         members: networks that differ in their seed alone (Lakshminarayanan et al., arXiv:1612.01474).
+        start: checkpoint (a folder, or the name of a shipped one, see `autoperi info`) whose networks are
+            where training starts, with their sizes; heads too if the targets are the same.
         network: architecture; ``targets``, ``log`` and ``gated`` are filled in from the targets.
         strain: standard deviation of the random symmetric strain under which a training crystal is shown. It
             hardly changes a label, and keeps bond lengths from being learned by heart.
@@ -41,6 +44,7 @@ class PropertyRecipe:
     family: str = "guide"
     half: Half = "all"
     members: int = 3
+    start: str | None = None
     network: CrystalGNNConfig = field(default_factory=CrystalGNNConfig)
     strain: float = 0.02
     fit: FitConfig = field(
@@ -60,14 +64,16 @@ class PropertyRecipe:
             raise ValueError(f"expected TOML in {path}: {error}") from error
 
     def filled(self) -> "PropertyRecipe":
-        """The same with the network's heads set up for the targets.
+        """The same with the network's heads set up for the targets, and its sizes those of ``start``.
 
         What is known of a target (``TARGETS``) decides log and gate; for others the network's config does.
         """
+        network = _started(self.start)[0].config if self.start else self.network
         known = {name: TARGETS[name] for name in self.targets if name in TARGETS}
         log = tuple(t for t in self.targets if t in self.network.log or (t in known and known[t].log))
         gated = tuple(t for t in self.targets if t in self.network.gated or (t in known and known[t].gated))
-        return replace(self, network=replace(self.network, targets=self.targets, log=log, gated=gated))
+        heads = {"targets": self.targets, "log": log, "gated": gated, "dropout": self.network.dropout}
+        return replace(self, network=replace(network, **heads))
 
 
 @dataclass(frozen=True)
@@ -234,9 +240,17 @@ def _fit_member(
     lightning.seed_everything(config.seed, workers=True)
     network = CrystalGNN(recipe.network)
     network.standardise(train.labels)
+    if recipe.start:
+        networks = _started(recipe.start)
+        network.start_from(networks[member % len(networks)])
     folder = out / f"member-{member}"
     data = BatchData(train, val, config.batch_size)
     fit(PropertyTraining(network, config, recipe.strain), data, config, folder, monitor="val/error")
+
+
+def _started(name: str) -> list[CrystalGNN]:
+    """The networks of a checkpoint to start from; raises CheckpointError where there is none."""
+    return load(Path(name) if Path(name).is_dir() else PRETRAINED / name).ensemble.networks()
 
 
 def _member(recipe: PropertyRecipe, out: Path, member: int) -> CrystalGNN:

@@ -105,6 +105,7 @@ def train_property(
     workers: int = 2,
     seed: int | None = None,
     search: int = 0,
+    start: str | None = None,
 ) -> TrainedProperty:
     """Learn any numeric columns of a table of structures; a run that was interrupted goes on.
 
@@ -120,10 +121,12 @@ def train_property(
         workers: processes that symmetrise, and members trained at once.
         seed: replaces the recipe's.
         search: trials of a search for better sizes and learning rate (``best_recipe``) before the training.
+        start: replaces the recipe's: the checkpoint whose networks training starts from.
 
     Raises:
-        ValueError: no readable structure, unknown column (the nearest is named), too few or constant
-            labels, or a folder that holds another training.
+        CheckpointError: there is no such ``start``.
+        ValueError: a search among sizes that ``start`` has settled, no readable structure, unknown column
+            (the nearest is named), too few or constant labels, or a folder that holds another training.
     """
     if not targets:
         raise ValueError("expected the name of at least one column to learn: got none")
@@ -141,7 +144,9 @@ def train_property(
     recipe = recipe or _recipe_for(int(labelled.sum()))
     if seed is not None:
         recipe = replace(recipe, fit=replace(recipe.fit, seed=seed))
-    recipe = replace(recipe, targets=tuple(targets)).filled()
+    recipe = replace(recipe, targets=tuple(targets), start=start or recipe.start).filled()
+    if search and recipe.start:
+        raise ValueError(f"expected no search where {recipe.start} settles the sizes: got {search} trials")
     splits = Splits.by_formula(dataset.select(np.flatnonzero(labelled)))
     if search:
         _claim(out / "search", {"recipe": repr(recipe), "data": _fingerprint(splits, recipe.targets)})

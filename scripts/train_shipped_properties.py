@@ -33,7 +33,7 @@ def main(
     torch.set_num_threads(1)
     network = CrystalGNNConfig(convolution=convolution, nearest=nearest)
     fit = replace(PropertyRecipe().fit, epochs=epochs, cooldown=epochs * 2 // 3)
-    recipe = PropertyRecipe(targets, family, half, members, network, fit=fit)
+    recipe = PropertyRecipe(targets, family, half, members, network=network, fit=fit)
     show(train_shipped(PropertyRecipe.read(config) if config else recipe, out, workers=workers).figures)
 
 

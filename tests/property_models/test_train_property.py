@@ -11,6 +11,7 @@ import property_models
 from autoperi.checkpoint import CheckpointError
 from autoperi.dataset import CrystalDataset
 from autoperi.train import FitConfig
+from property_models.crystal_gnn import CrystalGNNConfig
 from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction, calibration_curve, figures
 from property_models.model import load
 from property_models.screen import predict_path
@@ -224,3 +225,26 @@ def test_gated_value_and_uncertainty_are_those_of_the_mixture(logit):
     assert float(answer.value.detach()) == pytest.approx(value)
     around = (share - share.square()) * 4 if value else share * 4  # second moment around what is said
     assert float(answer.uncertainty.detach()) == pytest.approx(float(around.sqrt()), rel=1e-2)
+
+
+def test_training_starts_from_a_checkpoint(trained, tmp_path):
+    """Sizes and all but the heads are those of the start; heads too where the target is the same."""
+    folder, _, result = trained
+    still = replace(RECIPE, network=CrystalGNNConfig(), members=3, fit=replace(RECIPE.fit, lr=0.0, epochs=1))
+    start = str(folder / "run" / "checkpoint")
+    begun = [m.state_dict() for m in result.model.ensemble.networks()]
+    write_table(
+        tmp_path / "table.csv", labelled_crystals(80), {"toughness": lambda i, _: i, "size": lambda i, _: -i}
+    )
+    for target, fresh in (("toughness", set()), ("size", {"mean", "scale", "centre", "spread"})):
+        run = tmp_path / target
+        made = train_property(tmp_path / "table.csv", [target], run, still, workers=1, start=start)
+        assert made.model.ensemble.config.network == replace(TINY, targets=(target,), dropout=0.1)
+        for member, network in enumerate(made.model.ensemble.networks()):
+            own = begun[member % len(begun)]
+            unlike = {n.split(".")[0] for n, x in network.state_dict().items() if not torch.equal(x, own[n])}
+            assert unlike == fresh
+    with pytest.raises(ValueError, match="expected no search"):
+        train_property(tmp_path / "table.csv", ["size"], tmp_path / "new", still, start=start, search=3)
+    with pytest.raises(CheckpointError, match=r"lacks config\.json"):
+        train_property(tmp_path / "table.csv", ["size"], tmp_path / "new", still, start="nothing")
