@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -121,25 +121,23 @@ class PhysicsLoss:
 
 
 @torch.no_grad()
-def loss_figures(
-    crystals: Sequence[Crystal], potential: Potential, hull: SoftHull
-) -> tuple[dict[str, float], Float[np.ndarray, "crystals"]]:
-    """What a potential says of finished crystals, and the hull's energy at their compositions, eV/atom.
+def loss_table(crystals: Sequence[Crystal], potential: Potential, hull: SoftHull) -> pd.DataFrame:
+    """What a potential says of finished crystals, a row each.
 
-    Median energy above the hull and its mean where positive (the energy loss), both eV/atom; medians of the
-    norms of force (eV/Å) and stress (eV/Å³, the stability loss).
+    Columns: ``e_hull`` (eV/atom, below 0 under the hull), ``floor`` (energy of the hull, eV/atom), ``force``
+    (root mean square, eV/Å) and ``stress`` (norm, eV/Å³). The mean of ``e_hull`` where positive, else 0,
+    is the energy loss.
     """
     batch = CrystalBatch.from_crystals(crystals).to(dtype=next(potential.parameters()).dtype)
     found, x = potential(batch), composition(batch, element_weights(batch)).double()
     floor = hull(x)
-    above = (found.energy - x @ element_references() - floor).numpy()
-    figures = {
-        "e_hull": float(np.median(above)),
-        "energy loss": float(above.clip(0).mean()),
-        "force loss": float(force_loss(batch, found).median()),
-        "stress loss": float(stress_loss(found).median()),
+    columns = {
+        "e_hull": found.energy - x @ element_references() - floor,
+        "floor": floor,
+        "force": force_loss(batch, found),
+        "stress": stress_loss(found),
     }
-    return figures, floor.numpy()
+    return pd.DataFrame({name: values.numpy() for name, values in columns.items()})
 
 
 def _rounded(square: Tensor) -> Tensor:
