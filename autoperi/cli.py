@@ -252,7 +252,7 @@ class TrainProperty:
     seed: int | None = None
 
     def run(self) -> int:
-        """Train, calibrate, measure on held-out compounds."""
+        """Train, calibrate, measure on held-out compounds; exit status 1 if any row could not be read."""
         from property_models.train import PropertyRecipe
         from property_models.train_property import train_property
 
@@ -260,9 +260,8 @@ class TrainProperty:
         what = (self.table, self.targets, self.out, recipe)
         how = {"workers": self.workers, "seed": self.seed, "search": self.search, "start": self.start}
         trained = train_property(*what, **how)
-        console.left_out(trained.left_out)
         console.summary(f"checkpoint in {self.out / 'checkpoint'}", trained.summary())
-        return 0
+        return console.left_out(trained.left_out)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ _ELEMENT = re.compile(r"[A-Z][a-z]?")
 _ELEMENTS = frozenset(chemical_symbols[1:]) | {"D", "T"}
 _ORDINARY = frozenset(chemical_symbols[1:])
 
+_POSCAR_LINES = 8
+"""Fewest lines of one: comment, scale, three vectors, numbers of atoms, kind of coordinates, a position."""
+
 
 class ReadError(ValueError):
     """Text or a file that cannot be read as crystals; the message says why."""
@@ -62,6 +65,8 @@ def _parse(payload: str | dict) -> "Structure":
         return _parse_extxyz(payload)
     if "_atom_site_" in payload or payload.lstrip().startswith(("data_", "#")):
         raise ReadError("expected a CIF with _cell_length_a: got none; the text is cut off or is no CIF")
+    if len(payload.strip().splitlines()) < _POSCAR_LINES:
+        raise ReadError(f"expected a CIF, a POSCAR, an extxyz frame or JSON: got {payload.strip()[:60]!r}")
     poscar = Poscar.from_str(payload)
     if not poscar.true_names:
         raise ReadError("expected element symbols in the POSCAR (line 6, or after each position): got none")

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     (folder / "tiny.toml").write_text(TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOPERI_CACHE", str(folder / "cache"))
-        assert train(folder) == 0
+        assert train(folder) == 1
         yield folder
 
 
@@ -58,7 +58,7 @@ def test_train_property_goes_on_where_it_stood(folder, capsys):
     """Finished members are not trained again, and the weights stay what they were."""
     record = json.loads((folder / "run" / "run.json").read_text())
     trained = (folder / "run" / "member-0" / "last.ckpt").stat().st_mtime_ns
-    assert train(folder) == 0
+    assert train(folder) == 1
     assert "left out: c0" in capsys.readouterr().err
     assert (folder / "run" / "member-0" / "last.ckpt").stat().st_mtime_ns == trained
     assert json.loads((folder / "run" / "run.json").read_text())["model"] == record["model"]
@@ -87,10 +87,10 @@ def test_a_search_is_followed_by_the_training_and_not_repeated(folder, tmp_path)
     pytest.importorskip("optuna")
     table, config = folder / "table.csv", folder / "tiny.toml"
     fixed = ("--targets", "gap", "--out", tmp_path, "--config", config, "--workers", 1, "--search", 2)
-    assert command("train-property", table, *fixed) == 0
+    assert command("train-property", table, *fixed) == 1
     trained = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")}
     assert {file.parent.parent.name for file in trained} == {"trial-0", "trial-1", tmp_path.name}
-    assert command("train-property", table, *fixed) == 0
+    assert command("train-property", table, *fixed) == 1
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")} == trained
 
 
