@@ -162,25 +162,28 @@ def train_property(
 def train_shipped(
     recipe: PropertyRecipe, out: Path, data_dir: str | Path | None = None, workers: int = 2
 ) -> TrainedProperty:
-    """Train one of the shipped ensembles on the official split of its data.
+    """Train one of the shipped ensembles on the official split of its data; raises as ``shipped_splits``."""
+    return train_ensemble(recipe, shipped_splits(recipe.targets, data_dir), out, workers)
+
+
+def shipped_splits(targets: Sequence[str], data_dir: str | Path | None = None) -> Splits:
+    """The crystals that a shipped ensemble is trained, calibrated and tested on: the official split.
 
     Raises:
         ValueError: a target that none is shipped for, or targets of different data sets.
     """
-    for target in recipe.targets:
+    for target in targets:
         if target not in TARGETS:
             raise unknown_name(target, list(TARGETS), "a shipped property")
-    sources = {TARGETS[target].data for target in recipe.targets}
+    sources = {TARGETS[target].data for target in targets}
     if len(sources) > 1:
-        raise ValueError(f"expected targets of one data set: got {', '.join(recipe.targets)} from {sources}")
+        raise ValueError(f"expected targets of one data set: got {', '.join(targets)} from {sources}")
     (source,) = sources
-    hull = "e_above_hull" in recipe.targets
-    if source == "mp_20":
-        parts = [load_dataset(source, split, data_dir, fill_hull=hull) for split in ("train", "val", "test")]
-        splits = Splits(*parts)
-    else:
-        splits = _aflow_splits(source, data_dir)
-    return train_ensemble(recipe, splits, out, workers)
+    if source != "mp_20":
+        return _aflow_splits(source, data_dir)
+    hull = "e_above_hull" in targets
+    parts = (load_dataset(source, split, data_dir, fill_hull=hull) for split in ("train", "val", "test"))
+    return Splits(*parts)
 
 
 def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: int = 1) -> TrainedProperty:

@@ -1,4 +1,4 @@
-"""How good the shipped property models are on MP-20 test, how fast, and how far out they find other crystals.
+"""How good shipped property models are on held-out crystals, how fast, how far out they find other crystals.
 
 Run: python scripts/check_property_models.py --other data/wbm/wbm_val_10k.csv.gz
 """
@@ -15,6 +15,7 @@ from autoperi.dataset import load_dataset
 from property_models.ensemble import figures
 from property_models.site_graph import dataset_graph
 from property_models.train import LabelledGraphs
+from property_models.train_property import shipped_splits
 
 
 def main(
@@ -22,8 +23,8 @@ def main(
 ) -> None:
     """``other`` is a table of crystals from elsewhere; its rows should lie further out than those of test."""
     torch.set_num_threads(1)
-    test = load_dataset("mp_20", "test", fill_hull="e_above_hull" in targets)
     for target in targets:
+        test = shipped_splits([target]).test
         model = property_models.load(target, family)
         network = model.ensemble.config.network
         labelled = LabelledGraphs.from_dataset(test, network)
