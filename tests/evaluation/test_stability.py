@@ -15,6 +15,7 @@ from evaluation.readers import Sample
 from evaluation.relaxation import AseRelaxer, RelaxationSettings
 from evaluation.stability import StabilitySettings, relax_all, stability_table
 from tests.evaluation.crystals import rocksalt
+from tests.prototypes import prototype
 
 
 def test_references_are_recovered_from_exact_energies():
@@ -97,7 +98,10 @@ def test_a_journal_cut_in_the_middle_of_a_line_is_mended(tmp_path):
     assert len(read_journal(journal)) == 3
 
 
-def test_displacement_is_measured_in_angstroms_and_in_the_spacing_of_atoms():
+@pytest.mark.parametrize("large", [200, 0])
+def test_displacement_is_measured_in_angstroms_and_in_the_spacing_of_atoms(large, monkeypatch):
+    """By the matcher, and atom by atom as in large cells."""
+    monkeypatch.setattr(stability, "_LARGE", large)
     raw = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     moved = raw.copy()
     moved.translate_sites([1], [0, 0, 0.02])  # 0.08 Å: 0.04 Å for each about their mean
@@ -108,6 +112,35 @@ def test_displacement_is_measured_in_angstroms_and_in_the_spacing_of_atoms():
     assert stability._rms_distance(raw, grown, MatchSettings()) == pytest.approx((0, 0), abs=1e-6)
     other = Structure(Lattice.cubic(4), ["Cs", "I"], raw.frac_coords)
     assert stability._rms_distance(raw, other, MatchSettings()) == (None, None)
+    sheared = Structure(Lattice.from_parameters(4, 4, 4, 90, 90, 101), raw.species, raw.frac_coords)
+    assert stability._rms_distance(raw, sheared, MatchSettings(angle_tol=10 if large else 12)) == (
+        (None, None) if large else pytest.approx((0, 0), abs=1e-6)
+    )
+
+
+def test_atom_by_atom_agrees_with_the_matcher(monkeypatch):
+    """On strained and rattled crystals whose atoms keep their numbers."""
+    generator = np.random.default_rng(0)
+    for name in ("TiO2 rutile", "SiO2 quartz"):
+        raw = prototype(name)
+        strain = np.eye(3) + 0.03 * generator.normal(size=(3, 3))
+        moved = Structure(raw.lattice.matrix @ strain, raw.species, raw.frac_coords)
+        moved.perturb(0.15)
+        matched = stability._rms_distance(raw, moved, MatchSettings())
+        with monkeypatch.context() as patch:
+            patch.setattr(stability, "_LARGE", 0)
+            assert stability._rms_distance(raw, moved, MatchSettings()) == pytest.approx(matched, rel=0.02)
+
+
+def test_a_cell_of_a_thousand_atoms_is_compared():
+    """In a moment; the matcher would not come back from it."""
+    cell = prototype("NaCl").make_supercell((5, 5, 5), in_place=False)
+    moved = cell.copy().perturb(0.1)
+    normalised, rmsd = stability._rms_distance(cell, moved, MatchSettings())
+    steps = cell.lattice.get_cartesian_coords((moved.frac_coords - cell.frac_coords + 0.5) % 1 - 0.5)
+    assert len(cell) == 1000
+    assert rmsd == pytest.approx(np.sqrt((steps**2).sum(1).mean()), rel=0.02)
+    assert normalised == pytest.approx(rmsd / np.cbrt(cell.volume / 1000))
 
 
 def lennard_jones():
