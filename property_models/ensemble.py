@@ -15,7 +15,7 @@ from property_models.site_graph import SiteGraph
 _Z90 = 1.6448536
 """Half-width of a central 90% interval in standard deviations of a normal distribution."""
 _BATCH = 256
-_AXES, _NEAREST, _KNOWN = 16, 3, 4_000
+_AXES, _NEAREST, _KNOWN = 8, 3, 8_000
 """Of the latent distance: principal axes, nearest training crystals averaged, training crystals kept."""
 _SURELY_ZERO = 0.3
 """Probability of a non-zero value up to which a gated target is zero; above it the value is the expected one.
