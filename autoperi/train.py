@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import lightning
 import torch
 from jaxtyping import Float
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
@@ -39,7 +39,7 @@ class FitConfig:
         cooldown: epochs of linear decay at the end.
         weight_decay: of AdamW.
         clip: gradient norm.
-        ema: decay of the weight average that is validated and shipped.
+        ema: decay of the weight average that is validated and shipped (`warming_average`).
         seed: of initialisation, order and noise.
         devices: processes (DDP when above 1).
         mixed: matrix products in bfloat16 where that is safe (`OrbitNetwork`, `GeneNetwork`).
@@ -321,6 +321,22 @@ class SampleCurve(lightning.Callback):
             torch.save({"best": best, **about, "state_dict": module.state_dict()}, self.chosen)
 
 
+def warming_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential average of weights with a memory that grows as training goes on, up to ``decay``.
+
+    After n updates it is (1 + n) / (10 + n) where that is less, as in TensorFlow's ExponentialMovingAverage:
+    a training of a thousand steps, on a small table, is then not averaged with the noise that it began with.
+    """
+
+    def averaged(average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        if not average.is_floating_point():
+            return current
+        n = float(updates)
+        return torch.lerp(average, current.to(average), 1 - min(decay, (1 + n) / (10 + n)))
+
+    return averaged
+
+
 def fit(
     module: lightning.LightningModule,
     data: BatchData,
@@ -350,7 +366,7 @@ def fit(
         callbacks=[
             best,
             last,
-            EMAWeightAveraging(decay=config.ema),
+            WeightAveraging(avg_fn=warming_average(config.ema)),
             LearningRateMonitor("epoch"),
             *callbacks,
         ],

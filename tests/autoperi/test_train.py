@@ -13,7 +13,15 @@ import torch
 
 from autoperi.autoencoder import Autoencoder
 from autoperi.crystal import CrystalBatch
-from autoperi.train import AutoencoderTraining, BatchData, FitConfig, FlowTraining, TrainingSet, fit
+from autoperi.train import (
+    AutoencoderTraining,
+    BatchData,
+    FitConfig,
+    FlowTraining,
+    TrainingSet,
+    fit,
+    warming_average,
+)
 from autoperi.velocity import VelocityNetwork
 from tests.autoperi.small import TINY_AUTOENCODER, TINY_VELOCITY, largest, small_crystal
 
@@ -231,3 +239,14 @@ def _fit_in_two(folder: Path) -> None:
 
 if __name__ == "__main__":
     _fit_in_two(Path(sys.argv[1]))
+
+
+def test_the_average_forgets_its_beginning_and_then_remembers_as_asked():
+    """After a hundred updates nothing is left of the first weights; in the long run the decay is as given."""
+    average = warming_average(0.99)
+    weights = torch.zeros(3)
+    for n in range(1, 101):
+        weights = average(weights, torch.ones(3), n)
+    assert largest(weights - 1) < 1e-6
+    assert largest(average(torch.zeros(3), torch.ones(3), 10_000) - 0.01) < 1e-6
+    assert int(average(torch.tensor(3), torch.tensor(7), 50)) == 7
