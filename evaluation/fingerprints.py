@@ -79,7 +79,7 @@ class FingerprintSettings:
         cache_dir: folder of the cache; by default `~/.cache/autoperi/evaluation` (under
             XDG_CACHE_HOME when that is set).
         workers: processes that compute.
-        seconds: longest time for one crystal, where the system has alarm signals; a crystal that
+        seconds: most processor time for one crystal, where the system has timers of it; a crystal that
             takes longer fails.
     """
 
@@ -208,21 +208,24 @@ def _compute_one(structure: Structure, seconds: float) -> np.ndarray | str:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """TimeoutError after so many seconds; no limit outside the main thread or without SIGALRM."""
-    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+    """TimeoutError after so much processor time; no limit outside the main thread or without SIGVTALRM.
+
+    A machine busy with other work, or a process that is stopped for a while, then loses no crystal.
+    """
+    if not hasattr(signal, "SIGVTALRM") or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(*_: object) -> None:
-        raise TimeoutError(f"no fingerprint within {seconds:g} s")
+        raise TimeoutError(f"no fingerprint within {seconds:g} s of processor time")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _key(structure: Structure) -> bytes:

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -59,6 +61,19 @@ def test_a_crystal_that_takes_too_long_is_named(tmp_path, monkeypatch):
     found = fingerprints([rocksalt()], FingerprintSettings(tmp_path, seconds=0.1))
     assert "TimeoutError" in found.failures[0]
     assert found.structure.shape == (0, module.SITE_FEATURES)
+
+
+@pytest.mark.usefixtures("without_matminer")
+def test_waiting_for_the_processor_costs_no_crystal(tmp_path, monkeypatch):
+    """The limit is of processor time: a stopped process or a busy machine loses nothing."""
+    usual = module._site_average
+
+    def interrupted(structure):
+        time.sleep(0.6)
+        return usual(structure)
+
+    monkeypatch.setattr(module, "_site_average", interrupted)
+    assert not fingerprints([rocksalt()], FingerprintSettings(tmp_path, seconds=0.5)).failures
 
 
 def test_missing_features_become_the_mean():
