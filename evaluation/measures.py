@@ -21,7 +21,7 @@ from evaluation.metric import (
 from evaluation.protocols import PROTOCOLS, sun_metrics
 from evaluation.reference import Reference
 from evaluation.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
-from evaluation.stability import StabilitySettings
+from evaluation.stability import LARGE, StabilitySettings
 from evaluation.symmetry import SymmetrySettings
 
 _CHARGE_TOLERANCE = 0.1  # e
@@ -289,7 +289,7 @@ def _stability(
             "relaxed_matches_raw",
             table.loc[relaxed, "matches_raw"].to_numpy(dtype=bool),
             "relaxed crystals",
-            f"{stability.match}; {protocol}",
+            f"{stability.match}, atom by atom above {LARGE} atoms; {protocol}",
             bootstrap,
         ),
     ]

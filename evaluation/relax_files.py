@@ -27,10 +27,10 @@ class RelaxedFile:
 
     Attributes:
         table: one row per item of the file: id, formula, atoms, energy_before and energy_after
-            (eV/atom), steps, converged, max_force (eV/Å), matches_raw and rmsd (Å) by StructureMatcher,
-            space_group_before, space_group_after and space_group_kept (at the tolerance of
-            `RelaxationSettings.symprec`), error. With `keep_symmetry` energy_before is that of the
-            symmetrised crystal.
+            (eV/atom), steps, converged, max_force (eV/Å), matches_raw and rmsd (Å) by StructureMatcher
+            (in large cells atom by atom), space_group_before, space_group_after and space_group_kept (at
+            the tolerance of `RelaxationSettings.symprec`), error. With `keep_symmetry` energy_before is
+            that of the symmetrised crystal.
         structures: the relaxed crystals by id; those that failed are missing.
         trajectories: every step of those crystals, where the settings keep them.
         settings: how they were relaxed.

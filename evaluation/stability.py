@@ -32,7 +32,7 @@ from evaluation.relaxation import (
 )
 from evaluation.symmetry import MP20_TOLERANCES, space_group
 
-_LARGE = 200
+LARGE = 200
 """Atoms above which a relaxed crystal is compared with its raw form atom by atom."""
 
 
@@ -245,7 +245,7 @@ def _rms_distance(
     """
     numbers = np.array(raw.atomic_numbers).tolist()  # without charges, as in the relaxed one
     bare = Structure(raw.lattice, numbers, raw.frac_coords)
-    if len(raw) > _LARGE and list(relaxed.atomic_numbers) == numbers:
+    if len(raw) > LARGE and list(relaxed.atomic_numbers) == numbers:
         normalised = _as_numbered(bare, relaxed, match)
     else:
         found = match.matcher().get_rms_dist(bare, relaxed)

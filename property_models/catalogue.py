@@ -22,16 +22,22 @@ def sizes() -> dict[str, str]:
     return {name: f"{sum(f.stat().st_size for f in own) / 1e6:.1f} MB" for name, own in files.items()}
 
 
+def find(name_or_path: str) -> Path:
+    """Folder of a checkpoint, given as such or by its shipped name; raises CheckpointError for neither."""
+    path, known = Path(name_or_path), shipped()
+    folder = path if path.is_dir() else known.get(name_or_path)
+    if folder is None:
+        raise CheckpointError(f"expected a folder or one of {', '.join(known)}: got {name_or_path}")
+    return folder
+
+
 def described(name_or_path: str) -> tuple[str, dict[str, str]]:
     """Name of a checkpoint, and what it is in words: sizes, provenance, held-out figures, hash.
 
     Raises:
         CheckpointError: no such checkpoint, one of another package, or a damaged one.
     """
-    path, known = Path(name_or_path), shipped()
-    folder = path if path.is_dir() else known.get(name_or_path)
-    if folder is None:
-        raise CheckpointError(f"expected a folder or one of {', '.join(known)}: got {name_or_path}")
+    folder = find(name_or_path)
     config = read_config(folder)["config"]
     kind = next((kind for kind in _KINDS if kind.MARK in config), None)
     if kind is None:

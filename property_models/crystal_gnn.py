@@ -230,7 +230,11 @@ class CrystalGNN(nn.Module):
             self.spread[column] = (values - values.mean()).abs().mean()
 
     def start_from(self, other: "CrystalGNN") -> None:
-        """Take over what a network of the same sizes has learned, but for its heads if the targets differ."""
+        """Take over what another network has learned, but for its heads if the targets differ.
+
+        Raises:
+            RuntimeError: a network of other sizes (``PropertyRecipe.filled`` takes those of its start).
+        """
         learned, (own, its) = other.state_dict(), (self.config, other.config)
         if (own.targets, own.log, own.gated) != (its.targets, its.log, its.gated):
             learned = {name: value for name, value in learned.items() if not name.startswith(_HEADS)}

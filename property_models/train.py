@@ -17,8 +17,9 @@ from autoperi.checkpoint import build
 from autoperi.dataset import CrystalDataset
 from autoperi.recipe import averaged_weights
 from autoperi.train import BatchData, FitConfig, Training, fit
+from property_models.catalogue import find
 from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
-from property_models.model import PRETRAINED, load
+from property_models.model import load
 from property_models.site_graph import SiteGraph, dataset_graph
 from property_models.targets import TARGETS, Half, unknown_name, working
 
@@ -249,8 +250,8 @@ def _fit_member(
 
 
 def _started(name: str) -> list[CrystalGNN]:
-    """The networks of a checkpoint to start from; raises CheckpointError where there is none."""
-    return load(Path(name) if Path(name).is_dir() else PRETRAINED / name).ensemble.networks()
+    """The networks of a checkpoint to start from; raises CheckpointError for what is none of ours."""
+    return load(find(name)).ensemble.networks()
 
 
 def _member(recipe: PropertyRecipe, out: Path, member: int) -> CrystalGNN:

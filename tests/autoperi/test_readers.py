@@ -43,6 +43,11 @@ def _table(tmp_path, header, *rows, name="t.csv"):
     return tmp_path / name
 
 
+def test_a_text_that_is_no_structure_is_named_as_such():
+    """Not as an index that is out of range in somebody's parser."""
+    assert _reason("garbage") == "expected a CIF, a POSCAR, an extxyz frame or JSON: got 'garbage'"
+
+
 def _reason(text):
     with pytest.raises(ReadError) as caught:
         parse_text(text)

@@ -231,16 +231,6 @@ def test_fit_in_two_processes(tmp_path):
     assert _last(tmp_path)["global_step"] == 2
 
 
-def _fit_in_two(folder: Path) -> None:
-    config = FitConfig(epochs=1, batch_size=4, warmup=2, cooldown=1, ema=0.5, devices=2)
-    data = _set()
-    fit(_module(data, config), BatchData(data, data, 4), config, folder)
-
-
-if __name__ == "__main__":
-    _fit_in_two(Path(sys.argv[1]))
-
-
 def test_the_average_forgets_its_beginning_and_then_remembers_as_asked():
     """After a hundred updates nothing is left of the first weights; in the long run the decay is as given."""
     average = warming_average(0.99)
@@ -250,3 +240,13 @@ def test_the_average_forgets_its_beginning_and_then_remembers_as_asked():
     assert largest(weights - 1) < 1e-6
     assert largest(average(torch.zeros(3), torch.ones(3), 10_000) - 0.01) < 1e-6
     assert int(average(torch.tensor(3), torch.tensor(7), 50)) == 7
+
+
+def _fit_in_two(folder: Path) -> None:
+    config = FitConfig(epochs=1, batch_size=4, warmup=2, cooldown=1, ema=0.5, devices=2)
+    data = _set()
+    fit(_module(data, config), BatchData(data, data, 4), config, folder)
+
+
+if __name__ == "__main__":
+    _fit_in_two(Path(sys.argv[1]))

@@ -101,7 +101,7 @@ def test_a_journal_cut_in_the_middle_of_a_line_is_mended(tmp_path):
 @pytest.mark.parametrize("large", [200, 0])
 def test_displacement_is_measured_in_angstroms_and_in_the_spacing_of_atoms(large, monkeypatch):
     """By the matcher, and atom by atom as in large cells."""
-    monkeypatch.setattr(stability, "_LARGE", large)
+    monkeypatch.setattr(stability, "LARGE", large)
     raw = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     moved = raw.copy()
     moved.translate_sites([1], [0, 0, 0.02])  # 0.08 Å: 0.04 Å for each about their mean
@@ -128,7 +128,7 @@ def test_atom_by_atom_agrees_with_the_matcher(monkeypatch):
         moved.perturb(0.15)
         matched = stability._rms_distance(raw, moved, MatchSettings())
         with monkeypatch.context() as patch:
-            patch.setattr(stability, "_LARGE", 0)
+            patch.setattr(stability, "LARGE", 0)
             assert stability._rms_distance(raw, moved, MatchSettings()) == pytest.approx(matched, rel=0.02)
 
 
