@@ -297,9 +297,9 @@ class Relax:
     def run(self) -> int:
         """Relax; exit status 1 if any crystal could not be read or relaxed."""
         from autoperi.files import write_run
+        from evaluation.batch import BatchSettings
         from evaluation.relax_files import relax_path
         from evaluation.relaxation import RelaxationSettings
-        from evaluation.stability import StabilitySettings
 
         settings = RelaxationSettings(
             self.fmax,
@@ -308,7 +308,7 @@ class Relax:
             max_seconds=self.time_limit,
             trajectory=self.trajectories,
         )
-        how = StabilitySettings(settings, workers=self.workers, device=self.device)
+        how = BatchSettings(settings, workers=self.workers, device=self.device)
         relaxed = relax_path(self.path, self.out, how)
         relaxed.save(self.out)
         about = {"source": str(self.path), "seed": self.seed, "settings": repr(settings)}

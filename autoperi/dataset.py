@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoperi.condition import SCALARS
 from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.download import DATASETS, cache_folder, dataset_file
 from autoperi.hull import Hull
+from autoperi.labels import SCALARS
 from autoperi.preprocess import prepare
 from autoperi.symmetry import SymmetriseConfig
 from autoperi.wyckoff import wyckoff_table
@@ -114,7 +114,7 @@ class CrystalDataset(Sequence[Crystal]):
     def conditions(
         self, indices: Sequence[int] | np.ndarray | Int[Tensor, "crystals"]
     ) -> Float[Tensor, "crystals scalars"]:
-        """The labels that models are conditioned on, as ``condition.SCALARS``; NaN if missing."""
+        """The labels that models are conditioned on, as ``labels.SCALARS``; NaN if missing."""
         index = torch.as_tensor(indices).long().numpy()
         return torch.from_numpy(np.stack([self.labels[key][index] for key in SCALARS], axis=1)).float()
 

@@ -1,9 +1,15 @@
 """Structures of a file to chemical latents in a table."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+from ase.data import chemical_symbols
+
+from autoperi.autoencoder import Latents
+from autoperi.crystal import Crystal
 from autoperi.dataset import load_dataset
-from autoperi.files import latents_table, write_run
+from autoperi.files import write_run
 from autoperi.generator import load
 
 
@@ -41,3 +47,16 @@ def encode_path(
     write_run(out, run)
     counts = {"crystals": len(crystals), "sites": len(table), "left out": len(dataset.failures)}
     return {name: str(n) for name, n in counts.items()}, dataset.failures
+
+
+def latents_table(crystals: Sequence[Crystal], latents: Sequence[Latents]) -> pd.DataFrame:
+    """One row per site: crystal, site, element, letter, then mean and standard deviation of q(h)."""
+    rows = []
+    for crystal, q in zip(crystals, latents, strict=True):
+        channels = zip(q.mean.tolist(), q.log_std.exp().tolist(), strict=True)
+        for site, (mean, std) in enumerate(channels):
+            names = {"id": crystal.id, "formula": crystal.formula, "gene": crystal.gene, "site": site}
+            names |= {"element": chemical_symbols[crystal.species[site]], "letter": crystal.letters[site]}
+            values = {f"mean_{k}": x for k, x in enumerate(mean)} | {f"std_{k}": x for k, x in enumerate(std)}
+            rows.append({**names, **values})
+    return pd.DataFrame(rows)

@@ -18,7 +18,6 @@ import pandas as pd
 from ase.data import atomic_masses, chemical_symbols
 from moyopy import SpaceGroupType
 
-from autoperi.autoencoder import Latents
 from autoperi.cif import write_cifs
 from autoperi.crystal import Crystal, CrystalBatch
 from autoperi.wyckoff import LETTERS, wyckoff_table
@@ -84,19 +83,6 @@ def write_run(out: Path, run: dict) -> None:
     except TypeError as error:
         raise ValueError(f"expected a run record of plain numbers and texts: {error}") from error
     (out / "run.json").write_text(text + "\n", encoding="utf-8")
-
-
-def latents_table(crystals: Sequence[Crystal], latents: Sequence[Latents]) -> pd.DataFrame:
-    """One row per site: crystal, site, element, letter, then mean and standard deviation of q(h)."""
-    rows = []
-    for crystal, q in zip(crystals, latents, strict=True):
-        channels = zip(q.mean.tolist(), q.log_std.exp().tolist(), strict=True)
-        for site, (mean, std) in enumerate(channels):
-            names = {"id": crystal.id, "formula": crystal.formula, "gene": crystal.gene, "site": site}
-            names |= {"element": chemical_symbols[crystal.species[site]], "letter": crystal.letters[site]}
-            values = {f"mean_{k}": x for k, x in enumerate(mean)} | {f"std_{k}": x for k, x in enumerate(std)}
-            rows.append({**names, **values})
-    return pd.DataFrame(rows)
 
 
 def read_crystals(path: str | Path) -> list[Crystal]:

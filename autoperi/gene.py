@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoperi.condition import SCALARS, condition_row
 from autoperi.constraints import GeneRequest
 from autoperi.crystal import Crystal
 from autoperi.gene_batch import GeneBatch
@@ -24,6 +23,7 @@ from autoperi.gene_draw import DrawConfig, LetterDraw, draw_hidden, request_hint
 from autoperi.gene_likelihood import gene_log_prob, species_log_prob
 from autoperi.gene_network import GeneNetwork
 from autoperi.gene_search import OrbitSearch, SpeciesSearch
+from autoperi.labels import SCALARS, condition_row
 from autoperi.wyckoff import relabellings, wyckoff_table
 
 

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from autoperi.condition import SCALARS, condition_row
 from autoperi.crystal import MAX_Z, Crystal
+from autoperi.labels import SCALARS, condition_row
 from autoperi.wyckoff import relabellings
 
 _RATIOS = 8

@@ -18,6 +18,7 @@ from torch import nn
 from autoperi.autoencoder import Autoencoder
 from autoperi.checkpoint import build
 from autoperi.dataset import CrystalDataset, load_dataset
+from autoperi.fit import BatchData, FitConfig, averaged_weights, fit
 from autoperi.flow import Solver
 from autoperi.gene import EmpiricalGenes, LearnedGenes
 from autoperi.gene_batch import GeneBatch
@@ -30,14 +31,11 @@ from autoperi.model_card import Trained, model_card
 from autoperi.physics import Physics, PhysicsWeights
 from autoperi.train import (
     AutoencoderTraining,
-    BatchData,
     CriticTraining,
-    FitConfig,
     FlowTraining,
     GeneTraining,
     SampleCurve,
     TrainingSet,
-    fit,
 )
 from autoperi.velocity import VelocityNetwork
 
@@ -165,12 +163,6 @@ def run_stages(
     if stage == "autoencoder":
         return {stage: str(_autoencoder(recipe, train, val, out, made))}
     return {stage: str(_assemble(recipe, train, out))}
-
-
-def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The averaged weights of a Lightning checkpoint of ours, keyed as the bare network's."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
-    return {key.removeprefix("network."): value for key, value in state.items()}
 
 
 def _autoencoder(

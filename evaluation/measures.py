@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evaluation.batch import LARGE
 from evaluation.breadth import breadth_metrics
 from evaluation.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
 from evaluation.matching import MatchSettings
@@ -21,7 +22,7 @@ from evaluation.metric import (
 from evaluation.protocols import PROTOCOLS, sun_metrics
 from evaluation.reference import Reference
 from evaluation.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
-from evaluation.stability import LARGE, StabilitySettings
+from evaluation.stability import StabilitySettings
 from evaluation.symmetry import SymmetrySettings
 
 _CHARGE_TOLERANCE = 0.1  # e

@@ -13,8 +13,8 @@ from pymatgen.io.cif import CifWriter
 from rich.console import Console
 from rich.progress import Progress
 
+from evaluation.batch import BatchSettings, relax_all
 from evaluation.readers import Failure, Sample, read_structures
-from evaluation.stability import StabilitySettings, relax_all
 from evaluation.symmetry import keeps_space_group, space_group
 
 JOURNAL = "relaxations.jsonl"
@@ -41,7 +41,7 @@ class RelaxedFile:
     table: pd.DataFrame
     structures: dict[str, Structure]
     trajectories: dict[str, list[dict]]
-    settings: StabilitySettings
+    settings: BatchSettings
     fresh: int
     seconds: float
 
@@ -108,7 +108,7 @@ def _frame(structure: Structure, step: dict) -> Atoms:
     return Atoms(list(structure.atomic_numbers), step["positions"], cell=step["cell"], pbc=True, info=told)
 
 
-def relax_path(path: Path, out: Path, settings: StabilitySettings) -> RelaxedFile:
+def relax_path(path: Path, out: Path, settings: BatchSettings) -> RelaxedFile:
     """Relax every crystal at a path; a run that was interrupted goes on.
 
     Args:

@@ -1,69 +1,29 @@
 """Relax with CHGNet, subtract the fitted element references, compare with a hull."""
 
-import hashlib
-import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Structure
 
+from evaluation.batch import BatchSettings, relax_all
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
 from evaluation.hull_choice import HullChoice
-from evaluation.journal import append, end_last_line, read_journal
-from evaluation.matching import MatchSettings
-from evaluation.piped import piped
 from evaluation.readers import Sample
-from evaluation.relaxation import (
-    CHGNET,
-    AseRelaxer,
-    RelaxationSettings,
-    Relaxed,
-    Step,
-    relax_together,
-    relax_with_calculator,
-)
-from evaluation.symmetry import MP20_TOLERANCES, space_group
-
-LARGE = 200
-"""Atoms above which a relaxed crystal is compared with its raw form atom by atom."""
 
 
 @dataclass(frozen=True)
-class StabilitySettings:
-    """How stability is judged.
+class StabilitySettings(BatchSettings):
+    """How stability is judged: how crystals are relaxed, and against what.
 
     Attributes:
-        relaxation: when a relaxation stops and what it keeps.
-        match: when the relaxed crystal still counts as the raw one.
-        workers: processes that relax.
-        device: torch device of CHGNet.
-        relaxer: another potential; None is CHGNet in batches. Its energies need element references
-            fitted to it (`fit_on_mp20`).
-        batch_atoms: atoms that CHGNet computes together; changes the speed alone.
         hull: the hull and references that `stability_table` is given, see `load_hull`; they are not
             part of a relaxation, so a journal serves any hull.
     """
 
-    relaxation: RelaxationSettings = field(default_factory=RelaxationSettings)
-    match: MatchSettings = field(default_factory=MatchSettings)
-    workers: int = 1
-    device: str = "cpu"
-    relaxer: AseRelaxer | None = None
-    batch_atoms: int = 128
     hull: HullChoice = field(default_factory=HullChoice)
-
-    @property
-    def relaxer_name(self) -> str:
-        """The potential."""
-        return CHGNET if self.relaxer is None else self.relaxer.name
 
     def protocol(self) -> str:
         """As printed beside every figure."""
@@ -82,39 +42,6 @@ COLUMNS = (
     "space_group_relaxed",
     "error",
 )
-
-
-def relax_all(
-    samples: Sequence[Sample],
-    settings: StabilitySettings = StabilitySettings(),
-    journal: Path | str | None = None,
-) -> Iterator[dict]:
-    """Relax every crystal; yields one record each, in the order they finish.
-
-    A record holds id, key (hash of the crystal and the settings), energy_per_atom and
-    start_energy_per_atom (eV/atom, None after a failure), converged, steps, largest_force (eV/Å),
-    matches_raw, rmsd (Å), rmsd_normalised, space_group_relaxed (at the loose tolerance), error and the
-    relaxed structure as a dictionary, and the trajectory where it is kept. With a journal (JSON
-    lines) finished crystals are taken from there instead, so an interrupted run goes on where it
-    stopped; those in the batch at that moment (`batch_atoms`) are begun again. A crystal that took
-    its process down with it is not journalled: it is tried again.
-    """
-    path = Path(journal) if journal else None
-    done = {r["key"]: r for r in read_journal(path) if "key" in r} if path else {}
-    if path:
-        end_last_line(path)
-    todo: list[tuple[Sample, str]] = []
-    for sample in samples:
-        key = _key(sample.structure, settings)
-        if key in done:
-            yield {**done[key], "id": sample.id}
-        else:
-            todo.append((sample, key))
-    for record in piped(partial(_work, settings=settings), todo, settings.workers, _lost):
-        journalled = record.pop("journalled", True)
-        if path and journalled:
-            append(path, record)
-        yield record
 
 
 def stability_table(
@@ -153,133 +80,3 @@ def _judge(record: dict, hull: ConvexHull, references: ElementReferences) -> dic
         except KeyError as error:
             row["error"] = str(error)
     return row
-
-
-def _work(
-    items: Iterator[tuple[int, tuple[Sample, str]]], settings: StabilitySettings
-) -> Iterator[tuple[int, dict]]:
-    """Records of numbered (sample, key) pairs, by CHGNet together or by a calculator one by one."""
-    if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)  # the processes share the cores among themselves
-    taken: dict[int, tuple[Sample, str]] = {}
-
-    def remembered() -> Iterator[tuple[int, Structure]]:
-        for number, item in items:
-            taken[number] = item
-            yield number, item[0].structure
-
-    if settings.relaxer is None:
-        outcomes = relax_together(remembered(), settings.relaxation, settings.device, settings.batch_atoms)
-    else:
-        outcomes = _one_by_one(remembered(), settings.relaxer.calculator, settings.relaxation)
-    for number, outcome in outcomes:
-        yield number, _record(*taken.pop(number), outcome, settings)
-
-
-def _one_by_one(
-    items: Iterator[tuple[int, Structure]], calculator: Callable[[], Any], settings: RelaxationSettings
-) -> Iterator[tuple[int, Relaxed | str]]:
-    made = calculator()
-    for number, structure in items:
-        try:
-            yield number, relax_with_calculator(structure, made, settings)
-        except Exception as error:
-            yield number, f"{type(error).__name__}: {error}"[:300]
-
-
-def _record(sample: Sample, key: str, outcome: Relaxed | str, settings: StabilitySettings) -> dict:
-    record = {
-        "id": sample.id,
-        "key": key,
-        "energy_per_atom": None,
-        "start_energy_per_atom": None,
-        "converged": False,
-        "steps": 0,
-        "largest_force": None,
-        "matches_raw": False,
-        "rmsd": None,
-        "rmsd_normalised": None,
-        "space_group_relaxed": None,
-        "error": "",
-        "relaxed": None,
-    }
-    if isinstance(outcome, str):
-        return {**record, "error": outcome}
-    try:
-        normalised, rmsd = _rms_distance(sample.structure, outcome.structure, settings.match)
-    except Exception as error:
-        return {**record, "error": f"StructureMatcher on raw and relaxed: {error}"[:300]}
-    return {
-        **record,
-        "energy_per_atom": outcome.energy_per_atom,
-        "start_energy_per_atom": outcome.start_energy_per_atom,
-        "converged": outcome.converged,
-        "steps": outcome.steps,
-        "largest_force": outcome.largest_force,
-        "matches_raw": rmsd is not None,
-        "rmsd": rmsd,
-        "rmsd_normalised": normalised,
-        "space_group_relaxed": space_group(outcome.structure, MP20_TOLERANCES.loose),
-        "relaxed": outcome.structure.as_dict(),
-        **({"trajectory": [_plain(step) for step in outcome.trajectory]} if outcome.trajectory else {}),
-    }
-
-
-def _plain(step: Step) -> dict:
-    return {
-        "energy_per_atom": step.energy_per_atom,
-        "largest_force": step.largest_force,
-        "cell": step.cell.round(6).tolist(),
-        "positions": step.positions.round(6).tolist(),
-    }
-
-
-def _rms_distance(
-    raw: Structure, relaxed: Structure, match: MatchSettings
-) -> tuple[float, float] | tuple[None, None]:
-    """Root mean square displacement, in (V/N)^(1/3) and in Å; None unmatched.
-
-    By StructureMatcher, which brings both crystals to one volume per atom, the geometric mean of theirs, so
-    that length is the unit here. It would take hours over a thousand atoms: in large cells atom i is compared
-    with atom i, in the cells as they are.
-    """
-    numbers = np.array(raw.atomic_numbers).tolist()  # without charges, as in the relaxed one
-    bare = Structure(raw.lattice, numbers, raw.frac_coords)
-    if len(raw) > LARGE and list(relaxed.atomic_numbers) == numbers:
-        normalised = _as_numbered(bare, relaxed, match)
-    else:
-        found = match.matcher().get_rms_dist(bare, relaxed)
-        normalised = None if found is None else float(found[0])
-    if normalised is None:
-        return None, None
-    unit = float(np.cbrt(np.sqrt(raw.volume / len(raw) * relaxed.volume / len(relaxed))))
-    return normalised, normalised * unit
-
-
-def _as_numbered(raw: Structure, relaxed: Structure, match: MatchSettings) -> float | None:
-    """What the matcher says where atom i is atom i: in the mean cell, without the drift of all atoms."""
-    cells = [s.lattice.scale(len(raw)) for s in (raw, relaxed)]
-    (abc, angles), (abc_relaxed, angles_relaxed) = ((np.array(c.abc), np.array(c.angles)) for c in cells)
-    stretch, turn = np.abs(abc_relaxed / abc - 1), np.abs(angles_relaxed - angles)
-    if (stretch > match.ltol).any() or (turn > match.angle_tol).any():
-        return None
-    mean = Lattice.from_parameters(*(abc + abc_relaxed) / 2, *(angles + angles_relaxed) / 2)
-    apart = relaxed.frac_coords - raw.frac_coords
-    apart = apart - apart[0]
-    apart = apart - apart.round()
-    rms = float(np.sqrt((mean.get_cartesian_coords(apart - apart.mean(0)) ** 2).sum(1).mean()))
-    return rms if rms <= match.stol else None
-
-
-def _lost(item: tuple[Sample, str], reason: str) -> dict:
-    sample, key = item
-    return {**_record(sample, key, reason, StabilitySettings()), "journalled": False}
-
-
-def _key(structure: Structure, settings: StabilitySettings) -> str:
-    digest = hashlib.sha256(structure.lattice.matrix.round(6).tobytes())
-    digest.update(structure.frac_coords.round(6).tobytes())
-    digest.update(str(structure.atomic_numbers).encode())
-    conventions = (asdict(settings.relaxation), asdict(settings.match), settings.relaxer_name)
-    digest.update(json.dumps(conventions).encode())
-    return digest.hexdigest()[:24]

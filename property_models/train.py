@@ -15,8 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from autoperi.checkpoint import build
 from autoperi.dataset import CrystalDataset
-from autoperi.recipe import averaged_weights
-from autoperi.train import BatchData, FitConfig, Training, fit
+from autoperi.fit import BatchData, FitConfig, Training, averaged_weights, fit
 from property_models.catalogue import find
 from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.model import load

@@ -14,10 +14,11 @@ import tyro
 import autoperi
 from autoperi.crystal import Crystal
 from autoperi.dataset import CrystalDataset
+from autoperi.fit import FitConfig
 from autoperi.flow import Solver
 from autoperi.generator import CrystalGenerator, SampleConfig
 from autoperi.model import FlowSettings, Restart
-from autoperi.train import FitConfig, FlowTraining, TrainingSet
+from autoperi.train import FlowTraining, TrainingSet
 from autoperi.wyckoff import wyckoff_table
 
 

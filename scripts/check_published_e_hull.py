@@ -12,7 +12,8 @@ from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
 from evaluation.readers import as_read_result, read_structures
 from evaluation.reference import data_folder
-from evaluation.stability import RelaxationSettings, StabilitySettings, stability_table
+from evaluation.relaxation import RelaxationSettings
+from evaluation.stability import StabilitySettings, stability_table
 
 
 def main(test_rows: bool = False, n: int = 50, journal: Path = Path("published_e_hull.jsonl")) -> None:

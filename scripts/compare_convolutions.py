@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autoperi.dataset import load_dataset
-from autoperi.train import FitConfig
+from autoperi.fit import FitConfig
 from property_models.comparison import compare
 from property_models.crystal_gnn import Convolution, CrystalGNNConfig
 from property_models.train import PropertyRecipe

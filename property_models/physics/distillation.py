@@ -13,9 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.fit import BatchData, FitConfig, Training, averaged_weights, fit
 from autoperi.layers import sum_by
-from autoperi.recipe import averaged_weights
-from autoperi.train import BatchData, FitConfig, Training, fit
 from property_models.physics.distilled import DistilledConfig, DistilledPotential
 from property_models.physics.potential import Mechanics, Potential, element_weights
 

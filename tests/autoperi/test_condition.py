@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from autoperi.condition import SCALARS, ConditionEmbedding, condition_row, drop_conditions
+from autoperi.condition import ConditionEmbedding, drop_conditions
+from autoperi.labels import SCALARS, condition_row
 
 
 def test_row_is_nan_where_nothing_is_asked():

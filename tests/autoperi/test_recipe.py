@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from autoperi.autoencoder import AutoencoderConfig
+from autoperi.fit import FitConfig
 from autoperi.gene_network import GeneConfig
 from autoperi.generator import GeneratorConfig, SampleConfig, load
 from autoperi.orbit_network import OrbitNetworkConfig
 from autoperi.recipe import Recipe, read_recipe, run_stages
-from autoperi.train import FitConfig
 from autoperi.velocity import VelocityConfig
 from evaluation.curve import training_figures
 

@@ -13,15 +13,8 @@ import torch
 
 from autoperi.autoencoder import Autoencoder
 from autoperi.crystal import CrystalBatch
-from autoperi.train import (
-    AutoencoderTraining,
-    BatchData,
-    FitConfig,
-    FlowTraining,
-    TrainingSet,
-    fit,
-    warming_average,
-)
+from autoperi.fit import BatchData, FitConfig, fit, warming_average
+from autoperi.train import AutoencoderTraining, FlowTraining, TrainingSet
 from autoperi.velocity import VelocityNetwork
 from tests.autoperi.small import TINY_AUTOENCODER, TINY_VELOCITY, largest, small_crystal
 

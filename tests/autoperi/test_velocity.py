@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi.condition import condition_row
 from autoperi.crystal import CrystalBatch
+from autoperi.labels import condition_row
 from autoperi.matching import matching_loss
 from autoperi.orbit_network import OrbitNetworkConfig
 from autoperi.pairing import nearest_image

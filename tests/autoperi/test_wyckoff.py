@@ -55,20 +55,20 @@ def test_positions_are_those_of_pyxtal(group):
 
 def test_table_is_what_the_builder_builds():
     """The shipped file is reproduced bit for bit by the code that made it, for a few groups' rows."""
-    from autoperi import wyckoff_build
+    from scripts import build_wyckoff_table
 
     for group in (2, 47, 148, 194, 227):
         cell = TABLE.primitive[group].numpy()
         found = operations_from_number(group, setting=Setting.standard(), primitive=False)
-        W, w = wyckoff_build._primitive_operations(
+        W, w = build_wyckoff_table._primitive_operations(
             np.array(found.rotations, float), np.array(found.translations), cell
         )
-        signs, shifts = wyckoff_build._origins(W, w, W.mean(0))
+        signs, shifts = build_wyckoff_table._origins(W, w, W.mean(0))
         assert len(signs) == TABLE.origins[group]
         for p in Group(group):
             affine, inverse = p.ops[0].affine_matrix, np.linalg.inv(cell)
             span, origin = inverse @ affine[:3, :3], inverse @ affine[:3, 3]
-            record = wyckoff_build._position(W, w, span, origin, signs, shifts)
+            record = build_wyckoff_table._position(W, w, span, origin, signs, shifts)
             index = TABLE.index(group, p.letter)
             assert record["dim"] == TABLE.dim[index]
             np.testing.assert_allclose(record["basis"], TABLE.basis[index], atol=1e-12)
@@ -137,17 +137,17 @@ def test_systems_cover_all_groups():
 @pytest.mark.parametrize("group", SOME)
 def test_relabellings_hold_every_change_of_origin(group):
     """What a shift or inversion of the origin makes of each position, worked out from points alone."""
-    from autoperi import wyckoff_build
+    from scripts import build_wyckoff_table
 
     cell = TABLE.primitive[group].numpy()
     found = operations_from_number(group, setting=Setting.standard(), primitive=False)
-    W, w = wyckoff_build._primitive_operations(
+    W, w = build_wyckoff_table._primitive_operations(
         np.array(found.rotations, float), np.array(found.translations), cell
     )
     start, end = TABLE.relabel_start[group : group + 2].tolist()
     known = {tuple(row) for row in TABLE.relabel[start:end].tolist()}
     positions = list(_positions(group))
-    for sign, shift in zip(*wyckoff_build._origins(W, w, W.mean(0)), strict=True):
+    for sign, shift in zip(*build_wyckoff_table._origins(W, w, W.mean(0)), strict=True):
         moved = [sign * _orbit(p, _free(p)) + torch.from_numpy(shift) for p in positions]
         names = [_position_of(points, group) for points in moved]
         assert (*names, *range(len(names), len(LETTERS))) in known

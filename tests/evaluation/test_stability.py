@@ -6,14 +6,15 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Composition, Lattice, Structure
 
-from evaluation import stability
+from evaluation import batch
+from evaluation.batch import relax_all
 from evaluation.element_references import ElementReferences, fit_element_references
 from evaluation.hull import ConvexHull
 from evaluation.journal import read_journal
 from evaluation.matching import MatchSettings
 from evaluation.readers import Sample
 from evaluation.relaxation import AseRelaxer, RelaxationSettings
-from evaluation.stability import StabilitySettings, relax_all, stability_table
+from evaluation.stability import StabilitySettings, stability_table
 from tests.evaluation.crystals import rocksalt
 from tests.prototypes import prototype
 
@@ -73,7 +74,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     def watched(crystals, *rest):
         return together((relaxed.append(c) or c for c in crystals), *rest)
 
-    monkeypatch.setattr(stability, "relax_together", watched)
+    monkeypatch.setattr(batch, "relax_together", watched)
     table = stability_table(samples, hull, references, settings, journal)
     assert [structure.formula for _, structure in relaxed] == [samples[2].structure.formula]
     assert list(table.index) == ["salt", "lonely", "strained"]
@@ -101,19 +102,19 @@ def test_a_journal_cut_in_the_middle_of_a_line_is_mended(tmp_path):
 @pytest.mark.parametrize("large", [200, 0])
 def test_displacement_is_measured_in_angstroms_and_in_the_spacing_of_atoms(large, monkeypatch):
     """By the matcher, and atom by atom as in large cells."""
-    monkeypatch.setattr(stability, "LARGE", large)
+    monkeypatch.setattr(batch, "LARGE", large)
     raw = Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     moved = raw.copy()
     moved.translate_sites([1], [0, 0, 0.02])  # 0.08 Å: 0.04 Å for each about their mean
-    normalised, rmsd = stability._rms_distance(raw, moved, MatchSettings())
+    normalised, rmsd = batch._rms_distance(raw, moved, MatchSettings())
     assert rmsd == pytest.approx(0.04, abs=1e-6)
     assert normalised == pytest.approx(0.04 / np.cbrt(32), abs=1e-6)
     grown = Structure(Lattice.cubic(4.4), raw.species, raw.frac_coords)
-    assert stability._rms_distance(raw, grown, MatchSettings()) == pytest.approx((0, 0), abs=1e-6)
+    assert batch._rms_distance(raw, grown, MatchSettings()) == pytest.approx((0, 0), abs=1e-6)
     other = Structure(Lattice.cubic(4), ["Cs", "I"], raw.frac_coords)
-    assert stability._rms_distance(raw, other, MatchSettings()) == (None, None)
+    assert batch._rms_distance(raw, other, MatchSettings()) == (None, None)
     sheared = Structure(Lattice.from_parameters(4, 4, 4, 90, 90, 101), raw.species, raw.frac_coords)
-    assert stability._rms_distance(raw, sheared, MatchSettings(angle_tol=10 if large else 12)) == (
+    assert batch._rms_distance(raw, sheared, MatchSettings(angle_tol=10 if large else 12)) == (
         (None, None) if large else pytest.approx((0, 0), abs=1e-6)
     )
 
@@ -126,17 +127,17 @@ def test_atom_by_atom_agrees_with_the_matcher(monkeypatch):
         strain = np.eye(3) + 0.03 * generator.normal(size=(3, 3))
         moved = Structure(raw.lattice.matrix @ strain, raw.species, raw.frac_coords)
         moved.perturb(0.15)
-        matched = stability._rms_distance(raw, moved, MatchSettings())
+        matched = batch._rms_distance(raw, moved, MatchSettings())
         with monkeypatch.context() as patch:
             patch.setattr(stability, "LARGE", 0)
-            assert stability._rms_distance(raw, moved, MatchSettings()) == pytest.approx(matched, rel=0.02)
+            assert batch._rms_distance(raw, moved, MatchSettings()) == pytest.approx(matched, rel=0.02)
 
 
 def test_a_cell_of_a_thousand_atoms_is_compared():
     """In a moment; the matcher would not come back from it."""
     cell = prototype("NaCl").make_supercell((5, 5, 5), in_place=False)
     moved = cell.copy().perturb(0.1)
-    normalised, rmsd = stability._rms_distance(cell, moved, MatchSettings())
+    normalised, rmsd = batch._rms_distance(cell, moved, MatchSettings())
     steps = cell.lattice.get_cartesian_coords((moved.frac_coords - cell.frac_coords + 0.5) % 1 - 0.5)
     assert len(cell) == 1000
     assert rmsd == pytest.approx(np.sqrt((steps**2).sum(1).mean()), rel=0.02)

@@ -10,7 +10,7 @@ from pymatgen.core import Structure
 import property_models
 from autoperi.checkpoint import CheckpointError
 from autoperi.dataset import CrystalDataset
-from autoperi.train import FitConfig
+from autoperi.fit import FitConfig
 from property_models.crystal_gnn import CrystalGNNConfig
 from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction, calibration_curve, figures
 from property_models.model import load

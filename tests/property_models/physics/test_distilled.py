@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from autoperi.checkpoint import CheckpointError
 from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.fit import FitConfig
 from autoperi.symmetry import symmetrise
-from autoperi.train import FitConfig
 from property_models.physics.calculator import PotentialCalculator
 from property_models.physics.distillation import (
     Configurations,

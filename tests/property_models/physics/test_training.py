@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from autoperi.dataset import CrystalDataset
+from autoperi.fit import BatchData, FitConfig, fit
 from autoperi.matching import matching_loss
 from autoperi.physics import PhysicsWeights
 from autoperi.recipe import Recipe, run_stages
-from autoperi.train import AutoencoderTraining, BatchData, FitConfig, TrainingSet, fit
+from autoperi.train import AutoencoderTraining, TrainingSet
 from property_models.physics.training import training_physics
 from tests.autoperi.small import largest, small_batch, small_crystal, tiny_model
 
