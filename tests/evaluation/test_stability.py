@@ -69,7 +69,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
         stream.write('{"id": "cut o')
 
     relaxed = []
-    together = stability.relax_together
+    together = batch.relax_together
 
     def watched(crystals, *rest):
         return together((relaxed.append(c) or c for c in crystals), *rest)
