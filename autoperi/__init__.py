@@ -8,7 +8,7 @@ structures = [c.to_structure() for c in crystals]
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoperi.crystal import Crystal
+    from autoperi.crystals.crystal import Crystal
     from autoperi.generator import CrystalGenerator, load
 
 __all__ = ["Crystal", "CrystalGenerator", "load"]
@@ -17,7 +17,7 @@ __all__ = ["Crystal", "CrystalGenerator", "load"]
 def __getattr__(name: str) -> Any:
     """Import the public names when first used: ``import autoperi`` stays instant."""
     if name == "Crystal":
-        from autoperi.crystal import Crystal
+        from autoperi.crystals.crystal import Crystal
 
         return Crystal
     if name in ("CrystalGenerator", "load"):

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.crystal import MAX_Z, CrystalBatch
+from autoperi.crystals.crystal import MAX_Z, CrystalBatch
+from autoperi.crystals.graph import orbit_graph
 from autoperi.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, known_sites
-from autoperi.graph import orbit_graph
 from autoperi.layers import Interaction, Irreps, RadialBasis, edge_harmonics, mlp, rotate_features
 from autoperi.manifold import Point
 from autoperi.orbit_network import OrbitNetwork, OrbitNetworkConfig

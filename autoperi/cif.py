@@ -9,9 +9,9 @@ import torch
 from ase.data import chemical_symbols
 from moyopy import HallSymbolEntry, Setting, operations_from_number
 
-from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.lattice import lattice_from_coords, parameters_from_lattice
-from autoperi.wyckoff import wyckoff_table
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.lattice import lattice_from_coords, parameters_from_lattice
+from autoperi.crystals.wyckoff import wyckoff_table
 
 
 def write_cif(crystal: Crystal) -> str:

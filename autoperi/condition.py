@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.labels import SCALARS
+from autoperi.crystals.labels import SCALARS
 
 
 def drop_conditions(

@@ -9,8 +9,8 @@ from math import gcd
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from autoperi.crystal import MAX_Z
-from autoperi.wyckoff import SYSTEMS, crystal_system, wyckoff_table
+from autoperi.crystals.crystal import MAX_Z
+from autoperi.crystals.wyckoff import SYSTEMS, crystal_system, wyckoff_table
 
 
 @dataclass(frozen=True)

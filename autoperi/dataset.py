@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.hull import Hull
+from autoperi.crystals.labels import SCALARS
+from autoperi.crystals.symmetry import SymmetriseConfig
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.download import DATASETS, cache_folder, dataset_file
-from autoperi.hull import Hull
-from autoperi.labels import SCALARS
 from autoperi.preprocess import prepare
-from autoperi.symmetry import SymmetriseConfig
-from autoperi.wyckoff import wyckoff_table
 
 SPLITS = ("train", "val", "test")
 

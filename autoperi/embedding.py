@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from autoperi.crystal import MAX_Z, CrystalBatch
+from autoperi.crystals.crystal import MAX_Z, CrystalBatch
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.layers import sum_by
-from autoperi.wyckoff import wyckoff_table
 
 _FARTHEST = 8.0
 """Standard deviations beyond which a lattice coordinate is held: a bad step must not make a cell flat."""
@@ -54,7 +54,7 @@ class LatticeScale(nn.Module):
 
     def to_coords(self, z: Float[Tensor, "crystals 6"], batch: CrystalBatch) -> Float[Tensor, "crystals 6"]:
         """ℓ from z; the family's fixed coordinates are put in."""
-        from autoperi.lattice import constrain_lattice
+        from autoperi.crystals.lattice import constrain_lattice
 
         family = batch.family()
         coords = z.clamp(-_FARTHEST, _FARTHEST) * self.spread[family].to(z) + self.mean[family].to(z)

@@ -7,7 +7,7 @@ import pandas as pd
 from ase.data import chemical_symbols
 
 from autoperi.autoencoder import Latents
-from autoperi.crystal import Crystal
+from autoperi.crystals.crystal import Crystal
 from autoperi.dataset import load_dataset
 from autoperi.files import write_run
 from autoperi.generator import load

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from autoperi.crystal import MAX_Z, Crystal
-from autoperi.labels import SCALARS, condition_row
-from autoperi.wyckoff import relabellings
+from autoperi.crystals.crystal import MAX_Z, Crystal
+from autoperi.crystals.labels import SCALARS, condition_row
+from autoperi.crystals.wyckoff import relabellings
 
 _RATIOS = 8
 HINT_SIZE = 3 + 2 * (MAX_Z + 1) + _RATIOS

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
-from autoperi.crystal import MAX_Z, Crystal
+from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_features import CHARGES, charge_states
 from autoperi.gene_tables import GeneTables

@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoperi.constraints import GeneRequest
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.gene_batch import GeneBatch, composition_hint
 from autoperi.gene_network import GeneNetwork
 from autoperi.gene_search import OrbitSearch, SpeciesSearch
-from autoperi.wyckoff import wyckoff_table
 
 
 @dataclass(frozen=True)

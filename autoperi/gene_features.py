@@ -4,8 +4,8 @@ from functools import cache
 
 import numpy as np
 
-from autoperi.crystal import MAX_Z
-from autoperi.wyckoff import SYSTEMS, WyckoffTable, wyckoff_table
+from autoperi.crystals.crystal import MAX_Z
+from autoperi.crystals.wyckoff import SYSTEMS, WyckoffTable, wyckoff_table
 
 _GENERIC = np.array([0.1372, 0.2931, 0.4178])
 CHARGES = range(-4, 9)

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from autoperi.crystals.wyckoff import relabellings
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_network import GeneNetwork
-from autoperi.wyckoff import relabellings
 
 
 @torch.no_grad()

@@ -13,8 +13,8 @@ from math import prod
 import numpy as np
 
 from autoperi.constraints import GeneRequest
-from autoperi.crystal import MAX_Z
-from autoperi.wyckoff import wyckoff_table
+from autoperi.crystals.crystal import MAX_Z
+from autoperi.crystals.wyckoff import wyckoff_table
 
 _MAX_STATES = 2_000_000
 

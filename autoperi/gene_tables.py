@@ -5,8 +5,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.gene_features import count_features, element_features, position_features
-from autoperi.wyckoff import wyckoff_table
 
 _MAX_COUNT = 512
 

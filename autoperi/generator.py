@@ -24,7 +24,7 @@ from autoperi.checkpoint import (
     write_checkpoint,
 )
 from autoperi.constraints import GeneRequest
-from autoperi.crystal import Crystal
+from autoperi.crystals.crystal import Crystal
 from autoperi.gene import DrawConfig, EmpiricalGenes, LearnedGenes
 from autoperi.gene_critic import CriticConfig, GeneCritic
 from autoperi.gene_network import GeneConfig, GeneNetwork

@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.condition import drop_conditions
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.embedding import known_sites
 from autoperi.flow import PathSample, geodesic_path
 from autoperi.layers import sum_by
@@ -13,7 +14,6 @@ from autoperi.manifold import Point
 from autoperi.pairing import pair
 from autoperi.physics import Physics
 from autoperi.velocity import LATENT_MANIFOLD, VelocityNetwork, base_point, latent_rows
-from autoperi.wyckoff import wyckoff_table
 
 _SHARPEST = 0.1
 """Time to data below which errors of the displacement no longer weigh more."""

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from autoperi.autoencoder import Autoencoder, AutoencoderConfig, Latents
-from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.graph import orbit_graph
+from autoperi.crystals.labels import condition_row
 from autoperi.flow import Solver, Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
-from autoperi.graph import orbit_graph
-from autoperi.labels import condition_row
 from autoperi.layers import sum_by
 from autoperi.manifold import Point
 from autoperi.matching import path_from

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from autoperi.crystal import CrystalBatch
-from autoperi.graph import OrbitGraph, orbit_graph
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.graph import OrbitGraph, orbit_graph
 from autoperi.layers import RadialBasis, mean_by, mlp, sum_by
 
 

@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.layers import sum_by
-from autoperi.wyckoff import wyckoff_table
 
 
 def pair(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
 
 Physics = Callable[[CrystalBatch, Float[Tensor, "sites 101"]], Float[Tensor, "crystals"]]
 """Weighted physics loss of crystals as a network believes in them.

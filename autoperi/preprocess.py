@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from autoperi import wyckoff
+from autoperi.crystals import wyckoff
+from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
 from autoperi.readers import Row, iterate_rows, parse_row, whole_file
 from autoperi.structure_text import ReadError
-from autoperi.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
 
 _SCHEMA = 1
 """Raise it when the meaning of the cached arrays or of a label changes."""

@@ -14,7 +14,7 @@ from autoperi import console
 
 if TYPE_CHECKING:
     from autoperi.constraints import GeneRequest
-    from autoperi.crystal import Crystal
+    from autoperi.crystals.crystal import Crystal
     from autoperi.generator import CrystalGenerator, SampleConfig
     from autoperi.model import FlowModel, Guide
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.autoencoder import Autoencoder, Encoder, Latents
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
 from autoperi.dataset import CrystalDataset
 from autoperi.fit import FitConfig, Training
 from autoperi.gene_batch import GeneBatch

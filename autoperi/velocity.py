@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.condition import ConditionEmbedding
-from autoperi.crystal import MAX_Z, CrystalBatch
+from autoperi.crystals.crystal import MAX_Z, CrystalBatch
 from autoperi.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, time_features
 from autoperi.flow import Velocity
 from autoperi.layers import mlp

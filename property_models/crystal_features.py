@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.wyckoff import wyckoff_table
+from autoperi.crystals.wyckoff import wyckoff_table
 from property_models.site_graph import SiteGraph
 
 

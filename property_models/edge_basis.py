@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.crystal import MAX_Z
+from autoperi.crystals.crystal import MAX_Z
 from autoperi.layers import RadialBasis, sum_by
 from property_models.site_graph import SiteGraph
 

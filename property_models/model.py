@@ -19,8 +19,8 @@ from autoperi.checkpoint import (
     readable,
     write_checkpoint,
 )
-from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.symmetry import SymmetriseError, symmetrise
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.symmetry import SymmetriseError, symmetrise
 from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction
 from property_models.site_graph import site_graph
 from property_models.targets import TARGETS, unknown_name

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.crystal import MAX_Z
+from autoperi.crystals.crystal import MAX_Z
 
 
 class _Table(nn.Module):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
-from autoperi.crystal import Crystal
+from autoperi.crystals.crystal import Crystal
 from autoperi.dataset import load_dataset
 from autoperi.files import write_run
 from property_models.model import PropertyModel, load, shipped

@@ -19,10 +19,10 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.graph import orbit_graph
 from autoperi.dataset import CrystalDataset
 from autoperi.download import cache_folder
-from autoperi.graph import orbit_graph
 
 _TIE = 1e-3
 """Neighbours this much (Å) beyond the last one kept are kept too, so that a shell is never cut in two."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Element
 
-from autoperi.crystal import MAX_Z, Crystal
-from autoperi.lattice import VOLUME
-from autoperi.symmetry import symmetrise
+from autoperi.crystals.crystal import MAX_Z, Crystal
+from autoperi.crystals.lattice import VOLUME
+from autoperi.crystals.symmetry import symmetrise
 from property_models.model import PropertyModel
 
 if TYPE_CHECKING:

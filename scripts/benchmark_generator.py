@@ -12,14 +12,14 @@ import torch
 import tyro
 
 import autoperi
-from autoperi.crystal import Crystal
+from autoperi.crystals.crystal import Crystal
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.dataset import CrystalDataset
 from autoperi.fit import FitConfig
 from autoperi.flow import Solver
 from autoperi.generator import CrystalGenerator, SampleConfig
 from autoperi.model import FlowSettings, Restart
 from autoperi.train import FlowTraining, TrainingSet
-from autoperi.wyckoff import wyckoff_table
 
 
 def main(n: int = 1000, workers: int = 2, sizes: tuple[int, ...] = (10, 20, 50, 100, 200)) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-import autoperi.wyckoff
-from autoperi.wyckoff import FAMILIES, LETTERS, PRIMITIVE, SYSTEMS
+import autoperi.crystals.wyckoff
+from autoperi.crystals.wyckoff import FAMILIES, LETTERS, PRIMITIVE, SYSTEMS
 
 _TOL = 1e-6
 _SMALL = np.array(sorted(product(range(-2, 3), repeat=3), key=lambda v: (np.square(v).sum(), v)))
@@ -225,6 +225,6 @@ def _unimodular_completion(span: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 if __name__ == "__main__":
-    path = Path(autoperi.wyckoff.__file__).with_name("wyckoff.npz")
+    path = Path(autoperi.crystals.wyckoff.__file__).with_name("wyckoff.npz")
     np.savez_compressed(path, allow_pickle=False, **build_wyckoff_arrays())
     print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")

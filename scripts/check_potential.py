@@ -10,7 +10,7 @@ from timeit import timeit
 import torch
 import tyro
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
 from autoperi.dataset import load_dataset
 from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.distillation import Configurations, Disturbance, disturbed, imitation_errors

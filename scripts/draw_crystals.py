@@ -10,8 +10,8 @@ import tyro
 from ase.build import make_supercell
 from ase.visualize.plot import plot_atoms
 
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.files import read_crystals
-from autoperi.wyckoff import wyckoff_table
 
 
 def main(path: tyro.conf.Positional[Path], out: Path = Path("crystals.png"), columns: int = 4) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from pymatgen.core import Lattice, Structure
 
-from autoperi.crystal import Crystal
-from autoperi.lattice import constrain_lattice
-from autoperi.wyckoff import wyckoff_table
+from autoperi.crystals.crystal import Crystal
+from autoperi.crystals.lattice import constrain_lattice
+from autoperi.crystals.wyckoff import wyckoff_table
 
 _THIRD = 1 / 3
 

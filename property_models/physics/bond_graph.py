@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoperi.crystal import CrystalBatch
-from autoperi.graph import OrbitGraph, orbit_graph
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.graph import OrbitGraph, orbit_graph
 
 EDGE_CUTOFF = 6.0
 ANGLE_CUTOFF = 3.0

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.crystals.crystal import Crystal, CrystalBatch
 from property_models.physics.potential import Potential
 
 _ALONE = 20.0

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
 from autoperi.layers import sum_by
 from property_models.physics.bond_graph import BondGraph, bond_graph
 from property_models.physics.potential import Bonds, Potential

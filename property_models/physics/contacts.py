@@ -5,8 +5,8 @@ from ase.data import covalent_radii
 from jaxtyping import Float
 from torch import Tensor
 
-from autoperi.crystal import CrystalBatch
-from autoperi.graph import OrbitGraph, orbit_graph
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.graph import OrbitGraph, orbit_graph
 from autoperi.layers import sum_by
 from property_models.physics.potential import ELEMENTS
 

@@ -12,7 +12,7 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.fit import BatchData, FitConfig, Training, averaged_weights, fit
 from autoperi.layers import sum_by
 from property_models.physics.distilled import DistilledConfig, DistilledPotential

@@ -16,7 +16,7 @@ from autoperi.checkpoint import (
     readable,
     write_checkpoint,
 )
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
 from autoperi.layers import mlp
 from property_models.convolutions.density import OrbitDensity
 from property_models.edge_basis import BesselBasis

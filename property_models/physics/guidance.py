@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
 from autoperi.manifold import Point
 from autoperi.model import FlowModel
 from property_models.physics import distilled

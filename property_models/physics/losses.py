@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.layers import sum_by
 from autoperi.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.layers import mean_by, sum_by
-from autoperi.wyckoff import wyckoff_table
 
 ELEMENTS = 94
 """Hydrogen to plutonium; column z - 1 of soft species belongs to atomic number z."""

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
 from autoperi.dataset import CrystalDataset, load_dataset
 from autoperi.layers import sum_by
 from property_models.physics.chgnet_potential import VERSION, CHGNetPotential

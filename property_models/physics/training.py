@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
 from autoperi.dataset import CrystalDataset
 from autoperi.physics import Physics, PhysicsWeights
 from property_models.physics import distilled

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from autoperi.autoencoder import AutoencoderConfig
-from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.lattice import constrain_lattice
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.lattice import constrain_lattice
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.model import FlowModel
 from autoperi.orbit_network import OrbitNetworkConfig
 from autoperi.velocity import VelocityConfig
-from autoperi.wyckoff import wyckoff_table
 
 TINY = OrbitNetworkConfig(width=16, vectors=4, layers=2, cutoff=4.0, radial=6)
 TINY_AUTOENCODER = AutoencoderConfig(

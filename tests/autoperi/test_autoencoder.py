@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from autoperi import autoencoder as autoencoder_module
 from autoperi.autoencoder import Autoencoder, Encoder, Latents
-from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.symmetry import symmetrise
 from autoperi.pairing import nearest_image
-from autoperi.symmetry import symmetrise
 from tests.autoperi.small import (
     TINY_AUTOENCODER,
     largest,

@@ -10,9 +10,9 @@ from pymatgen.core import Structure
 from scipy.spatial import cKDTree
 
 from autoperi.cif import write_cif, write_cifs
-from autoperi.crystal import Crystal
-from autoperi.symmetry import symmetrise
-from autoperi.wyckoff import wyckoff_table
+from autoperi.crystals.crystal import Crystal
+from autoperi.crystals.symmetry import symmetrise
+from autoperi.crystals.wyckoff import wyckoff_table
 from tests.prototypes import random_crystal
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autoperi.condition import ConditionEmbedding, drop_conditions
-from autoperi.labels import SCALARS, condition_row
+from autoperi.crystals.labels import SCALARS, condition_row
 
 
 def test_row_is_nan_where_nothing_is_asked():

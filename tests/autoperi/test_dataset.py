@@ -12,10 +12,10 @@ from pymatgen.core import Composition
 from pymatgen.io.cif import CifWriter
 
 from autoperi import download, preprocess
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.hull import Hull
 from autoperi.dataset import CrystalDataset, fill_e_above_hull, load_dataset
 from autoperi.download import DownloadError, dataset_file, git_blob_id
-from autoperi.hull import Hull
 from tests.prototypes import random_crystal
 
 NAMES = ["NaCl", "CsCl", "TiO2 rutile", "Fe bcc", "CdI2"]

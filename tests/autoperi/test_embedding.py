@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.lattice import VOLUME
 from autoperi.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, known_sites, time_features
-from autoperi.lattice import VOLUME
 from tests.autoperi.small import SOME_GROUPS, largest, small_crystal
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from pymatgen.core import Structure
 
-from autoperi.crystal import Crystal
+from autoperi.crystals.crystal import Crystal
 from autoperi.files import read_crystals, write_crystals
 from tests.prototypes import random_crystal
 

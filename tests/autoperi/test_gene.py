@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoperi.constraints import GeneRequest
-from autoperi.crystal import Crystal
+from autoperi.crystals.crystal import Crystal
+from autoperi.crystals.wyckoff import relabellings, wyckoff_table
 from autoperi.gene import EmpiricalGenes, LearnedGenes
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_draw import DrawConfig
 from autoperi.gene_network import GeneConfig, GeneNetwork, gene_loss
 from autoperi.gene_search import OrbitSearch
-from autoperi.wyckoff import relabellings, wyckoff_table
 
 
 def crystal(group, letters, species, **properties):

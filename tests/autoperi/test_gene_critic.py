@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Element
 
-from autoperi.crystal import MAX_Z, Crystal
+from autoperi.crystals.crystal import MAX_Z, Crystal
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.gene import LearnedGenes
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_critic import Contrast, CriticConfig, GeneCritic, _total_charge, critic_loss
 from autoperi.gene_draw import DrawConfig
 from autoperi.gene_features import CHARGES, charge_states
 from autoperi.gene_network import GeneConfig, GeneNetwork
-from autoperi.wyckoff import wyckoff_table
 
 
 def crystal(group, letters, species):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoperi.constraints import GeneRequest
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.gene_search import OrbitSearch, SpeciesSearch, fits
-from autoperi.wyckoff import wyckoff_table
 
 TABLE = wyckoff_table()
 MULTIPLICITY, DIM = TABLE.multiplicity.tolist(), TABLE.dim.tolist()

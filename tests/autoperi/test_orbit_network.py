@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.graph import orbit_graph
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.graph import orbit_graph
+from autoperi.crystals.symmetry import symmetrise
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.orbit_network import OrbitFeatures, OrbitNetwork
 from autoperi.pairing import nearest_image
-from autoperi.symmetry import symmetrise
-from autoperi.wyckoff import wyckoff_table
 from tests.autoperi.small import (
     SOME_GROUPS,
     TINY,

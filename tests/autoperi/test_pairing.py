@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.graph import orbit_graph
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.graph import orbit_graph
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.pairing import nearest_image, pair
-from autoperi.wyckoff import wyckoff_table
 from tests.autoperi.small import largest, small_batch, small_crystal
 
 few = settings(max_examples=15, deadline=None)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from autoperi.autoencoder import Autoencoder
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
 from autoperi.fit import BatchData, FitConfig, fit, warming_average
 from autoperi.train import AutoencoderTraining, FlowTraining, TrainingSet
 from autoperi.velocity import VelocityNetwork

@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi.crystal import CrystalBatch
-from autoperi.labels import condition_row
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.labels import condition_row
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.matching import matching_loss
 from autoperi.orbit_network import OrbitNetworkConfig
 from autoperi.pairing import nearest_image
 from autoperi.velocity import VelocityConfig, VelocityNetwork, base_point, latent_masks, latent_rows
-from autoperi.wyckoff import wyckoff_table
 from tests.autoperi.small import (
     SOME_GROUPS,
     TINY,

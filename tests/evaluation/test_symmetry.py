@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from autoperi.wyckoff import wyckoff_table
+from autoperi.crystals.wyckoff import wyckoff_table
 from evaluation.symmetry import _relabellings, gene, keeps_space_group, space_group
 from tests.evaluation.crystals import disguised, perovskite, zoo
 

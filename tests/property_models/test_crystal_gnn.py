@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.crystal import MAX_Z, Crystal, CrystalBatch
+from autoperi.crystals.crystal import MAX_Z, Crystal, CrystalBatch
 from property_models.crystal_gnn import Convolution, CrystalGNN, CrystalGNNConfig
 from property_models.site_graph import SiteGraph, site_graph
 from tests.autoperi.small import largest, small_batch, without_symmetry

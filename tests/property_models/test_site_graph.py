@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.dataset import CrystalDataset
 from property_models.site_graph import SiteGraph, concatenate, dataset_graph, site_graph
 from tests.autoperi.small import largest, small_batch, small_crystal

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pymatgen.core import Composition, Element, Lattice, Structure
 
-from autoperi.symmetry import symmetrise
+from autoperi.crystals.symmetry import symmetrise
 from property_models.ensemble import Ensemble, EnsembleConfig
 from property_models.model import PropertyModel
 from property_models.substitution import substitution_scan, substitutions

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.crystal import Crystal
+from autoperi.crystals.crystal import Crystal
 from autoperi.dataset import CrystalDataset
 from autoperi.fit import FitConfig
 from property_models.crystal_gnn import CrystalGNN, CrystalGNNConfig

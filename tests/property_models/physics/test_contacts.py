@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from ase.data import covalent_radii
 
-from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.crystals.crystal import Crystal, CrystalBatch
 from property_models.physics.contacts import CONTACT, barrier_loss, contact_ratio
 from property_models.physics.potential import element_weights
 from tests.autoperi.small import largest, small_batch, without_symmetry

@@ -5,7 +5,7 @@ import pytest
 import torch
 from moyopy import Cell, MoyoDataset
 
-from autoperi.crystal import Crystal, CrystalBatch
+from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.flow import Solver
 from autoperi.model import FlowModel, FlowSettings, Restart
 from autoperi.physics import PhysicsWeights

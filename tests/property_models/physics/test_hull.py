@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.hull import Hull
+from autoperi.crystals.hull import Hull
 from property_models.physics.hull import SoftHull
 from tests.autoperi.small import largest
 

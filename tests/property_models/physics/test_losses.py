@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.crystal import CrystalBatch
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.symmetry import symmetrise
 from autoperi.physics import PhysicsWeights
-from autoperi.symmetry import symmetrise
 from property_models.physics.guidance import soft_species
 from property_models.physics.hull import SoftHull
 from property_models.physics.losses import PhysicsLoss, hull_loss, loss_table

@@ -7,8 +7,8 @@ import torch
 from ase.data import chemical_symbols
 from chgnet.model.model import CHGNet
 
-from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.symmetry import symmetrise
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.symmetry import symmetrise
 from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.potential import GPA, atom_forces, element_weights
 from tests.autoperi.small import largest, small_batch, without_symmetry

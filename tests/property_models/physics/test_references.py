@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from autoperi.crystal import CrystalBatch
-from autoperi.symmetry import symmetrise
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.symmetry import symmetrise
 from property_models.physics.potential import element_weights
 from property_models.physics.references import composition, element_references, fit_references
 from tests.autoperi.small import largest

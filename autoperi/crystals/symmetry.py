@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from moyopy import Cell, MoyoDataset, Setting
 
-from autoperi.crystal import MAX_Z, Crystal
-from autoperi.lattice import constrain_lattice, coords_from_lattice
-from autoperi.wyckoff import wyckoff_table
+from autoperi.crystals.crystal import MAX_Z, Crystal
+from autoperi.crystals.lattice import constrain_lattice, coords_from_lattice
+from autoperi.crystals.wyckoff import wyckoff_table
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from autoperi.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
+from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
 from tests.prototypes import PROTOTYPES, random_crystal
 
 MATCHER = StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5)

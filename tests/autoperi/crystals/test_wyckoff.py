@@ -6,7 +6,7 @@ import torch
 from moyopy import Setting, operations_from_number
 from pyxtal.symmetry import Group
 
-from autoperi.wyckoff import LETTERS, SYSTEMS, crystal_system, relabellings, wyckoff_table
+from autoperi.crystals.wyckoff import LETTERS, SYSTEMS, crystal_system, relabellings, wyckoff_table
 
 TABLE = wyckoff_table()
 SOME = [1, 2, 5, 15, 19, 47, 62, 70, 88, 122, 146, 148, 155, 167, 176, 186, 194, 205, 214, 225, 227, 230]

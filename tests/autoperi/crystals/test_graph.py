@@ -5,9 +5,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from autoperi import graph as graph_module
-from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.graph import orbit_graph
+from autoperi.crystals import graph as graph_module
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.graph import orbit_graph
 from tests.autoperi.small import SOME_GROUPS, largest, small_batch, small_crystal
 
 few = settings(max_examples=12, deadline=None)

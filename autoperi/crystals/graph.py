@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from vesin_torch import NeighborList
 
-from autoperi.crystal import CrystalBatch, OrbitMap
+from autoperi.crystals.crystal import CrystalBatch, OrbitMap
 
 _LARGE_CELL = 128
 """Atoms from which vesin's cell list beats trying all pairs of a crystal."""

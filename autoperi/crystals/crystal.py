@@ -10,8 +10,8 @@ from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from autoperi.lattice import coords_from_lattice, free_lattice_mask, lattice_from_coords
-from autoperi.wyckoff import LETTERS, wyckoff_table
+from autoperi.crystals.lattice import coords_from_lattice, free_lattice_mask, lattice_from_coords
+from autoperi.crystals.wyckoff import LETTERS, wyckoff_table
 
 if TYPE_CHECKING:
     from ase import Atoms

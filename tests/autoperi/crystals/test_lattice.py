@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi.lattice import (
+from autoperi.crystals.lattice import (
     VOLUME,
     constrain_lattice,
     coords_from_lattice,
@@ -16,7 +16,7 @@ from autoperi.lattice import (
     lattice_from_parameters,
     parameters_from_lattice,
 )
-from autoperi.wyckoff import FAMILIES
+from autoperi.crystals.wyckoff import FAMILIES
 
 seeds = st.integers(0, 2**31)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.crystal import Crystal, CrystalBatch
-from autoperi.symmetry import symmetrise
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.symmetry import symmetrise
 from tests.prototypes import random_crystal
 
 GROUPS = [1, 2, 12, 62, 139, 166, 194, 225]
