@@ -296,7 +296,7 @@ class Relax:
 
     def run(self) -> int:
         """Relax; exit status 1 if any crystal could not be read or relaxed."""
-        from autoperi.files import write_run
+        from autoperi.data.files import write_run
         from evaluation.batch import BatchSettings
         from evaluation.relax_files import relax_path
         from evaluation.relaxation import RelaxationSettings

@@ -8,8 +8,8 @@ from ase.data import chemical_symbols
 
 from autoperi.autoencoder import Latents
 from autoperi.crystals.crystal import Crystal
-from autoperi.dataset import load_dataset
-from autoperi.files import write_run
+from autoperi.data.dataset import load_dataset
+from autoperi.data.files import write_run
 from autoperi.generator import load
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from autoperi.autoencoder import Autoencoder
 from autoperi.checkpoint import build
-from autoperi.dataset import CrystalDataset, load_dataset
+from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.fit import BatchData, FitConfig, averaged_weights, fit
 from autoperi.flow import Solver
 from autoperi.gene import EmpiricalGenes, LearnedGenes

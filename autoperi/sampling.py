@@ -103,7 +103,7 @@ class Sample:
         """Load, sample, write, and say what came of it; the property models lend what is asked for."""
         import torch
 
-        from autoperi.files import write_crystals
+        from autoperi.data.files import write_crystals
         from autoperi.generator import load
 
         began = time.perf_counter()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoperi.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import FitConfig, Training
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_critic import Contrast, GeneCritic, critic_loss

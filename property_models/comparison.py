@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from property_models.crystal_gnn import Convolution
 from property_models.ensemble import Ensemble, figures
 from property_models.train import LabelledGraphs, PropertyRecipe, fit_members

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress
 
 from autoperi.crystals.crystal import Crystal
-from autoperi.dataset import load_dataset
-from autoperi.files import write_run
+from autoperi.data.dataset import load_dataset
+from autoperi.data.files import write_run
 from property_models.model import PropertyModel, load, shipped
 from property_models.targets import TARGETS
 

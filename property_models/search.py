@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from property_models.train import LabelledGraphs, PropertyRecipe, fit_members, property_loss
 
 if TYPE_CHECKING:

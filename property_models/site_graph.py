@@ -21,8 +21,8 @@ from torch import Tensor
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.graph import orbit_graph
-from autoperi.dataset import CrystalDataset
-from autoperi.download import cache_folder
+from autoperi.data.dataset import CrystalDataset
+from autoperi.data.download import cache_folder
 
 _TIE = 1e-3
 """Neighbours this much (Å) beyond the last one kept are kept too, so that a shell is never cut in two."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from autoperi.checkpoint import build
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import BatchData, FitConfig, Training, averaged_weights, fit
 from property_models.catalogue import find
 from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from autoperi.checkpoint import half_precision
-from autoperi.dataset import CrystalDataset, load_dataset
-from autoperi.files import write_run
+from autoperi.data.dataset import CrystalDataset, load_dataset
+from autoperi.data.files import write_run
 from property_models.card import model_card
 from property_models.ensemble import Ensemble, figures
 from property_models.model import PropertyModel, load, save

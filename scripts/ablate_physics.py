@@ -15,7 +15,7 @@ from scipy.stats import bootstrap
 
 import autoperi
 import property_models
-from autoperi.dataset import load_dataset
+from autoperi.data.dataset import load_dataset
 from autoperi.generator import SampleConfig
 from evaluation.matching import duplicates
 from evaluation.validity import smact_valid, structural_validity

@@ -14,7 +14,7 @@ import tyro
 import autoperi
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import FitConfig
 from autoperi.flow import Solver
 from autoperi.generator import CrystalGenerator, SampleConfig

@@ -11,7 +11,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from rich.progress import track
 
 import autoperi
-from autoperi.dataset import load_dataset
+from autoperi.data.dataset import load_dataset
 from autoperi.generator import SampleConfig
 
 

@@ -14,7 +14,7 @@ from rich.progress import track
 
 import autoperi
 import property_models
-from autoperi.dataset import load_dataset
+from autoperi.data.dataset import load_dataset
 from autoperi.generator import SampleConfig
 from evaluation.conditional import Window, conditional_metrics
 from evaluation.matching import duplicates

@@ -10,7 +10,7 @@ from pathlib import Path
 import tyro
 
 import autoperi
-from autoperi.dataset import load_dataset
+from autoperi.data.dataset import load_dataset
 
 
 def main(files: tyro.conf.Positional[tuple[Path, ...]], most: int = 20, workers: int = 2) -> None:

@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.dataset import load_dataset
+from autoperi.data.dataset import load_dataset
 from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.distillation import Configurations, Disturbance, disturbed, imitation_errors
 from property_models.physics.distilled import SHIPPED, load

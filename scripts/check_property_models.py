@@ -11,7 +11,7 @@ import tyro
 from rich import print as show
 
 import property_models
-from autoperi.dataset import load_dataset
+from autoperi.data.dataset import load_dataset
 from property_models.ensemble import figures
 from property_models.site_graph import dataset_graph
 from property_models.train import LabelledGraphs

@@ -11,7 +11,7 @@ import tyro
 
 import autoperi
 from autoperi.autoencoder import Latents
-from autoperi.dataset import load_dataset
+from autoperi.data.dataset import load_dataset
 from evaluation.hull_choice import HullChoice, load_hull
 from evaluation.pair_energies import energy_metrics, pair_energies
 from evaluation.reconstruction import CDVAE_MATCH, reconstruction_metrics, reconstruction_table

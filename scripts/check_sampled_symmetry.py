@@ -11,7 +11,7 @@ import tyro
 from moyopy import operations_from_number
 from rich.progress import track
 
-from autoperi.files import read_crystals
+from autoperi.data.files import read_crystals
 
 
 def main(path: tyro.conf.Positional[Path], symprec: float = 0.01) -> None:

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from autoperi.dataset import load_dataset
+from autoperi.data.dataset import load_dataset
 from autoperi.fit import FitConfig
 from property_models.comparison import compare
 from property_models.crystal_gnn import Convolution, CrystalGNNConfig

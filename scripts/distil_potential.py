@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from autoperi.dataset import load_dataset
+from autoperi.data.dataset import load_dataset
 from autoperi.fit import FitConfig
 from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.distillation import Configurations, distil, disturbed

@@ -11,7 +11,7 @@ from ase.build import make_supercell
 from ase.visualize.plot import plot_atoms
 
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.files import read_crystals
+from autoperi.data.files import read_crystals
 
 
 def main(path: tyro.conf.Positional[Path], out: Path = Path("crystals.png"), columns: int = 4) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.optimize import linprog
 from torch import Tensor
 
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from property_models.physics.potential import ELEMENTS
 
 _TRACE = 1e-3

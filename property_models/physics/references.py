@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.dataset import CrystalDataset, load_dataset
+from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.layers import sum_by
 from property_models.physics.chgnet_potential import VERSION, CHGNetPotential
 from property_models.physics.potential import ELEMENTS

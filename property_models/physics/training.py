@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from autoperi.physics import Physics, PhysicsWeights
 from property_models.physics import distilled
 from property_models.physics.guidance import soft_species

@@ -8,7 +8,7 @@ import pytest
 from ase.io import read
 
 from autoperi.cli import Train
-from autoperi.files import read_crystals
+from autoperi.data.files import read_crystals
 from autoperi.recipe import Stage
 from tests.autoperi.shell import command
 from tests.prototypes import prototype

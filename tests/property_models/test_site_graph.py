@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from property_models.site_graph import SiteGraph, concatenate, dataset_graph, site_graph
 from tests.autoperi.small import largest, small_batch, small_crystal
 

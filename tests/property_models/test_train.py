@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from autoperi.crystals.crystal import Crystal
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import FitConfig
 from property_models.crystal_gnn import CrystalGNN, CrystalGNNConfig
 from property_models.site_graph import dataset_graph

@@ -9,7 +9,7 @@ from pymatgen.core import Structure
 
 import property_models
 from autoperi.checkpoint import CheckpointError
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import FitConfig
 from property_models.crystal_gnn import CrystalGNNConfig
 from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction, calibration_curve, figures

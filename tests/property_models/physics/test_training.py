@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from autoperi.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import BatchData, FitConfig, fit
 from autoperi.matching import matching_loss
 from autoperi.physics import PhysicsWeights

@@ -10,7 +10,7 @@ import pytest
 from pymatgen.core import Structure
 
 from autoperi.crystals.crystal import Crystal
-from autoperi.files import read_crystals, write_crystals
+from autoperi.data.files import read_crystals, write_crystals
 from tests.prototypes import random_crystal
 
 

@@ -18,9 +18,9 @@ import pandas as pd
 from ase.data import atomic_masses, chemical_symbols
 from moyopy import SpaceGroupType
 
-from autoperi.cif import write_cifs
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.wyckoff import LETTERS, wyckoff_table
+from autoperi.data.cif import write_cifs
 
 _PACKAGES = ("autoperi-gnn", "torch", "numpy", "pymatgen", "moyopy", "torchdiffeq", "e3nn", "ase", "chgnet")
 _DENSITY = 1.66053906660

@@ -13,8 +13,8 @@ from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
-from autoperi.readers import iterate_rows, parse_row, read_structures
-from autoperi.structure_text import ReadError, parse_text
+from autoperi.data.readers import iterate_rows, parse_row, read_structures
+from autoperi.data.structure_text import ReadError, parse_text
 
 
 @pytest.fixture(scope="module")

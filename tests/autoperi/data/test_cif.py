@@ -9,10 +9,10 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from scipy.spatial import cKDTree
 
-from autoperi.cif import write_cif, write_cifs
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.crystals.wyckoff import wyckoff_table
+from autoperi.data.cif import write_cif, write_cifs
 from tests.prototypes import random_crystal
 
 

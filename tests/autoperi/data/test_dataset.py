@@ -11,11 +11,11 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 from pymatgen.io.cif import CifWriter
 
-from autoperi import download, preprocess
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.hull import Hull
-from autoperi.dataset import CrystalDataset, fill_e_above_hull, load_dataset
-from autoperi.download import DownloadError, dataset_file, git_blob_id
+from autoperi.data import download, preprocess
+from autoperi.data.dataset import CrystalDataset, fill_e_above_hull, load_dataset
+from autoperi.data.download import DownloadError, dataset_file, git_blob_id
 from tests.prototypes import random_crystal
 
 NAMES = ["NaCl", "CsCl", "TiO2 rutile", "Fe bcc", "CdI2"]
@@ -213,7 +213,7 @@ def test_hull_over_splits_is_filled_once_and_kept(table, tmp_path, monkeypatch):
         first = load_dataset(table.parent, "val", workers=1, fill_hull=True)
     assert np.isfinite(first.labels["e_above_hull"]).all()
     assert len(list((tmp_path / "cache" / "hull").iterdir())) == 1
-    monkeypatch.setattr("autoperi.dataset.fill_e_above_hull", None)
+    monkeypatch.setattr("autoperi.data.dataset.fill_e_above_hull", None)
     with pytest.warns(UserWarning, match="left out"):
         second = load_dataset(table.parent, "val", workers=1, fill_hull=True)
     np.testing.assert_array_equal(first.labels["e_above_hull"], second.labels["e_above_hull"])

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from autoperi.structure_text import ReadError, parse_text
+from autoperi.data.structure_text import ReadError, parse_text
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -23,8 +23,8 @@ from rich.progress import Progress
 
 from autoperi.crystals import wyckoff
 from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
-from autoperi.readers import Row, iterate_rows, parse_row, whole_file
-from autoperi.structure_text import ReadError
+from autoperi.data.readers import Row, iterate_rows, parse_row, whole_file
+from autoperi.data.structure_text import ReadError
 
 _SCHEMA = 1
 """Raise it when the meaning of the cached arrays or of a label changes."""

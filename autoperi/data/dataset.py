@@ -19,8 +19,8 @@ from autoperi.crystals.hull import Hull
 from autoperi.crystals.labels import SCALARS
 from autoperi.crystals.symmetry import SymmetriseConfig
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.download import DATASETS, cache_folder, dataset_file
-from autoperi.preprocess import prepare
+from autoperi.data.download import DATASETS, cache_folder, dataset_file
+from autoperi.data.preprocess import prepare
 
 SPLITS = ("train", "val", "test")
 

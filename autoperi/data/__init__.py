@@ -1,0 +1,1 @@
+"""Crystals in files: readers, writers, public data sets, prepared arrays. No network."""
