@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 from ase.data import chemical_symbols
 
-from autoperi.autoencoder import Latents
 from autoperi.crystals.crystal import Crystal
 from autoperi.data.dataset import load_dataset
 from autoperi.data.files import write_run
 from autoperi.generator import load
+from autoperi.networks.autoencoder import Latents
 
 
 def encode_path(

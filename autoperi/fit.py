@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from autoperi.orbit_network import OrbitNetwork
+from autoperi.networks.orbit_network import OrbitNetwork
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchdiffeq import odeint
 
-from autoperi.manifold import Point, Product
+from autoperi.networks.manifold import Point, Product
 
 Velocity = Callable[[Tensor, Point], Point]
 

@@ -20,7 +20,7 @@ from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_features import CHARGES, charge_states
 from autoperi.gene_tables import GeneTables
-from autoperi.layers import mlp
+from autoperi.networks.layers import mlp
 
 _RATIOS = 8
 _TOLERANCES = (0.03, 0.1, 0.3)

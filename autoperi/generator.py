@@ -12,8 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoperi.autoencoder import AutoencoderConfig
-from autoperi.checkpoint import (
+from autoperi.constraints import GeneRequest
+from autoperi.crystals.crystal import Crystal
+from autoperi.gene import DrawConfig, EmpiricalGenes, LearnedGenes
+from autoperi.gene_critic import CriticConfig, GeneCritic
+from autoperi.gene_network import GeneConfig, GeneNetwork
+from autoperi.model import FlowModel, FlowSettings, Guide
+from autoperi.networks.autoencoder import AutoencoderConfig
+from autoperi.networks.checkpoint import (
     Arrays,
     CheckpointError,
     build,
@@ -23,12 +29,6 @@ from autoperi.checkpoint import (
     readable,
     write_checkpoint,
 )
-from autoperi.constraints import GeneRequest
-from autoperi.crystals.crystal import Crystal
-from autoperi.gene import DrawConfig, EmpiricalGenes, LearnedGenes
-from autoperi.gene_critic import CriticConfig, GeneCritic
-from autoperi.gene_network import GeneConfig, GeneNetwork
-from autoperi.model import FlowModel, FlowSettings, Guide
 from autoperi.velocity import VelocityConfig
 
 PRETRAINED = Path(__file__).with_name("pretrained")

@@ -4,15 +4,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.condition import drop_conditions
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.embedding import known_sites
 from autoperi.flow import PathSample, geodesic_path
-from autoperi.layers import sum_by
-from autoperi.manifold import Point
+from autoperi.networks.condition import drop_conditions
+from autoperi.networks.embedding import known_sites
+from autoperi.networks.layers import sum_by
+from autoperi.networks.manifold import Point
+from autoperi.networks.physics import Physics
 from autoperi.pairing import pair
-from autoperi.physics import Physics
 from autoperi.velocity import LATENT_MANIFOLD, VelocityNetwork, base_point, latent_rows
 
 _SHARPEST = 0.1

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from autoperi.autoencoder import Autoencoder, AutoencoderConfig, Latents
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.graph import orbit_graph
 from autoperi.crystals.labels import condition_row
 from autoperi.flow import Solver, Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
-from autoperi.layers import sum_by
-from autoperi.manifold import Point
 from autoperi.matching import path_from
+from autoperi.networks.autoencoder import Autoencoder, AutoencoderConfig, Latents
+from autoperi.networks.layers import sum_by
+from autoperi.networks.manifold import Point
 from autoperi.velocity import (
     LATENT_MANIFOLD,
     VelocityConfig,

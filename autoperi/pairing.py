@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.layers import sum_by
+from autoperi.networks.layers import sum_by
 
 
 def pair(

@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoperi.autoencoder import Autoencoder
-from autoperi.checkpoint import build
 from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.fit import BatchData, FitConfig, averaged_weights, fit
 from autoperi.flow import Solver
@@ -28,7 +26,9 @@ from autoperi.gene_network import GeneNetwork
 from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
 from autoperi.model import FlowModel, FlowSettings, Restart
 from autoperi.model_card import Trained, model_card
-from autoperi.physics import Physics, PhysicsWeights
+from autoperi.networks.autoencoder import Autoencoder
+from autoperi.networks.checkpoint import build
+from autoperi.networks.physics import Physics, PhysicsWeights
 from autoperi.train import (
     AutoencoderTraining,
     CriticTraining,

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import FitConfig, Training
@@ -17,7 +16,8 @@ from autoperi.gene_batch import GeneBatch
 from autoperi.gene_critic import Contrast, GeneCritic, critic_loss
 from autoperi.gene_network import GeneNetwork, gene_loss
 from autoperi.matching import matching_loss
-from autoperi.physics import Physics
+from autoperi.networks.autoencoder import Autoencoder, Encoder, Latents
+from autoperi.networks.physics import Physics
 from autoperi.velocity import VelocityNetwork
 
 

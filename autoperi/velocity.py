@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.condition import ConditionEmbedding
 from autoperi.crystals.crystal import MAX_Z, CrystalBatch
-from autoperi.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, time_features
 from autoperi.flow import Velocity
-from autoperi.layers import mlp
-from autoperi.manifold import Euclidean, FlatTorus, Point, Product
-from autoperi.orbit_network import OrbitNetwork, OrbitNetworkConfig
+from autoperi.networks.condition import ConditionEmbedding
+from autoperi.networks.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, time_features
+from autoperi.networks.layers import mlp
+from autoperi.networks.manifold import Euclidean, FlatTorus, Point, Product
+from autoperi.networks.orbit_network import OrbitNetwork, OrbitNetworkConfig
 
 LATENT_MANIFOLD = Product((Euclidean(), FlatTorus(), Euclidean()))
 """(h, s, z): chemical latents, free coordinates, standardised lattice coordinates."""

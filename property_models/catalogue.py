@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from autoperi import generator
-from autoperi.checkpoint import CheckpointError, read_config
+from autoperi.networks.checkpoint import CheckpointError, read_config
 from property_models import model
 from property_models.physics import distilled
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.layers import mlp
+from autoperi.networks.layers import mlp
 from property_models.convolutions.attention import GATLayer, GATv2Layer
 from property_models.convolutions.cgcnn import CGCNNLayer
 from property_models.convolutions.density import OrbitDensity, Pairs

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.crystals.crystal import MAX_Z
-from autoperi.layers import RadialBasis, sum_by
+from autoperi.networks.layers import RadialBasis, sum_by
 from property_models.site_graph import SiteGraph
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from scipy.stats import norm, spearmanr
 from torch import Tensor, nn
 
-from autoperi.checkpoint import Arrays
+from autoperi.networks.checkpoint import Arrays
 from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.site_graph import SiteGraph
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from autoperi.checkpoint import (
+from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.symmetry import SymmetriseError, symmetrise
+from autoperi.networks.checkpoint import (
     CheckpointError,
     build,
     half_precision,
@@ -19,8 +21,6 @@ from autoperi.checkpoint import (
     readable,
     write_checkpoint,
 )
-from autoperi.crystals.crystal import Crystal, CrystalBatch
-from autoperi.crystals.symmetry import SymmetriseError, symmetrise
 from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction
 from property_models.site_graph import site_graph
 from property_models.targets import TARGETS, unknown_name

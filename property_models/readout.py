@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch_geometric.utils import softmax
 
-from autoperi.layers import mlp, sum_by
+from autoperi.networks.layers import mlp, sum_by
 from property_models.site_graph import SiteGraph
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from autoperi.checkpoint import half_precision
 from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.data.files import write_run
+from autoperi.networks.checkpoint import half_precision
 from property_models.card import model_card
 from property_models.ensemble import Ensemble, figures
 from property_models.model import PropertyModel, load, save

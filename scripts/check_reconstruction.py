@@ -10,8 +10,8 @@ import torch
 import tyro
 
 import autoperi
-from autoperi.autoencoder import Latents
 from autoperi.data.dataset import load_dataset
+from autoperi.networks.autoencoder import Latents
 from evaluation.hull_choice import HullChoice, load_hull
 from evaluation.pair_energies import energy_metrics, pair_energies
 from evaluation.reconstruction import CDVAE_MATCH, reconstruction_metrics, reconstruction_table

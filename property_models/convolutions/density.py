@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from autoperi.layers import edge_harmonics, mlp, sum_by
+from autoperi.networks.layers import edge_harmonics, mlp, sum_by
 from property_models.site_graph import SiteGraph
 
 _NEIGHBOURS = 7.0

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch_geometric.nn import NNConv
 
-from autoperi.layers import mlp
+from autoperi.networks.layers import mlp
 from property_models.convolutions.nnconv import CHANNELS
 from property_models.site_graph import SiteGraph
 

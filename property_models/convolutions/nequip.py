@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.layers import Interaction, Irreps, edge_harmonics, rotate_features
+from autoperi.networks.layers import Interaction, Irreps, edge_harmonics, rotate_features
 from property_models.site_graph import SiteGraph
 
 

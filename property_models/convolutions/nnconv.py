@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch_geometric.nn import NNConv
 
-from autoperi.layers import mlp
+from autoperi.networks.layers import mlp
 from property_models.site_graph import SiteGraph
 
 CHANNELS = 24

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.layers import mlp, sum_by
+from autoperi.networks.layers import mlp, sum_by
 from property_models.site_graph import SiteGraph
 
 _NEIGHBOURS = 7.0

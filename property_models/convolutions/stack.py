@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.layers import mlp
+from autoperi.networks.layers import mlp
 from property_models.site_graph import SiteGraph
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.layers import sum_by
+from autoperi.networks.layers import sum_by
 from property_models.physics.bond_graph import BondGraph, bond_graph
 from property_models.physics.potential import Bonds, Potential
 

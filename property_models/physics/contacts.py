@@ -7,7 +7,7 @@ from torch import Tensor
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.graph import OrbitGraph, orbit_graph
-from autoperi.layers import sum_by
+from autoperi.networks.layers import sum_by
 from property_models.physics.potential import ELEMENTS
 
 CONTACT = 0.75

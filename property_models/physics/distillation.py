@@ -14,7 +14,7 @@ from torch import Tensor
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.fit import BatchData, FitConfig, Training, averaged_weights, fit
-from autoperi.layers import sum_by
+from autoperi.networks.layers import sum_by
 from property_models.physics.distilled import DistilledConfig, DistilledPotential
 from property_models.physics.potential import Mechanics, Potential, element_weights
 

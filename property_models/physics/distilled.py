@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.checkpoint import (
+from autoperi.crystals.crystal import CrystalBatch
+from autoperi.networks.checkpoint import (
     build,
     half_precision,
     read_config,
@@ -16,8 +17,7 @@ from autoperi.checkpoint import (
     readable,
     write_checkpoint,
 )
-from autoperi.crystals.crystal import CrystalBatch
-from autoperi.layers import mlp
+from autoperi.networks.layers import mlp
 from property_models.convolutions.density import OrbitDensity
 from property_models.edge_basis import BesselBasis
 from property_models.physics.potential import ELEMENTS, Bonds, Potential

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.manifold import Point
 from autoperi.model import FlowModel
+from autoperi.networks.manifold import Point
 from property_models.physics import distilled
 from property_models.physics.losses import Loss
 from property_models.physics.potential import ELEMENTS

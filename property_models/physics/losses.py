@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
-from autoperi.layers import sum_by
-from autoperi.physics import PhysicsWeights
+from autoperi.networks.layers import sum_by
+from autoperi.networks.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss
 from property_models.physics.hull import SoftHull
 from property_models.physics.potential import Mechanics, Potential, element_weights

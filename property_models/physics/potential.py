@@ -15,7 +15,7 @@ from torch.nn.functional import one_hot
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.layers import mean_by, sum_by
+from autoperi.networks.layers import mean_by, sum_by
 
 ELEMENTS = 94
 """Hydrogen to plutonium; column z - 1 of soft species belongs to atomic number z."""

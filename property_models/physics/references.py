@@ -17,7 +17,7 @@ from torch import Tensor
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.data.dataset import CrystalDataset, load_dataset
-from autoperi.layers import sum_by
+from autoperi.networks.layers import sum_by
 from property_models.physics.chgnet_potential import VERSION, CHGNetPotential
 from property_models.physics.potential import ELEMENTS
 

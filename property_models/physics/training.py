@@ -5,7 +5,7 @@ from torch import Tensor
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.data.dataset import CrystalDataset
-from autoperi.physics import Physics, PhysicsWeights
+from autoperi.networks.physics import Physics, PhysicsWeights
 from property_models.physics import distilled
 from property_models.physics.guidance import soft_species
 from property_models.physics.hull import SoftHull

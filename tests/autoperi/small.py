@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from autoperi.autoencoder import AutoencoderConfig
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.lattice import constrain_lattice
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.model import FlowModel
-from autoperi.orbit_network import OrbitNetworkConfig
+from autoperi.networks.autoencoder import AutoencoderConfig
+from autoperi.networks.orbit_network import OrbitNetworkConfig
 from autoperi.velocity import VelocityConfig
 
 TINY = OrbitNetworkConfig(width=16, vectors=4, layers=2, cutoff=4.0, radial=6)

@@ -15,7 +15,7 @@ from autoperi.flow import (
     log_prob,
     sample_flow,
 )
-from autoperi.manifold import Euclidean, FlatTorus, Product
+from autoperi.networks.manifold import Euclidean, FlatTorus, Product
 from autoperi.velocity import (
     LATENT_MANIFOLD,
     VelocityConfig,

@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.autoencoder import AutoencoderConfig
-from autoperi.checkpoint import CheckpointError
 from autoperi.constraints import GeneRequest
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
@@ -12,7 +10,9 @@ from autoperi.gene import EmpiricalGenes
 from autoperi.gene_network import GeneConfig
 from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
 from autoperi.model import FlowSettings
-from autoperi.orbit_network import OrbitNetworkConfig
+from autoperi.networks.autoencoder import AutoencoderConfig
+from autoperi.networks.checkpoint import CheckpointError
+from autoperi.networks.orbit_network import OrbitNetworkConfig
 from autoperi.velocity import VelocityConfig
 
 TRUNK = OrbitNetworkConfig(width=16, vectors=4, layers=2, cutoff=4.0, radial=6)

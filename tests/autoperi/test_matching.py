@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from autoperi import matching as matching_module
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.embedding import LatticeScale
-from autoperi.layers import sum_by
 from autoperi.matching import matching_loss, without_drift
+from autoperi.networks.embedding import LatticeScale
+from autoperi.networks.layers import sum_by
 from autoperi.pairing import pair
 from autoperi.velocity import LATENT_MANIFOLD, Answer, VelocityNetwork, base_point
 from tests.autoperi.small import SOME_GROUPS, TINY_VELOCITY, largest, small_batch

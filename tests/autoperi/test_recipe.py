@@ -2,11 +2,11 @@ import pandas as pd
 import pytest
 import torch
 
-from autoperi.autoencoder import AutoencoderConfig
 from autoperi.fit import FitConfig
 from autoperi.gene_network import GeneConfig
 from autoperi.generator import GeneratorConfig, SampleConfig, load
-from autoperi.orbit_network import OrbitNetworkConfig
+from autoperi.networks.autoencoder import AutoencoderConfig
+from autoperi.networks.orbit_network import OrbitNetworkConfig
 from autoperi.recipe import Recipe, read_recipe, run_stages
 from autoperi.velocity import VelocityConfig
 from evaluation.curve import training_figures

@@ -11,9 +11,9 @@ import lightning
 import pytest
 import torch
 
-from autoperi.autoencoder import Autoencoder
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.fit import BatchData, FitConfig, fit, warming_average
+from autoperi.networks.autoencoder import Autoencoder
 from autoperi.train import AutoencoderTraining, FlowTraining, TrainingSet
 from autoperi.velocity import VelocityNetwork
 from tests.autoperi.small import TINY_AUTOENCODER, TINY_VELOCITY, largest, small_crystal

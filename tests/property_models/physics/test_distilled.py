@@ -9,10 +9,10 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
-from autoperi.checkpoint import CheckpointError
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.fit import FitConfig
+from autoperi.networks.checkpoint import CheckpointError
 from property_models.physics.calculator import PotentialCalculator
 from property_models.physics.distillation import (
     Configurations,

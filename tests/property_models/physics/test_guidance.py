@@ -8,7 +8,7 @@ from moyopy import Cell, MoyoDataset
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.flow import Solver
 from autoperi.model import FlowModel, FlowSettings, Restart
-from autoperi.physics import PhysicsWeights
+from autoperi.networks.physics import PhysicsWeights
 from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.contacts import barrier_loss, contact_ratio
 from property_models.physics.guidance import Guidance, soft_species

@@ -6,7 +6,7 @@ import torch
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
-from autoperi.physics import PhysicsWeights
+from autoperi.networks.physics import PhysicsWeights
 from property_models.physics.guidance import soft_species
 from property_models.physics.hull import SoftHull
 from property_models.physics.losses import PhysicsLoss, hull_loss, loss_table

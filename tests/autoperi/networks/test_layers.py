@@ -3,7 +3,15 @@ import torch
 from e3nn import o3
 from e3nn.util.test import assert_equivariant
 
-from autoperi.layers import Interaction, Irreps, RadialBasis, edge_harmonics, mean_by, rotate_features, sum_by
+from autoperi.networks.layers import (
+    Interaction,
+    Irreps,
+    RadialBasis,
+    edge_harmonics,
+    mean_by,
+    rotate_features,
+    sum_by,
+)
 from tests.autoperi.small import largest
 
 IRREPS = Irreps("3x0e+2x0o+2x1o+2x1e+2x2e+1x2o")

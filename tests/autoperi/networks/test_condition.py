@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from autoperi.condition import ConditionEmbedding, drop_conditions
 from autoperi.crystals.labels import SCALARS, condition_row
+from autoperi.networks.condition import ConditionEmbedding, drop_conditions
 
 
 def test_row_is_nan_where_nothing_is_asked():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi.manifold import Euclidean, FlatTorus, Product
+from autoperi.networks.manifold import Euclidean, FlatTorus, Product
 
 few = settings(max_examples=25, deadline=None)
 factors = st.sampled_from([Euclidean(), FlatTorus()])

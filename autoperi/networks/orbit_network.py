@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.graph import OrbitGraph, orbit_graph
-from autoperi.layers import RadialBasis, mean_by, mlp, sum_by
+from autoperi.networks.layers import RadialBasis, mean_by, mlp, sum_by
 
 
 @dataclass(frozen=True)

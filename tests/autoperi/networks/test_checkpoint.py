@@ -4,8 +4,9 @@ from dataclasses import asdict, dataclass, field
 import pytest
 import torch
 
-from autoperi.autoencoder import AutoencoderConfig
-from autoperi.checkpoint import (
+from autoperi.model import FlowModel
+from autoperi.networks.autoencoder import AutoencoderConfig
+from autoperi.networks.checkpoint import (
     CheckpointError,
     build,
     half_precision,
@@ -13,8 +14,7 @@ from autoperi.checkpoint import (
     read_weights,
     write_checkpoint,
 )
-from autoperi.model import FlowModel
-from autoperi.orbit_network import OrbitNetworkConfig
+from autoperi.networks.orbit_network import OrbitNetworkConfig
 from autoperi.velocity import VelocityConfig
 from tests.autoperi.small import TINY_AUTOENCODER, TINY_VELOCITY, fit_scale
 

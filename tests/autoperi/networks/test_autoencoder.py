@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi import autoencoder as autoencoder_module
-from autoperi.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
+from autoperi.networks import autoencoder as autoencoder_module
+from autoperi.networks.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.pairing import nearest_image
 from tests.autoperi.small import (
     TINY_AUTOENCODER,

@@ -3,7 +3,13 @@ import torch
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.lattice import VOLUME
-from autoperi.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, known_sites, time_features
+from autoperi.networks.embedding import (
+    CrystalEmbedding,
+    LatticeScale,
+    SiteEmbedding,
+    known_sites,
+    time_features,
+)
 from tests.autoperi.small import SOME_GROUPS, largest, small_crystal
 
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import MAX_Z, CrystalBatch
 from autoperi.crystals.graph import orbit_graph
-from autoperi.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, known_sites
-from autoperi.layers import Interaction, Irreps, RadialBasis, edge_harmonics, mlp, rotate_features
-from autoperi.manifold import Point
-from autoperi.orbit_network import OrbitNetwork, OrbitNetworkConfig
-from autoperi.physics import Physics
+from autoperi.networks.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, known_sites
+from autoperi.networks.layers import Interaction, Irreps, RadialBasis, edge_harmonics, mlp, rotate_features
+from autoperi.networks.manifold import Point
+from autoperi.networks.orbit_network import OrbitNetwork, OrbitNetworkConfig
+from autoperi.networks.physics import Physics
 
 
 @dataclass(frozen=True)

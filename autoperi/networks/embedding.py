@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import MAX_Z, CrystalBatch
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.layers import sum_by
+from autoperi.networks.layers import sum_by
 
 _FARTHEST = 8.0
 """Standard deviations beyond which a lattice coordinate is held: a bad step must not make a cell flat."""

@@ -1,0 +1,1 @@
+"""Networks on crystals: layers, embeddings, orbit-reduced network, autoencoder; weights on disk."""
