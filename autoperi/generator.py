@@ -14,10 +14,11 @@ from torch import nn
 
 from autoperi.constraints import GeneRequest
 from autoperi.crystals.crystal import Crystal
+from autoperi.flow.sampler import FlowModel, FlowSettings, Guide
+from autoperi.flow.velocity import VelocityConfig
 from autoperi.gene import DrawConfig, EmpiricalGenes, LearnedGenes
 from autoperi.gene_critic import CriticConfig, GeneCritic
 from autoperi.gene_network import GeneConfig, GeneNetwork
-from autoperi.model import FlowModel, FlowSettings, Guide
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import (
     Arrays,
@@ -29,7 +30,6 @@ from autoperi.networks.checkpoint import (
     readable,
     write_checkpoint,
 )
-from autoperi.velocity import VelocityConfig
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 MARK = "autoencoder"

@@ -17,14 +17,15 @@ from torch import nn
 
 from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.fit import BatchData, FitConfig, averaged_weights, fit
-from autoperi.flow import Solver
+from autoperi.flow.ode import Solver
+from autoperi.flow.sampler import FlowModel, FlowSettings, Restart
+from autoperi.flow.velocity import VelocityNetwork
 from autoperi.gene import EmpiricalGenes, LearnedGenes
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_critic import Contrast, GeneCritic
 from autoperi.gene_draw import DrawConfig
 from autoperi.gene_network import GeneNetwork
 from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
-from autoperi.model import FlowModel, FlowSettings, Restart
 from autoperi.model_card import Trained, model_card
 from autoperi.networks.autoencoder import Autoencoder
 from autoperi.networks.checkpoint import build
@@ -37,7 +38,6 @@ from autoperi.train import (
     SampleCurve,
     TrainingSet,
 )
-from autoperi.velocity import VelocityNetwork
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure

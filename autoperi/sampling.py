@@ -15,8 +15,8 @@ from autoperi import console
 if TYPE_CHECKING:
     from autoperi.constraints import GeneRequest
     from autoperi.crystals.crystal import Crystal
+    from autoperi.flow.sampler import FlowModel, Guide
     from autoperi.generator import CrystalGenerator, SampleConfig
-    from autoperi.model import FlowModel, Guide
 
 
 Predictor = Callable[[Sequence[str]], Callable[["Sequence[Crystal]"], "list[Crystal]"]]
@@ -194,9 +194,9 @@ class Sample:
         return {name: value for name, value in asked.items() if value is not None}
 
     def _config(self) -> "SampleConfig":
-        from autoperi.flow import Solver
+        from autoperi.flow.ode import Solver
+        from autoperi.flow.sampler import FlowSettings, Restart
         from autoperi.generator import SampleConfig
-        from autoperi.model import FlowSettings, Restart
 
         return SampleConfig(
             genes=self.genes,

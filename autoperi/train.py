@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import FitConfig, Training
+from autoperi.flow.loss import matching_loss
+from autoperi.flow.velocity import VelocityNetwork
 from autoperi.gene_batch import GeneBatch
 from autoperi.gene_critic import Contrast, GeneCritic, critic_loss
 from autoperi.gene_network import GeneNetwork, gene_loss
-from autoperi.matching import matching_loss
 from autoperi.networks.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.networks.physics import Physics
-from autoperi.velocity import VelocityNetwork
 
 
 @dataclass(frozen=True)

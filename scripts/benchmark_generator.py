@@ -16,9 +16,9 @@ from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import FitConfig
-from autoperi.flow import Solver
+from autoperi.flow.ode import Solver
+from autoperi.flow.sampler import FlowSettings, Restart
 from autoperi.generator import CrystalGenerator, SampleConfig
-from autoperi.model import FlowSettings, Restart
 from autoperi.train import FlowTraining, TrainingSet
 
 

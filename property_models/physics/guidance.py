@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.model import FlowModel
+from autoperi.flow.sampler import FlowModel
 from autoperi.networks.manifold import Point
 from property_models.physics import distilled
 from property_models.physics.losses import Loss

@@ -8,10 +8,10 @@ import torch
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.lattice import constrain_lattice
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.model import FlowModel
+from autoperi.flow.sampler import FlowModel
+from autoperi.flow.velocity import VelocityConfig
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.orbit_network import OrbitNetworkConfig
-from autoperi.velocity import VelocityConfig
 
 TINY = OrbitNetworkConfig(width=16, vectors=4, layers=2, cutoff=4.0, radial=6)
 TINY_AUTOENCODER = AutoencoderConfig(

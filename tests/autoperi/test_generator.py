@@ -5,15 +5,15 @@ import torch
 from autoperi.constraints import GeneRequest
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
-from autoperi.flow import Solver
+from autoperi.flow.ode import Solver
+from autoperi.flow.sampler import FlowSettings
+from autoperi.flow.velocity import VelocityConfig
 from autoperi.gene import EmpiricalGenes
 from autoperi.gene_network import GeneConfig
 from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
-from autoperi.model import FlowSettings
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import CheckpointError
 from autoperi.networks.orbit_network import OrbitNetworkConfig
-from autoperi.velocity import VelocityConfig
 
 TRUNK = OrbitNetworkConfig(width=16, vectors=4, layers=2, cutoff=4.0, radial=6)
 QUICK = FlowSettings(solver=Solver(steps=3), batch_size=4)

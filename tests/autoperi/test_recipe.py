@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from autoperi.fit import FitConfig
+from autoperi.flow.velocity import VelocityConfig
 from autoperi.gene_network import GeneConfig
 from autoperi.generator import GeneratorConfig, SampleConfig, load
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.orbit_network import OrbitNetworkConfig
 from autoperi.recipe import Recipe, read_recipe, run_stages
-from autoperi.velocity import VelocityConfig
 from evaluation.curve import training_figures
 
 TRUNK = OrbitNetworkConfig(width=8, vectors=2, layers=1, cutoff=4.0, radial=6)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
+from autoperi.flow.coupling import nearest_image
 from autoperi.networks import autoencoder as autoencoder_module
 from autoperi.networks.autoencoder import Autoencoder, Encoder, Latents
-from autoperi.pairing import nearest_image
 from tests.autoperi.small import (
     TINY_AUTOENCODER,
     largest,

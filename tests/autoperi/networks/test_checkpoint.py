@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, field
 import pytest
 import torch
 
-from autoperi.model import FlowModel
+from autoperi.flow.sampler import FlowModel
+from autoperi.flow.velocity import VelocityConfig
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import (
     CheckpointError,
@@ -15,7 +16,6 @@ from autoperi.networks.checkpoint import (
     write_checkpoint,
 )
 from autoperi.networks.orbit_network import OrbitNetworkConfig
-from autoperi.velocity import VelocityConfig
 from tests.autoperi.small import TINY_AUTOENCODER, TINY_VELOCITY, fit_scale
 
 

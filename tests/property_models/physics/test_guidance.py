@@ -6,8 +6,8 @@ import torch
 from moyopy import Cell, MoyoDataset
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
-from autoperi.flow import Solver
-from autoperi.model import FlowModel, FlowSettings, Restart
+from autoperi.flow.ode import Solver
+from autoperi.flow.sampler import FlowModel, FlowSettings, Restart
 from autoperi.networks.physics import PhysicsWeights
 from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.contacts import barrier_loss, contact_ratio

@@ -7,7 +7,7 @@ import torch
 
 from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import BatchData, FitConfig, fit
-from autoperi.matching import matching_loss
+from autoperi.flow.loss import matching_loss
 from autoperi.networks.physics import PhysicsWeights
 from autoperi.recipe import Recipe, run_stages
 from autoperi.train import AutoencoderTraining, TrainingSet

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.flow import (
+from autoperi.flow.ode import (
     Solver,
     exact_divergence,
     geodesic_path,
@@ -15,8 +15,7 @@ from autoperi.flow import (
     log_prob,
     sample_flow,
 )
-from autoperi.networks.manifold import Euclidean, FlatTorus, Product
-from autoperi.velocity import (
+from autoperi.flow.velocity import (
     LATENT_MANIFOLD,
     VelocityConfig,
     VelocityNetwork,
@@ -24,6 +23,7 @@ from autoperi.velocity import (
     latent_masks,
     latent_rows,
 )
+from autoperi.networks.manifold import Euclidean, FlatTorus, Product
 from tests.autoperi.small import TINY, largest, small_batch, small_crystal
 
 BOTH = Product((Euclidean(), FlatTorus()))

@@ -10,10 +10,10 @@ from spglib import get_spacegroup_type, get_symmetry_from_database
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.flow import Solver
-from autoperi.model import FlowModel, FlowSettings, Restart, _overlapping
+from autoperi.flow.ode import Solver
+from autoperi.flow.sampler import FlowModel, FlowSettings, Restart, _overlapping
+from autoperi.flow.velocity import latent_masks
 from autoperi.networks.autoencoder import Latents
-from autoperi.velocity import latent_masks
 from tests.autoperi.small import SOME_GROUPS, largest, small_batch, small_crystal, tiny_model
 from tests.prototypes import prototype
 

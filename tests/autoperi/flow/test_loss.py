@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi import matching as matching_module
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.matching import matching_loss, without_drift
+from autoperi.flow.coupling import pair
+from autoperi.flow.loss import matching_loss, without_drift
+from autoperi.flow.ode import loss as matching_module
+from autoperi.flow.velocity import LATENT_MANIFOLD, Answer, VelocityNetwork, base_point
 from autoperi.networks.embedding import LatticeScale
 from autoperi.networks.layers import sum_by
-from autoperi.pairing import pair
-from autoperi.velocity import LATENT_MANIFOLD, Answer, VelocityNetwork, base_point
 from tests.autoperi.small import SOME_GROUPS, TINY_VELOCITY, largest, small_batch
 
 few = settings(max_examples=15, deadline=None)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.graph import orbit_graph
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.pairing import nearest_image, pair
+from autoperi.flow.coupling import nearest_image, pair
 from tests.autoperi.small import largest, small_batch, small_crystal
 
 few = settings(max_examples=15, deadline=None)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.labels import condition_row
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.matching import matching_loss
+from autoperi.flow.coupling import nearest_image
+from autoperi.flow.loss import matching_loss
+from autoperi.flow.velocity import VelocityConfig, VelocityNetwork, base_point, latent_masks, latent_rows
 from autoperi.networks.orbit_network import OrbitNetworkConfig
-from autoperi.pairing import nearest_image
-from autoperi.velocity import VelocityConfig, VelocityNetwork, base_point, latent_masks, latent_rows
 from tests.autoperi.small import (
     SOME_GROUPS,
     TINY,

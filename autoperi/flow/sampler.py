@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.graph import orbit_graph
 from autoperi.crystals.labels import condition_row
-from autoperi.flow import Solver, Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
-from autoperi.matching import path_from
-from autoperi.networks.autoencoder import Autoencoder, AutoencoderConfig, Latents
-from autoperi.networks.layers import sum_by
-from autoperi.networks.manifold import Point
-from autoperi.velocity import (
+from autoperi.flow.loss import path_from
+from autoperi.flow.ode import Solver, Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
+from autoperi.flow.velocity import (
     LATENT_MANIFOLD,
     VelocityConfig,
     VelocityNetwork,
     latent_masks,
     latent_rows,
 )
+from autoperi.networks.autoencoder import Autoencoder, AutoencoderConfig, Latents
+from autoperi.networks.layers import sum_by
+from autoperi.networks.manifold import Point
 
 _SHORTEST_BOND = 0.7
 """Å; the bond of H2 has 0.74."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.crystals.crystal import MAX_Z, CrystalBatch
-from autoperi.flow import Velocity
+from autoperi.flow.ode import Velocity
 from autoperi.networks.condition import ConditionEmbedding
 from autoperi.networks.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, time_features
 from autoperi.networks.layers import mlp

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.flow import PathSample, geodesic_path
+from autoperi.flow.coupling import pair
+from autoperi.flow.ode import PathSample, geodesic_path
+from autoperi.flow.velocity import LATENT_MANIFOLD, VelocityNetwork, base_point, latent_rows
 from autoperi.networks.condition import drop_conditions
 from autoperi.networks.embedding import known_sites
 from autoperi.networks.layers import sum_by
 from autoperi.networks.manifold import Point
 from autoperi.networks.physics import Physics
-from autoperi.pairing import pair
-from autoperi.velocity import LATENT_MANIFOLD, VelocityNetwork, base_point, latent_rows
 
 _SHARPEST = 0.1
 """Time to data below which errors of the displacement no longer weigh more."""

@@ -1,0 +1,1 @@
+"""The flow on what symmetry leaves free: integration, coupling, velocity, loss, sampler."""
