@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoperi.constraints import GeneRequest
 from autoperi.crystals.crystal import Crystal
 from autoperi.flow.sampler import FlowModel, FlowSettings, Guide
 from autoperi.flow.velocity import VelocityConfig
-from autoperi.gene import DrawConfig, EmpiricalGenes, LearnedGenes
-from autoperi.gene_critic import CriticConfig, GeneCritic
-from autoperi.gene_network import GeneConfig, GeneNetwork
+from autoperi.genes.critic import CriticConfig, GeneCritic
+from autoperi.genes.network import GeneConfig, GeneNetwork
+from autoperi.genes.prior import DrawConfig, EmpiricalGenes, LearnedGenes
+from autoperi.genes.request import GeneRequest
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import (
     Arrays,

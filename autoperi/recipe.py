@@ -20,12 +20,12 @@ from autoperi.fit import BatchData, FitConfig, averaged_weights, fit
 from autoperi.flow.ode import Solver
 from autoperi.flow.sampler import FlowModel, FlowSettings, Restart
 from autoperi.flow.velocity import VelocityNetwork
-from autoperi.gene import EmpiricalGenes, LearnedGenes
-from autoperi.gene_batch import GeneBatch
-from autoperi.gene_critic import Contrast, GeneCritic
-from autoperi.gene_draw import DrawConfig
-from autoperi.gene_network import GeneNetwork
 from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
+from autoperi.genes.batch import GeneBatch
+from autoperi.genes.critic import Contrast, GeneCritic
+from autoperi.genes.draw import DrawConfig
+from autoperi.genes.network import GeneNetwork
+from autoperi.genes.prior import EmpiricalGenes, LearnedGenes
 from autoperi.model_card import Trained, model_card
 from autoperi.networks.autoencoder import Autoencoder
 from autoperi.networks.checkpoint import build

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 from autoperi import console
 
 if TYPE_CHECKING:
-    from autoperi.constraints import GeneRequest
     from autoperi.crystals.crystal import Crystal
     from autoperi.flow.sampler import FlowModel, Guide
     from autoperi.generator import CrystalGenerator, SampleConfig
+    from autoperi.genes.request import GeneRequest
 
 
 Predictor = Callable[[Sequence[str]], Callable[["Sequence[Crystal]"], "list[Crystal]"]]
@@ -176,7 +176,7 @@ class Sample:
         ]
 
     def _request(self) -> "GeneRequest":
-        from autoperi.constraints import GeneRequest
+        from autoperi.genes.request import GeneRequest
 
         return GeneRequest(
             space_groups=self.space_group or None,

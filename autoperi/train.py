@@ -14,9 +14,9 @@ from autoperi.data.dataset import CrystalDataset
 from autoperi.fit import FitConfig, Training
 from autoperi.flow.loss import matching_loss
 from autoperi.flow.velocity import VelocityNetwork
-from autoperi.gene_batch import GeneBatch
-from autoperi.gene_critic import Contrast, GeneCritic, critic_loss
-from autoperi.gene_network import GeneNetwork, gene_loss
+from autoperi.genes.batch import GeneBatch
+from autoperi.genes.critic import Contrast, GeneCritic, critic_loss
+from autoperi.genes.network import GeneNetwork, gene_loss
 from autoperi.networks.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.networks.physics import Physics
 

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 import autoperi
 from autoperi.crystals.crystal import Crystal
-from autoperi.gene import DrawConfig
+from autoperi.genes.prior import DrawConfig
 
 NONMETALS = {1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 32, 33, 34, 35, 36, 51, 52, 53, 54}
 HALIDES_OXIDES = {8, 9, 17, 35, 53}

@@ -6,8 +6,8 @@ Run: python scripts/sample.py
 from pathlib import Path
 
 import autoperi
-from autoperi.constraints import GeneRequest
 from autoperi.data.cif import write_cif
+from autoperi.genes.request import GeneRequest
 
 if __name__ == "__main__":
     generator = autoperi.load("mp_20")

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.constraints import GeneRequest
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.flow.ode import Solver
 from autoperi.flow.sampler import FlowSettings
 from autoperi.flow.velocity import VelocityConfig
-from autoperi.gene import EmpiricalGenes
-from autoperi.gene_network import GeneConfig
 from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
+from autoperi.genes.network import GeneConfig
+from autoperi.genes.prior import EmpiricalGenes
+from autoperi.genes.request import GeneRequest
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import CheckpointError
 from autoperi.networks.orbit_network import OrbitNetworkConfig

@@ -4,8 +4,8 @@ import torch
 
 from autoperi.fit import FitConfig
 from autoperi.flow.velocity import VelocityConfig
-from autoperi.gene_network import GeneConfig
 from autoperi.generator import GeneratorConfig, SampleConfig, load
+from autoperi.genes.network import GeneConfig
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.orbit_network import OrbitNetworkConfig
 from autoperi.recipe import Recipe, read_recipe, run_stages

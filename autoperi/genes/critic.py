@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from autoperi.crystals.crystal import MAX_Z, Crystal
-from autoperi.gene_batch import GeneBatch
-from autoperi.gene_features import CHARGES, charge_states
-from autoperi.gene_tables import GeneTables
+from autoperi.genes.batch import GeneBatch
+from autoperi.genes.features import CHARGES, charge_states
+from autoperi.genes.tables import GeneTables
 from autoperi.networks.layers import mlp
 
 _RATIOS = 8

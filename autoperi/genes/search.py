@@ -12,9 +12,9 @@ from math import prod
 
 import numpy as np
 
-from autoperi.constraints import GeneRequest
 from autoperi.crystals.crystal import MAX_Z
 from autoperi.crystals.wyckoff import wyckoff_table
+from autoperi.genes.request import GeneRequest
 
 _MAX_STATES = 2_000_000
 

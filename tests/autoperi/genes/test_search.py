@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi.constraints import GeneRequest
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.gene_search import OrbitSearch, SpeciesSearch, fits
+from autoperi.genes.request import GeneRequest
+from autoperi.genes.search import OrbitSearch, SpeciesSearch, fits
 
 TABLE = wyckoff_table()
 MULTIPLICITY, DIM = TABLE.multiplicity.tolist(), TABLE.dim.tolist()

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from autoperi.crystals.wyckoff import relabellings
-from autoperi.gene_batch import GeneBatch
-from autoperi.gene_network import GeneNetwork
+from autoperi.genes.batch import GeneBatch
+from autoperi.genes.network import GeneNetwork
 
 
 @torch.no_grad()

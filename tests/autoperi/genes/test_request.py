@@ -1,6 +1,6 @@
 import pytest
 
-from autoperi.constraints import GeneRequest
+from autoperi.genes.request import GeneRequest
 
 
 def test_names_are_understood():

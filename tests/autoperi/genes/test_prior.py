@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoperi.constraints import GeneRequest
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.wyckoff import relabellings, wyckoff_table
-from autoperi.gene import EmpiricalGenes, LearnedGenes
-from autoperi.gene_batch import GeneBatch
-from autoperi.gene_draw import DrawConfig
-from autoperi.gene_network import GeneConfig, GeneNetwork, gene_loss
-from autoperi.gene_search import OrbitSearch
+from autoperi.genes.batch import GeneBatch
+from autoperi.genes.draw import DrawConfig
+from autoperi.genes.network import GeneConfig, GeneNetwork, gene_loss
+from autoperi.genes.prior import EmpiricalGenes, LearnedGenes
+from autoperi.genes.request import GeneRequest
+from autoperi.genes.search import OrbitSearch
 
 
 def crystal(group, letters, species, **properties):
@@ -303,7 +303,7 @@ def test_reading_token_by_token_gives_the_same_letters(fresh):
 
 def test_what_is_forgotten_is_read_again(fresh, monkeypatch):
     whole = fresh.sample(8, 3, config=DrawConfig(batch_size=4))
-    monkeypatch.setattr("autoperi.gene_draw._REMEMBERED", 0)
+    monkeypatch.setattr("autoperi.genes.draw._REMEMBERED", 0)
     assert all(map(same, whole, fresh.sample(8, 3, config=DrawConfig(batch_size=4))))
 
 
@@ -333,7 +333,7 @@ def test_empirical_genes_resample_the_training_set():
 
 
 def test_temperature_keeps_the_chance_of_repeating_an_element():
-    from autoperi.gene_draw import _tempered
+    from autoperi.genes.draw import _tempered
 
     logits = np.array([-np.inf, 2.0, 1.0, 0.5, -1.0])
     allowed, present = np.array([False, True, True, True, True]), np.array([False, True, False, False, True])

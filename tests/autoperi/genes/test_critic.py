@@ -11,12 +11,12 @@ from pymatgen.core import Element
 
 from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.gene import LearnedGenes
-from autoperi.gene_batch import GeneBatch
-from autoperi.gene_critic import Contrast, CriticConfig, GeneCritic, _total_charge, critic_loss
-from autoperi.gene_draw import DrawConfig
-from autoperi.gene_features import CHARGES, charge_states
-from autoperi.gene_network import GeneConfig, GeneNetwork
+from autoperi.genes.batch import GeneBatch
+from autoperi.genes.critic import Contrast, CriticConfig, GeneCritic, _total_charge, critic_loss
+from autoperi.genes.draw import DrawConfig
+from autoperi.genes.features import CHARGES, charge_states
+from autoperi.genes.network import GeneConfig, GeneNetwork
+from autoperi.genes.prior import LearnedGenes
 
 
 def crystal(group, letters, species):

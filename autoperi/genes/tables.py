@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.gene_features import count_features, element_features, position_features
+from autoperi.genes.features import count_features, element_features, position_features
 
 _MAX_COUNT = 512
 

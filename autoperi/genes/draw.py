@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoperi.constraints import GeneRequest
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.gene_batch import GeneBatch, composition_hint
-from autoperi.gene_network import GeneNetwork
-from autoperi.gene_search import OrbitSearch, SpeciesSearch
+from autoperi.genes.batch import GeneBatch, composition_hint
+from autoperi.genes.network import GeneNetwork
+from autoperi.genes.request import GeneRequest
+from autoperi.genes.search import OrbitSearch, SpeciesSearch
 
 
 @dataclass(frozen=True)

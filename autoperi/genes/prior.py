@@ -15,16 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoperi.constraints import GeneRequest
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.labels import SCALARS, condition_row
 from autoperi.crystals.wyckoff import relabellings, wyckoff_table
-from autoperi.gene_batch import GeneBatch
-from autoperi.gene_critic import GeneCritic
-from autoperi.gene_draw import DrawConfig, LetterDraw, draw_hidden, request_hint
-from autoperi.gene_likelihood import gene_log_prob, species_log_prob
-from autoperi.gene_network import GeneNetwork
-from autoperi.gene_search import OrbitSearch, SpeciesSearch
+from autoperi.genes.batch import GeneBatch
+from autoperi.genes.critic import GeneCritic
+from autoperi.genes.draw import DrawConfig, LetterDraw, draw_hidden, request_hint
+from autoperi.genes.likelihood import gene_log_prob, species_log_prob
+from autoperi.genes.network import GeneNetwork
+from autoperi.genes.request import GeneRequest
+from autoperi.genes.search import OrbitSearch, SpeciesSearch
 
 
 class GenePrior(Protocol):

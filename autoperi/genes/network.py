@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, pad
 
 from autoperi.crystals.crystal import MAX_Z
-from autoperi.gene_batch import HINT_SIZE, GeneBatch, composition_hint
-from autoperi.gene_features import charge_assignments
-from autoperi.gene_tables import GeneTables
+from autoperi.genes.batch import HINT_SIZE, GeneBatch, composition_hint
+from autoperi.genes.features import charge_assignments
+from autoperi.genes.tables import GeneTables
 from autoperi.networks.condition import ConditionEmbedding, drop_conditions
 from autoperi.networks.layers import mlp
 

@@ -1,0 +1,1 @@
+"""The prior over genes and species: networks, exact constraints, drawing, likelihood, critic."""
