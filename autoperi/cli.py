@@ -70,7 +70,7 @@ class Train:
 
     def run(self) -> int:
         """Run the recipe."""
-        from autoperi.recipe import read_recipe, run_stages
+        from autoperi.training.recipe import read_recipe, run_stages
         from evaluation.curve import training_figures
         from property_models.physics.training import training_physics
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autoperi.model_card import curve_table
+from autoperi.training.model_card import curve_table
 from property_models.model import PropertyModel
 from property_models.targets import TARGETS
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from autoperi.data.dataset import CrystalDataset
-from autoperi.fit import BatchData, FitConfig, Training, averaged_weights, fit
 from autoperi.networks.checkpoint import build
+from autoperi.training.fit import BatchData, FitConfig, Training, averaged_weights, fit
 from property_models.catalogue import find
 from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.model import load

@@ -15,11 +15,11 @@ import autoperi
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.data.dataset import CrystalDataset
-from autoperi.fit import FitConfig
 from autoperi.flow.ode import Solver
 from autoperi.flow.sampler import FlowSettings, Restart
 from autoperi.generator import CrystalGenerator, SampleConfig
-from autoperi.train import FlowTraining, TrainingSet
+from autoperi.training.fit import FitConfig
+from autoperi.training.stages import FlowTraining, TrainingSet
 
 
 def main(n: int = 1000, workers: int = 2, sizes: tuple[int, ...] = (10, 20, 50, 100, 200)) -> None:

@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from autoperi.data.dataset import load_dataset
-from autoperi.fit import FitConfig
+from autoperi.training.fit import FitConfig
 from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.distillation import Configurations, distil, disturbed
 from property_models.physics.distilled import load, save

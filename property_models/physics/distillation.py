@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
-from autoperi.fit import BatchData, FitConfig, Training, averaged_weights, fit
 from autoperi.networks.layers import sum_by
+from autoperi.training.fit import BatchData, FitConfig, Training, averaged_weights, fit
 from property_models.physics.distilled import DistilledConfig, DistilledPotential
 from property_models.physics.potential import Mechanics, Potential, element_weights
 

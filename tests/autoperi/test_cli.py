@@ -9,7 +9,7 @@ from ase.io import read
 
 from autoperi.cli import Train
 from autoperi.data.files import read_crystals
-from autoperi.recipe import Stage
+from autoperi.training.recipe import Stage
 from tests.autoperi.shell import command
 from tests.prototypes import prototype
 

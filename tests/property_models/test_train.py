@@ -6,7 +6,7 @@ import torch
 
 from autoperi.crystals.crystal import Crystal
 from autoperi.data.dataset import CrystalDataset
-from autoperi.fit import FitConfig
+from autoperi.training.fit import FitConfig
 from property_models.crystal_gnn import CrystalGNN, CrystalGNNConfig
 from property_models.site_graph import dataset_graph
 from property_models.train import LabelledGraphs, PropertyRecipe, fit_members, property_loss

@@ -9,8 +9,8 @@ from pymatgen.core import Structure
 
 import property_models
 from autoperi.data.dataset import CrystalDataset
-from autoperi.fit import FitConfig
 from autoperi.networks.checkpoint import CheckpointError
+from autoperi.training.fit import FitConfig
 from property_models.crystal_gnn import CrystalGNNConfig
 from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction, calibration_curve, figures
 from property_models.model import load

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoperi.crystals.wyckoff import wyckoff_table
+from autoperi.flow import loss as matching_module
 from autoperi.flow.coupling import pair
 from autoperi.flow.loss import matching_loss, without_drift
-from autoperi.flow import loss as matching_module
 from autoperi.flow.velocity import LATENT_MANIFOLD, Answer, VelocityNetwork, base_point
 from autoperi.networks.embedding import LatticeScale
 from autoperi.networks.layers import sum_by

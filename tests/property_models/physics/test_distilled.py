@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
-from autoperi.fit import FitConfig
 from autoperi.networks.checkpoint import CheckpointError
+from autoperi.training.fit import FitConfig
 from property_models.physics.calculator import PotentialCalculator
 from property_models.physics.distillation import (
     Configurations,

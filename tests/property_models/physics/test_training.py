@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from autoperi.data.dataset import CrystalDataset
-from autoperi.fit import BatchData, FitConfig, fit
 from autoperi.flow.loss import matching_loss
 from autoperi.networks.physics import PhysicsWeights
-from autoperi.recipe import Recipe, run_stages
-from autoperi.train import AutoencoderTraining, TrainingSet
+from autoperi.training.fit import BatchData, FitConfig, fit
+from autoperi.training.recipe import Recipe, run_stages
+from autoperi.training.stages import AutoencoderTraining, TrainingSet
 from property_models.physics.training import training_physics
 from tests.autoperi.small import largest, small_batch, small_crystal, tiny_model
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from autoperi.fit import FitConfig
+from autoperi.training.fit import FitConfig
 
 _ROWS = 12
 """Epochs shown of a longer curve."""

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.fit import BatchData, FitConfig, fit, warming_average
 from autoperi.flow.velocity import VelocityNetwork
 from autoperi.networks.autoencoder import Autoencoder
-from autoperi.train import AutoencoderTraining, FlowTraining, TrainingSet
+from autoperi.training.fit import BatchData, FitConfig, fit, warming_average
+from autoperi.training.stages import AutoencoderTraining, FlowTraining, TrainingSet
 from tests.autoperi.small import TINY_AUTOENCODER, TINY_VELOCITY, largest, small_crystal
 
 ROOT = Path(__file__).parents[2]

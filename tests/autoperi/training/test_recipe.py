@@ -2,13 +2,13 @@ import pandas as pd
 import pytest
 import torch
 
-from autoperi.fit import FitConfig
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator import GeneratorConfig, SampleConfig, load
 from autoperi.genes.network import GeneConfig
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.orbit_network import OrbitNetworkConfig
-from autoperi.recipe import Recipe, read_recipe, run_stages
+from autoperi.training.fit import FitConfig
+from autoperi.training.recipe import Recipe, read_recipe, run_stages
 from evaluation.curve import training_figures
 
 TRUNK = OrbitNetworkConfig(width=8, vectors=2, layers=1, cutoff=4.0, radial=6)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.data.dataset import CrystalDataset
-from autoperi.fit import FitConfig, Training
 from autoperi.flow.loss import matching_loss
 from autoperi.flow.velocity import VelocityNetwork
 from autoperi.genes.batch import GeneBatch
@@ -19,6 +18,7 @@ from autoperi.genes.critic import Contrast, GeneCritic, critic_loss
 from autoperi.genes.network import GeneNetwork, gene_loss
 from autoperi.networks.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.networks.physics import Physics
+from autoperi.training.fit import FitConfig, Training
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from autoperi.data.dataset import CrystalDataset, load_dataset
-from autoperi.fit import BatchData, FitConfig, averaged_weights, fit
 from autoperi.flow.ode import Solver
 from autoperi.flow.sampler import FlowModel, FlowSettings, Restart
 from autoperi.flow.velocity import VelocityNetwork
@@ -26,11 +25,12 @@ from autoperi.genes.critic import Contrast, GeneCritic
 from autoperi.genes.draw import DrawConfig
 from autoperi.genes.network import GeneNetwork
 from autoperi.genes.prior import EmpiricalGenes, LearnedGenes
-from autoperi.model_card import Trained, model_card
 from autoperi.networks.autoencoder import Autoencoder
 from autoperi.networks.checkpoint import build
 from autoperi.networks.physics import Physics, PhysicsWeights
-from autoperi.train import (
+from autoperi.training.fit import BatchData, FitConfig, averaged_weights, fit
+from autoperi.training.model_card import Trained, model_card
+from autoperi.training.stages import (
     AutoencoderTraining,
     CriticTraining,
     FlowTraining,

@@ -1,0 +1,1 @@
+"""Training: the generic loop, the generator's stages, recipes, model cards."""
