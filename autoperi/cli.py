@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from autoperi import console
-from autoperi.sampling import Sample
+from autoperi.commands import console
+from autoperi.commands.sample import Sample
 
 _JUDGED_BY = ("seed", "coverage", "stability", "hull", "keep_symmetry", "protocol", "fmax", "steps")
 
@@ -40,7 +40,7 @@ class Encode:
 
     def run(self) -> int:
         """Read, symmetrise, encode; exit status 1 if any structure was left out."""
-        from autoperi.encoding import encode_path
+        from autoperi.commands.encode import encode_path
 
         rows, failures = encode_path(self.path, self.out, self.checkpoint, self.workers, self.seed)
         console.summary(f"latents in {self.out / 'latents.csv'}", rows)

@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 from chgnet.model.dynamics import CHGNetCalculator
 
-from autoperi import console
+from autoperi.commands import console
 from property_models.dynamics import DynamicsSettings, molecular_dynamics
 from property_models.physics.calculator import PotentialCalculator
 from property_models.physics.distilled import load

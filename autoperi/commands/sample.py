@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from autoperi import console
+from autoperi.commands import console
 
 if TYPE_CHECKING:
     from autoperi.crystals.crystal import Crystal
