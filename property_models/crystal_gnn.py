@@ -22,17 +22,17 @@ from property_models.convolutions.painn import PaiNN
 from property_models.convolutions.sage import SAGELayer
 from property_models.convolutions.schnet import SchNetLayer
 from property_models.convolutions.stack import LayerStack
-from property_models.crystal_features import CrystalFeatures
-from property_models.edge_basis import (
+from property_models.graph.crystal_features import CrystalFeatures
+from property_models.graph.edge_basis import (
     BesselBasis,
     GaussianBasis,
     PairGaussianBasis,
     PeriodicGaussianBasis,
     WeightedGaussianBasis,
 )
-from property_models.node_features import BitFeatures, ExtendedFeatures, FiveFeatures, Learned, OneHot
-from property_models.readout import AttentionReadout, MeanReadout, Set2SetReadout, SumReadout
-from property_models.site_graph import SiteGraph
+from property_models.graph.node_features import BitFeatures, ExtendedFeatures, FiveFeatures, Learned, OneHot
+from property_models.graph.readout import AttentionReadout, MeanReadout, Set2SetReadout, SumReadout
+from property_models.graph.site_graph import SiteGraph
 
 _NODES = {
     "one_hot": OneHot,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autoperi.networks.checkpoint import Arrays
 from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 _Z90 = 1.6448536
 """Half-width of a central 90% interval in standard deviations of a normal distribution."""

@@ -7,7 +7,7 @@ are not added: a site may be its own periodic neighbour, and the stack keeps the
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GATv2Conv
 
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 _HEADS = 4
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import CGConv
 
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 
 class CGCNNLayer(nn.Module):

@@ -10,7 +10,7 @@ from torch_geometric.nn.models.dimenet import (
     SphericalBasisLayer,
 )
 
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 _SPHERICAL, _RADIAL = 5, 6
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.networks.layers import mean_by, mlp, sum_by
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 
 class MEGNet(nn.Module):

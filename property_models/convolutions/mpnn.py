@@ -6,7 +6,7 @@ from torch_geometric.nn import NNConv
 
 from autoperi.networks.layers import mlp
 from property_models.convolutions.nnconv import CHANNELS
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 
 class MPNN(nn.Module):

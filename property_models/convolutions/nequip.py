@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.networks.layers import Interaction, Irreps, edge_harmonics, rotate_features
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 
 class NequIP(nn.Module):

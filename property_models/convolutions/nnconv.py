@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import NNConv
 
 from autoperi.networks.layers import mlp
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 CHANNELS = 24
 """A filter has CHANNELS² entries per bond: more than this is memory, not accuracy."""

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.networks.layers import mlp, sum_by
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 _NEIGHBOURS = 7.0
 """Square root of a typical number of bonds: keeps sums of the order of one."""

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import InteractionBlock
 
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 
 class SchNetLayer(nn.Module):

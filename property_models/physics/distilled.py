@@ -19,9 +19,9 @@ from autoperi.networks.checkpoint import (
 )
 from autoperi.networks.layers import mlp
 from property_models.convolutions.density import OrbitDensity
-from property_models.edge_basis import BesselBasis
+from property_models.graph.edge_basis import BesselBasis
+from property_models.graph.site_graph import SiteGraph, site_graph
 from property_models.physics.potential import ELEMENTS, Bonds, Potential
-from property_models.site_graph import SiteGraph, site_graph
 
 SHIPPED = Path(__file__).with_name("distilled_chgnet")
 """Weights that imitate CHGNet 0.3.0 around MP-20 crystals."""

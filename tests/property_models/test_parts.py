@@ -7,10 +7,15 @@ import pytest
 import torch
 from pymatgen.core import Element
 
-from property_models.edge_basis import BesselBasis, GaussianBasis, PairGaussianBasis, WeightedGaussianBasis
-from property_models.node_features import BitFeatures, ExtendedFeatures, FiveFeatures, Learned, OneHot
-from property_models.readout import AttentionReadout, MeanReadout, Set2SetReadout, SumReadout
-from property_models.site_graph import site_graph
+from property_models.graph.edge_basis import (
+    BesselBasis,
+    GaussianBasis,
+    PairGaussianBasis,
+    WeightedGaussianBasis,
+)
+from property_models.graph.node_features import BitFeatures, ExtendedFeatures, FiveFeatures, Learned, OneHot
+from property_models.graph.readout import AttentionReadout, MeanReadout, Set2SetReadout, SumReadout
+from property_models.graph.site_graph import site_graph
 from tests.autoperi.small import largest, small_batch, without_symmetry
 
 TABLES = (OneHot, FiveFeatures, ExtendedFeatures, BitFeatures)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import softmax
 
 from autoperi.networks.layers import mlp, sum_by
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 
 class MeanReadout(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import MAX_Z
 from autoperi.networks.layers import RadialBasis, sum_by
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 
 class GaussianBasis(nn.Module):

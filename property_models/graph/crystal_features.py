@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.crystals.wyckoff import wyckoff_table
-from property_models.site_graph import SiteGraph
+from property_models.graph.site_graph import SiteGraph
 
 
 class CrystalFeatures(nn.Module):

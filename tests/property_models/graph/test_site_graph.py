@@ -4,7 +4,7 @@ import torch
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.data.dataset import CrystalDataset
-from property_models.site_graph import SiteGraph, concatenate, dataset_graph, site_graph
+from property_models.graph.site_graph import SiteGraph, concatenate, dataset_graph, site_graph
 from tests.autoperi.small import largest, small_batch, small_crystal
 
 GROUPS = (1, 15, 62, 166, 194, 225)

@@ -1,0 +1,1 @@
+"""Crystals as graphs of symmetry-distinct sites: bonds, features of nodes and edges, read-outs."""
