@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from autoperi.data.dataset import CrystalDataset
-from property_models.crystal_gnn import Convolution
-from property_models.ensemble import Ensemble, figures
+from property_models.networks.crystal_gnn import Convolution
+from property_models.networks.ensemble import Ensemble, figures
 from property_models.train import LabelledGraphs, PropertyRecipe, fit_members
 
 NEAREST = 12

@@ -21,8 +21,8 @@ from autoperi.networks.checkpoint import (
     readable,
     write_checkpoint,
 )
-from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction
 from property_models.graph.site_graph import site_graph
+from property_models.networks.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction
 from property_models.targets import TARGETS, unknown_name
 
 if TYPE_CHECKING:

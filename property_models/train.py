@@ -17,9 +17,9 @@ from autoperi.data.dataset import CrystalDataset
 from autoperi.networks.checkpoint import build
 from autoperi.training.fit import BatchData, FitConfig, Training, averaged_weights, fit
 from property_models.catalogue import find
-from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.graph.site_graph import SiteGraph, dataset_graph
 from property_models.model import load
+from property_models.networks.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.targets import TARGETS, Half, unknown_name, working
 
 

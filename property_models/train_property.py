@@ -16,8 +16,8 @@ from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.data.files import write_run
 from autoperi.networks.checkpoint import half_precision
 from property_models.card import model_card
-from property_models.ensemble import Ensemble, figures
 from property_models.model import PropertyModel, load, save
+from property_models.networks.ensemble import Ensemble, figures
 from property_models.search import best_recipe
 from property_models.targets import TARGETS, Half, half_of, unknown_name
 from property_models.train import LabelledGraphs, PropertyRecipe, fit_members

@@ -12,8 +12,8 @@ from rich import print as show
 
 import property_models
 from autoperi.data.dataset import load_dataset
-from property_models.ensemble import figures
 from property_models.graph.site_graph import dataset_graph
+from property_models.networks.ensemble import figures
 from property_models.train import LabelledGraphs
 from property_models.train_property import shipped_splits
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from autoperi.data.dataset import load_dataset
 from autoperi.training.fit import FitConfig
 from property_models.comparison import compare
-from property_models.crystal_gnn import Convolution, CrystalGNNConfig
+from property_models.networks.crystal_gnn import Convolution, CrystalGNNConfig
 from property_models.train import PropertyRecipe
 
 

@@ -11,7 +11,7 @@ import torch
 import tyro
 from rich import print as show
 
-from property_models.crystal_gnn import Convolution, CrystalGNNConfig
+from property_models.networks.crystal_gnn import Convolution, CrystalGNNConfig
 from property_models.targets import Half
 from property_models.train import PropertyRecipe
 from property_models.train_property import train_shipped

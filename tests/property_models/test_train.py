@@ -7,8 +7,8 @@ import torch
 from autoperi.crystals.crystal import Crystal
 from autoperi.data.dataset import CrystalDataset
 from autoperi.training.fit import FitConfig
-from property_models.crystal_gnn import CrystalGNN, CrystalGNNConfig
 from property_models.graph.site_graph import dataset_graph
+from property_models.networks.crystal_gnn import CrystalGNN, CrystalGNNConfig
 from property_models.train import LabelledGraphs, PropertyRecipe, fit_members, property_loss
 from tests.autoperi.small import SOME_GROUPS, largest, small_crystal
 

@@ -11,10 +11,16 @@ import property_models
 from autoperi.data.dataset import CrystalDataset
 from autoperi.networks.checkpoint import CheckpointError
 from autoperi.training.fit import FitConfig
-from property_models.crystal_gnn import CrystalGNNConfig
-from property_models.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction, calibration_curve, figures
 from property_models.graph.site_graph import dataset_graph, site_graph
 from property_models.model import load
+from property_models.networks.crystal_gnn import CrystalGNNConfig
+from property_models.networks.ensemble import (
+    Ensemble,
+    EnsembleConfig,
+    EnsemblePrediction,
+    calibration_curve,
+    figures,
+)
 from property_models.screen import predict_path
 from property_models.targets import half_of
 from property_models.train import PropertyRecipe

@@ -9,8 +9,8 @@ from scipy.stats import norm, spearmanr
 from torch import Tensor, nn
 
 from autoperi.networks.checkpoint import Arrays
-from property_models.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.graph.site_graph import SiteGraph
+from property_models.networks.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 
 _Z90 = 1.6448536
 """Half-width of a central 90% interval in standard deviations of a normal distribution."""

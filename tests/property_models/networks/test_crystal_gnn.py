@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from autoperi.crystals.crystal import MAX_Z, Crystal, CrystalBatch
-from property_models.crystal_gnn import Convolution, CrystalGNN, CrystalGNNConfig
 from property_models.graph.site_graph import SiteGraph, site_graph
+from property_models.networks.crystal_gnn import Convolution, CrystalGNN, CrystalGNNConfig
 from tests.autoperi.small import largest, small_batch, without_symmetry
 
 CONVOLUTIONS = get_args(Convolution)
