@@ -5,7 +5,7 @@ from pathlib import Path
 from autoperi import generator
 from autoperi.networks.checkpoint import CheckpointError, read_config
 from property_models import model
-from property_models.physics import distilled
+from property_models.potentials import distilled
 
 _KINDS = (generator, model, distilled)
 

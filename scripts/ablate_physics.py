@@ -19,10 +19,10 @@ from autoperi.data.dataset import load_dataset
 from autoperi.generator import SampleConfig
 from evaluation.matching import duplicates
 from evaluation.validity import smact_valid, structural_validity
-from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.guidance import energy_guidance
 from property_models.physics.hull import SoftHull
 from property_models.physics.losses import loss_table
+from property_models.potentials.chgnet_potential import CHGNetPotential
 
 
 def main(

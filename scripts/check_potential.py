@@ -12,9 +12,9 @@ import tyro
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.data.dataset import load_dataset
-from property_models.physics.chgnet_potential import CHGNetPotential
-from property_models.physics.distillation import Configurations, Disturbance, disturbed, imitation_errors
-from property_models.physics.distilled import SHIPPED, load
+from property_models.potentials.chgnet_potential import CHGNetPotential
+from property_models.potentials.distillation import Configurations, Disturbance, disturbed, imitation_errors
+from property_models.potentials.distilled import SHIPPED, load
 
 KINDS = {"rattled": (1.0, 0.0), "one element replaced": (1.0, 1.0), "mixture of the training": (0.5, 0.25)}
 

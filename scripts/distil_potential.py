@@ -12,9 +12,9 @@ import tyro
 
 from autoperi.data.dataset import load_dataset
 from autoperi.training.fit import FitConfig
-from property_models.physics.chgnet_potential import CHGNetPotential
-from property_models.physics.distillation import Configurations, distil, disturbed
-from property_models.physics.distilled import load, save
+from property_models.potentials.chgnet_potential import CHGNetPotential
+from property_models.potentials.distillation import Configurations, distil, disturbed
+from property_models.potentials.distilled import load, save
 
 _PART = 10_000
 

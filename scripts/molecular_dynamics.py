@@ -16,8 +16,8 @@ from chgnet.model.dynamics import CHGNetCalculator
 
 from autoperi.commands import console
 from property_models.dynamics import DynamicsSettings, molecular_dynamics
-from property_models.physics.calculator import PotentialCalculator
-from property_models.physics.distilled import load
+from property_models.potentials.calculator import PotentialCalculator
+from property_models.potentials.distilled import load
 
 
 def main(

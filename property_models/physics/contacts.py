@@ -8,7 +8,7 @@ from torch import Tensor
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.graph import OrbitGraph, orbit_graph
 from autoperi.networks.layers import sum_by
-from property_models.physics.potential import ELEMENTS
+from property_models.potentials.potential import ELEMENTS
 
 CONTACT = 0.75
 """Distance over sum of radii at which the barrier begins; 1% of MP-20 train lies below, none below 0.65."""

@@ -10,9 +10,9 @@ from torch.nn.functional import one_hot
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.flow.sampler import FlowModel
 from autoperi.networks.manifold import Point
-from property_models.physics import distilled
 from property_models.physics.losses import Loss
-from property_models.physics.potential import ELEMENTS
+from property_models.potentials import distilled
+from property_models.potentials.potential import ELEMENTS
 
 _LAST = 0.02
 """Time to data below which the push no longer grows, as that of the velocity."""

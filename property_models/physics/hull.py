@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from autoperi.data.dataset import CrystalDataset
-from property_models.physics.potential import ELEMENTS
+from property_models.potentials.potential import ELEMENTS
 
 _TRACE = 1e-3
 """Atomic fraction up to which an element is left out: soft species hold a trace of every element."""

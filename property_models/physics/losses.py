@@ -12,8 +12,8 @@ from autoperi.networks.layers import sum_by
 from autoperi.networks.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss
 from property_models.physics.hull import SoftHull
-from property_models.physics.potential import Mechanics, Potential, element_weights
-from property_models.physics.references import composition, element_references
+from property_models.potentials.potential import Mechanics, Potential, element_weights
+from property_models.potentials.references import composition, element_references
 
 Loss = Callable[[CrystalBatch, Float[Tensor, "sites elements"]], Float[Tensor, "crystals"]]
 """Of crystals and soft species (weights of the elements 1-94); differentiable in (s, ℓ) and the weights."""

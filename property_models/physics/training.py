@@ -6,10 +6,10 @@ from torch import Tensor
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.data.dataset import CrystalDataset
 from autoperi.networks.physics import Physics, PhysicsWeights
-from property_models.physics import distilled
 from property_models.physics.guidance import soft_species
 from property_models.physics.hull import SoftHull
 from property_models.physics.losses import PhysicsLoss
+from property_models.potentials import distilled
 
 
 def training_physics(weights: PhysicsWeights, train: CrystalDataset) -> Physics:

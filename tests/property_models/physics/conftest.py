@@ -1,6 +1,6 @@
 import pytest
 
-from property_models.physics.chgnet_potential import CHGNetPotential
+from property_models.potentials.chgnet_potential import CHGNetPotential
 
 
 @pytest.fixture(scope="session")

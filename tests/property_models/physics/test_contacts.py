@@ -4,7 +4,7 @@ from ase.data import covalent_radii
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from property_models.physics.contacts import CONTACT, barrier_loss, contact_ratio
-from property_models.physics.potential import element_weights
+from property_models.potentials.potential import element_weights
 from tests.autoperi.small import largest, small_batch, without_symmetry
 
 

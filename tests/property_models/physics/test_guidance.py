@@ -9,11 +9,11 @@ from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.flow.ode import Solver
 from autoperi.flow.sampler import FlowModel, FlowSettings, Restart
 from autoperi.networks.physics import PhysicsWeights
-from property_models.physics.chgnet_potential import CHGNetPotential
 from property_models.physics.contacts import barrier_loss, contact_ratio
 from property_models.physics.guidance import Guidance, soft_species
 from property_models.physics.losses import PhysicsLoss
-from property_models.physics.potential import element_weights
+from property_models.potentials.chgnet_potential import CHGNetPotential
+from property_models.potentials.potential import element_weights
 from tests.autoperi.small import largest, small_crystal, tiny_model
 
 GROUPS = (2, 15, 62, 88, 148, 160, 194, 198)

@@ -10,8 +10,8 @@ from autoperi.networks.physics import PhysicsWeights
 from property_models.physics.guidance import soft_species
 from property_models.physics.hull import SoftHull
 from property_models.physics.losses import PhysicsLoss, hull_loss, loss_table
-from property_models.physics.potential import GPA, element_weights
-from property_models.physics.references import composition
+from property_models.potentials.potential import GPA, element_weights
+from property_models.potentials.references import composition
 from tests.autoperi.small import largest, tiny_model
 from tests.prototypes import prototype
 

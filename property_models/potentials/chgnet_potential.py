@@ -17,8 +17,8 @@ from torch.nn.functional import linear, silu
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.networks.layers import sum_by
-from property_models.physics.bond_graph import BondGraph, bond_graph
-from property_models.physics.potential import Bonds, Potential
+from property_models.potentials.bond_graph import BondGraph, bond_graph
+from property_models.potentials.potential import Bonds, Potential
 
 VERSION = "0.3.0"
 

@@ -3,8 +3,8 @@ import torch
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
-from property_models.physics.potential import element_weights
-from property_models.physics.references import composition, element_references, fit_references
+from property_models.potentials.potential import element_weights
+from property_models.potentials.references import composition, element_references, fit_references
 from tests.autoperi.small import largest
 from tests.prototypes import prototype
 

@@ -9,8 +9,8 @@ from chgnet.model.model import CHGNet
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
-from property_models.physics.chgnet_potential import CHGNetPotential
-from property_models.physics.potential import GPA, atom_forces, element_weights
+from property_models.potentials.chgnet_potential import CHGNetPotential
+from property_models.potentials.potential import GPA, atom_forces, element_weights
 from tests.autoperi.small import largest, small_batch, without_symmetry
 from tests.prototypes import prototype, random_crystal
 

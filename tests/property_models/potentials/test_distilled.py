@@ -13,8 +13,8 @@ from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.networks.checkpoint import CheckpointError
 from autoperi.training.fit import FitConfig
-from property_models.physics.calculator import PotentialCalculator
-from property_models.physics.distillation import (
+from property_models.potentials.calculator import PotentialCalculator
+from property_models.potentials.distillation import (
     Configurations,
     Disturbance,
     atomic_fractions,
@@ -22,8 +22,8 @@ from property_models.physics.distillation import (
     disturbed,
     imitation_errors,
 )
-from property_models.physics.distilled import DistilledConfig, DistilledPotential, load, save
-from property_models.physics.potential import atom_forces
+from property_models.potentials.distilled import DistilledConfig, DistilledPotential, load, save
+from property_models.potentials.potential import atom_forces
 from tests.autoperi.small import largest, small_batch, without_symmetry
 
 TINY = DistilledConfig(width=8, layers=2, radial=4, cutoff=4.0)

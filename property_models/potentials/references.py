@@ -3,7 +3,7 @@
 CHGNet was trained on total energies with the Materials Project's corrections partly in them, so the project's
 elemental energies leave a bias. The references here are fitted: E/N - Σ x_el μ_el is the labelled formation
 energy of MP-20 train rows, by ridge regression about CHGNet's own references, which rules for the few
-elements that MP-20 lacks. To fit again: ``python -m property_models.physics.references``.
+elements that MP-20 lacks. To fit again: ``python -m property_models.potentials.references``.
 """
 
 import json
@@ -18,8 +18,8 @@ from torch import Tensor
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.networks.layers import sum_by
-from property_models.physics.chgnet_potential import VERSION, CHGNetPotential
-from property_models.physics.potential import ELEMENTS
+from property_models.potentials.chgnet_potential import VERSION, CHGNetPotential
+from property_models.potentials.potential import ELEMENTS
 
 _FILE = Path(__file__).with_name("element_references.json")
 _RIDGE = 0.01

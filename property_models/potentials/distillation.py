@@ -15,8 +15,8 @@ from torch import Tensor
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.networks.layers import sum_by
 from autoperi.training.fit import BatchData, FitConfig, Training, averaged_weights, fit
-from property_models.physics.distilled import DistilledConfig, DistilledPotential
-from property_models.physics.potential import Mechanics, Potential, element_weights
+from property_models.potentials.distilled import DistilledConfig, DistilledPotential
+from property_models.potentials.potential import Mechanics, Potential, element_weights
 
 _CRYSTAL = ("space_group", "lattice_coords", "crystal", "wyckoff", "species", "free")
 _LABELS = ("energy", "forces", "stress")

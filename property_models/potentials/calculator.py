@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
-from property_models.physics.potential import Potential
+from property_models.potentials.potential import Potential
 
 _ALONE = 20.0
 """Å of vacuum around what is not periodic: beyond the cutoff of every potential here, so exact."""

@@ -21,7 +21,7 @@ from autoperi.networks.layers import mlp
 from property_models.convolutions.density import OrbitDensity
 from property_models.graph.edge_basis import BesselBasis
 from property_models.graph.site_graph import SiteGraph, site_graph
-from property_models.physics.potential import ELEMENTS, Bonds, Potential
+from property_models.potentials.potential import ELEMENTS, Bonds, Potential
 
 SHIPPED = Path(__file__).with_name("distilled_chgnet")
 """Weights that imitate CHGNet 0.3.0 around MP-20 crystals."""

@@ -1,0 +1,1 @@
+"""Potentials: CHGNet and its pupil on soft species, element references, distillation."""
