@@ -214,7 +214,7 @@ class Predict:
 
     def run(self) -> int:
         """Predict; exit status 1 if any structure was left out."""
-        from property_models.screen import predict_path
+        from property_models.uses.screen import predict_path
 
         models = (self.property, self.family, self.checkpoint)
         how = {"fast": self.fast, "workers": self.workers, "device": self.device}
@@ -367,7 +367,7 @@ _COMMANDS = {
 def _sample(command: Sample) -> int:
     predictor = steering = None
     if command.predict:
-        from property_models.screen import predictor
+        from property_models.uses.screen import predictor
     if command.physics:
         from property_models.physics.guidance import energy_guidance as steering
     return command.run(predictor, steering)

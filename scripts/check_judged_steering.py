@@ -19,7 +19,7 @@ from autoperi.generator import SampleConfig
 from evaluation.conditional import Window, conditional_metrics
 from evaluation.matching import duplicates
 from evaluation.validity import smact_valid, structural_validity
-from property_models.picture import steered_distributions
+from property_models.uses.picture import steered_distributions
 
 GAPS, GUIDANCE = (0.5, 1.3, 2.5, 4.0), (0.0, 1.0, 2.0, 4.0)
 

@@ -15,9 +15,9 @@ from ase.build import bulk
 from chgnet.model.dynamics import CHGNetCalculator
 
 from autoperi.commands import console
-from property_models.dynamics import DynamicsSettings, molecular_dynamics
 from property_models.potentials.calculator import PotentialCalculator
 from property_models.potentials.distilled import load
+from property_models.uses.dynamics import DynamicsSettings, molecular_dynamics
 
 
 def main(

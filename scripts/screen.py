@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 from rich import print as show
 
-from property_models.screen import predict_path
+from property_models.uses.screen import predict_path
 
 
 def main(path: Path, checkpoint: Path, low: float, high: float, out: Path = Path("screened.csv")) -> None:

@@ -11,7 +11,7 @@ from pymatgen.core import Structure
 from rich import print as show
 
 import property_models
-from property_models.substitution import substitution_scan
+from property_models.uses.substitution import substitution_scan
 
 
 def main(

@@ -21,10 +21,10 @@ from property_models.networks.ensemble import (
     calibration_curve,
     figures,
 )
-from property_models.screen import predict_path
 from property_models.targets import half_of
 from property_models.train import PropertyRecipe
 from property_models.train_property import Splits, train_property
+from property_models.uses.screen import predict_path
 from tests.autoperi.small import small_batch
 from tests.property_models.test_train import TINY, labelled_crystals
 

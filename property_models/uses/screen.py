@@ -39,7 +39,7 @@ class Screened:
             out: made if it is missing.
             run: what was asked; models, counts and failures are added.
         """
-        from property_models.picture import predicted_distributions
+        from property_models.uses.picture import predicted_distributions
 
         out.mkdir(parents=True, exist_ok=True)
         self.table.to_csv(out / "predictions.csv", index=False)

@@ -8,7 +8,7 @@ from pymatgen.core import Composition, Element, Lattice, Structure
 from autoperi.crystals.symmetry import symmetrise
 from property_models.model import PropertyModel
 from property_models.networks.ensemble import Ensemble, EnsembleConfig
-from property_models.substitution import substitution_scan, substitutions
+from property_models.uses.substitution import substitution_scan, substitutions
 from tests.property_models.test_train import TINY
 
 TITANATE = Structure.from_spacegroup(

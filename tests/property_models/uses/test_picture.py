@@ -1,6 +1,6 @@
 import numpy as np
 
-from property_models.picture import steered_distributions
+from property_models.uses.picture import steered_distributions
 
 
 def test_steered_distributions_count_crystals_without_a_value_as_missed():

@@ -11,7 +11,7 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
-from property_models.dynamics import DynamicsSettings, molecular_dynamics
+from property_models.uses.dynamics import DynamicsSettings, molecular_dynamics
 
 COPPER = bulk("Cu", cubic=True).repeat((2, 2, 2))
 

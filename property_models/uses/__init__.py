@@ -1,0 +1,1 @@
+"""What property models are used for: screening, substitution, dynamics, pictures."""
