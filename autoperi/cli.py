@@ -235,7 +235,7 @@ class TrainProperty:
         table: CSV with a column cif, poscar or structure, or anything readable that carries numbers.
         targets: columns to learn together; empty cells are missing labels.
         out: folder of logs, resumable checkpoints, the finished checkpoint and run.json.
-        config: TOML file with fields of `property_models.train.PropertyRecipe`.
+        config: TOML file with fields of `property_models.training.fit_ensemble.PropertyRecipe`.
         start: checkpoint to start from, a shipped one (`autoperi info`) or a folder: few labels go further.
         search: trials of a search for better sizes and learning rate first (needs the extra `search`).
         workers: processes that symmetrise, and networks trained at once.
@@ -253,8 +253,8 @@ class TrainProperty:
 
     def run(self) -> int:
         """Train, calibrate, measure on held-out compounds; exit status 1 if any row could not be read."""
-        from property_models.train import PropertyRecipe
-        from property_models.train_property import train_property
+        from property_models.training.fit_ensemble import PropertyRecipe
+        from property_models.training.train_property import train_property
 
         recipe = PropertyRecipe.read(self.config) if self.config else None
         what = (self.table, self.targets, self.out, recipe)

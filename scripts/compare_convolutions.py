@@ -15,9 +15,9 @@ from rich.table import Table
 
 from autoperi.data.dataset import load_dataset
 from autoperi.training.fit import FitConfig
-from property_models.comparison import compare
 from property_models.networks.crystal_gnn import Convolution, CrystalGNNConfig
-from property_models.train import PropertyRecipe
+from property_models.training.comparison import compare
+from property_models.training.fit_ensemble import PropertyRecipe
 
 
 def main(limit: int = 2000, epochs: int = 10, width: int = 64, only: tuple[Convolution, ...] = ()) -> None:

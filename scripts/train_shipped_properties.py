@@ -13,8 +13,8 @@ from rich import print as show
 
 from property_models.networks.crystal_gnn import Convolution, CrystalGNNConfig
 from property_models.targets import Half
-from property_models.train import PropertyRecipe
-from property_models.train_property import train_shipped
+from property_models.training.fit_ensemble import PropertyRecipe
+from property_models.training.train_property import train_shipped
 
 
 def main(

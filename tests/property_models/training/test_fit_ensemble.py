@@ -9,7 +9,7 @@ from autoperi.data.dataset import CrystalDataset
 from autoperi.training.fit import FitConfig
 from property_models.graph.site_graph import dataset_graph
 from property_models.networks.crystal_gnn import CrystalGNN, CrystalGNNConfig
-from property_models.train import LabelledGraphs, PropertyRecipe, fit_members, property_loss
+from property_models.training.fit_ensemble import LabelledGraphs, PropertyRecipe, fit_members, property_loss
 from tests.autoperi.small import SOME_GROUPS, largest, small_crystal
 
 TINY = CrystalGNNConfig(width=16, layers=2, radial=6, cutoff=4.0, dropout=0.0)

@@ -15,12 +15,12 @@ import torch
 from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.data.files import write_run
 from autoperi.networks.checkpoint import half_precision
-from property_models.card import model_card
 from property_models.model import PropertyModel, load, save
 from property_models.networks.ensemble import Ensemble, figures
-from property_models.search import best_recipe
 from property_models.targets import TARGETS, Half, half_of, unknown_name
-from property_models.train import LabelledGraphs, PropertyRecipe, fit_members
+from property_models.training.card import model_card
+from property_models.training.fit_ensemble import LabelledGraphs, PropertyRecipe, fit_members
+from property_models.training.search import best_recipe
 
 _FEWEST = 30
 """Labelled crystals below which a test set would say nothing."""

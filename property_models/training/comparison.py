@@ -10,7 +10,7 @@ import torch
 from autoperi.data.dataset import CrystalDataset
 from property_models.networks.crystal_gnn import Convolution
 from property_models.networks.ensemble import Ensemble, figures
-from property_models.train import LabelledGraphs, PropertyRecipe, fit_members
+from property_models.training.fit_ensemble import LabelledGraphs, PropertyRecipe, fit_members
 
 NEAREST = 12
 """Neighbours of the networks whose papers keep so many; smooth filters take all within the cutoff."""

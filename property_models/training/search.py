@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from autoperi.data.dataset import CrystalDataset
-from property_models.train import LabelledGraphs, PropertyRecipe, fit_members, property_loss
+from property_models.training.fit_ensemble import LabelledGraphs, PropertyRecipe, fit_members, property_loss
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial

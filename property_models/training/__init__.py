@@ -1,0 +1,1 @@
+"""Training of property models: ensembles, tables of one's own, search, cards."""
