@@ -16,7 +16,7 @@ from pymatgen.core import Lattice, Structure
 from evaluation.journal import append, end_last_line, read_journal
 from evaluation.matching import MatchSettings
 from evaluation.piped import piped
-from evaluation.readers import Sample
+from evaluation.reading.readers import Sample
 from evaluation.relaxation import (
     CHGNET,
     AseRelaxer,

@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 from evaluation.divergence import frechet_distance, squared_mmd
 from evaluation.fingerprints import Fingerprints, FingerprintSettings, fingerprints
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
-from evaluation.readers import ReadResult
+from evaluation.reading.readers import ReadResult
 from evaluation.reference import Reference, ReferenceSettings, held_out, load_reference
 from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings
 

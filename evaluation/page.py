@@ -20,7 +20,7 @@ from ase.data.colors import jmol_colors
 from matplotlib.colors import to_hex
 
 from evaluation.metric import Metric
-from evaluation.readers import Failure, Sample
+from evaluation.reading.readers import Failure, Sample
 
 _PICTURES = 24  # crystals drawn at once; the others open from their row
 

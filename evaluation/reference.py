@@ -15,9 +15,9 @@ import pandas as pd
 from pymatgen.core import Structure
 
 from evaluation.description import describe, table_from_rows
-from evaluation.formats import RawItem
-from evaluation.raw_items import raw_items
-from evaluation.readers import as_read_result, parsed_items
+from evaluation.reading.formats import RawItem
+from evaluation.reading.raw_items import raw_items
+from evaluation.reading.readers import as_read_result, parsed_items
 from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings
 
 _Record = tuple[np.ndarray, np.ndarray, np.ndarray, dict]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from evaluation.batch import BatchSettings, relax_all
-from evaluation.readers import Failure, Sample, read_structures
+from evaluation.reading.readers import Failure, Sample, read_structures
 from evaluation.symmetry import keeps_space_group, space_group
 
 JOURNAL = "relaxations.jsonl"

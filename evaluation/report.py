@@ -13,7 +13,7 @@ from rich.table import Table
 from evaluation.figures import all_figures, svg_address
 from evaluation.metric import Metric
 from evaluation.page import Section, failure_section, figure_section, interval_text, metric_table, render_page
-from evaluation.readers import Failure
+from evaluation.reading.readers import Failure
 
 _LIBRARIES = ("autoperi-gnn", "pymatgen", "smact", "moyopy", "chgnet", "numpy", "scipy")
 _TEXT_COLUMNS = ("id", "formula", "gene", "duplicate_of", "match_error", "error")

@@ -11,7 +11,7 @@ from evaluation.batch import BatchSettings, relax_all
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
 from evaluation.hull_choice import HullChoice
-from evaluation.readers import Sample
+from evaluation.reading.readers import Sample
 
 
 @dataclass(frozen=True)

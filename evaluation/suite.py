@@ -16,7 +16,7 @@ from evaluation.measures import Protocols, measure
 from evaluation.metric import BootstrapSettings
 from evaluation.page import scenes
 from evaluation.protocols import HEADLINE, named_protocol
-from evaluation.readers import ReadResult, as_read_result
+from evaluation.reading.readers import ReadResult, as_read_result
 from evaluation.reference import Reference, ReferenceSettings, cache_folder, data_folder, load_reference
 from evaluation.report import Report
 from evaluation.sanity import cif_round_trips, density_sane

@@ -6,7 +6,7 @@ import tyro
 
 from evaluation.coverage import CoverageSettings, coverage_report
 from evaluation.distribution import density, wasserstein
-from evaluation.readers import read_structures
+from evaluation.reading.readers import read_structures
 from evaluation.reference import ReferenceSettings, load_reference
 from evaluation.validity import smact_valid, structural_validity
 

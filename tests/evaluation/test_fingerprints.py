@@ -8,7 +8,7 @@ import evaluation.fingerprints as module
 from evaluation.coverage import CoverageSettings, Cutoffs, coverage_report, nearest_distances
 from evaluation.fingerprints import CompositionScale, Fingerprints, FingerprintSettings, fingerprints
 from evaluation.metric import BootstrapSettings
-from evaluation.readers import Failure, ReadResult, as_read_result
+from evaluation.reading.readers import Failure, ReadResult, as_read_result
 from evaluation.reference import Reference
 from tests.evaluation.crystals import disguised, perovskite, rocksalt, wurtzite, zoo
 

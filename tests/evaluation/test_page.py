@@ -13,7 +13,7 @@ from evaluation import EvaluationSettings, Reference, evaluate
 from evaluation.benchmark import BenchmarkSettings, benchmark
 from evaluation.metric import BootstrapSettings
 from evaluation.page import scenes
-from evaluation.readers import Failure, ReadResult, as_read_result
+from evaluation.reading.readers import Failure, ReadResult, as_read_result
 from tests.evaluation.crystals import rutile, zoo
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -12,7 +12,7 @@ from evaluation.element_references import ElementReferences, fit_element_referen
 from evaluation.hull import ConvexHull
 from evaluation.journal import read_journal
 from evaluation.matching import MatchSettings
-from evaluation.readers import Sample
+from evaluation.reading.readers import Sample
 from evaluation.relaxation import AseRelaxer, RelaxationSettings
 from evaluation.stability import StabilitySettings, stability_table
 from tests.evaluation.crystals import rocksalt

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from pymatgen.core import Structure
-from tests.property_models.training.test_fit_ensemble import TINY, labelled_crystals
 
 import property_models
 from autoperi.data.dataset import CrystalDataset
@@ -27,6 +26,7 @@ from property_models.training.fit_ensemble import PropertyRecipe
 from property_models.training.train_property import Splits, train_property
 from property_models.uses.screen import predict_path
 from tests.autoperi.small import small_batch
+from tests.property_models.training.test_fit_ensemble import TINY, labelled_crystals
 
 RECIPE = PropertyRecipe(
     family="own",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from evaluation.formats import SUFFIXES, RawItem, cut, format_of
+from evaluation.reading.formats import SUFFIXES, RawItem, cut, format_of
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 

@@ -15,7 +15,7 @@ from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from evaluation.matching import formula_key
-from evaluation.readers import as_read_result, read_groups, read_structures
+from evaluation.reading.readers import as_read_result, read_groups, read_structures
 from tests.evaluation.crystals import zoo
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from pymatgen.core import DummySpecies, Structure
 
-from evaluation.formats import RawItem, cut_groups, parse_item
-from evaluation.raw_items import raw_items
+from evaluation.reading.formats import RawItem, cut_groups, parse_item
+from evaluation.reading.raw_items import raw_items
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Reading crystals of any generator."""
