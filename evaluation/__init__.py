@@ -8,8 +8,8 @@ This room imports neither the generator nor the property models.
 """
 
 from evaluation.coverage import CoverageSettings
+from evaluation.facts.reference import Reference
 from evaluation.reading.readers import read_structures
-from evaluation.reference import Reference
 from evaluation.report import Report
 from evaluation.suite import EvaluationSettings, evaluate
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from pymatgen.core import Lattice, Structure
 
+from evaluation.facts.matching import MatchSettings
+from evaluation.facts.symmetry import MP20_TOLERANCES, space_group
 from evaluation.journal import append, end_last_line, read_journal
-from evaluation.matching import MatchSettings
 from evaluation.piped import piped
 from evaluation.reading.readers import Sample
 from evaluation.relaxation import (
@@ -26,7 +27,6 @@ from evaluation.relaxation import (
     relax_together,
     relax_with_calculator,
 )
-from evaluation.symmetry import MP20_TOLERANCES, space_group
 
 LARGE = 200
 """Atoms above which a relaxed crystal is compared with its raw form atom by atom."""

@@ -13,13 +13,13 @@ import pandas as pd
 from pymatgen.core import Structure
 from rich.console import Console
 
-from evaluation.baselines import BASELINES, draw_baseline
 from evaluation.comparison import Comparison, Kind, Row
+from evaluation.facts.baselines import BASELINES, draw_baseline
+from evaluation.facts.reference import Reference, ReferenceSettings, load_reference
 from evaluation.figures import all_figures, svg_address
 from evaluation.page import Section, failure_section, figure_section, metric_table, render_page
 from evaluation.published import published_tables
 from evaluation.reading.readers import ReadResult, as_read_result, read_groups, read_structures
-from evaluation.reference import Reference, ReferenceSettings, load_reference
 from evaluation.report import Report, library_versions
 from evaluation.suite import EvaluationSettings, evaluate
 

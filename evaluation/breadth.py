@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.chemistry import anonymous_formula, element_fractions, supply_concentration
-from evaluation.distribution import chi_square, jensen_shannon
+from evaluation.facts.chemistry import anonymous_formula, element_fractions, supply_concentration
+from evaluation.facts.distribution import chi_square, jensen_shannon
+from evaluation.facts.reference import Reference
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, distance_metric, mean_metric
-from evaluation.reference import Reference
 
 
 def breadth_columns(table: pd.DataFrame, reference: Reference) -> pd.DataFrame:

@@ -8,11 +8,11 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 
 from evaluation.divergence import frechet_distance, squared_mmd
+from evaluation.facts.reference import Reference, ReferenceSettings, held_out, load_reference
+from evaluation.facts.symmetry import MP20_TOLERANCES, SymmetrySettings
 from evaluation.fingerprints import Fingerprints, FingerprintSettings, fingerprints
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
 from evaluation.reading.readers import ReadResult
-from evaluation.reference import Reference, ReferenceSettings, held_out, load_reference
-from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings
 
 _MMD_CRYSTALS = 2000  # kernels grow with the square
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Composition, Structure
 
-from evaluation.reference import cache_folder
-from evaluation.symmetry import equivalent_atoms
+from evaluation.facts.reference import cache_folder
+from evaluation.facts.symmetry import equivalent_atoms
 
 SITE_FEATURES, COMPOSITION_FEATURES = 61, 132
 _SHIPPED_SCALE = Path(__file__).with_name("magpie_mp20_scale.json")

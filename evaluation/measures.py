@@ -9,8 +9,10 @@ import pandas as pd
 
 from evaluation.batch import LARGE
 from evaluation.breadth import breadth_metrics
-from evaluation.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
-from evaluation.matching import MatchSettings
+from evaluation.facts.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
+from evaluation.facts.matching import MatchSettings
+from evaluation.facts.reference import Reference
+from evaluation.facts.symmetry import SymmetrySettings
 from evaluation.metric import (
     DEFAULT_BOOTSTRAP,
     BootstrapSettings,
@@ -20,10 +22,8 @@ from evaluation.metric import (
     statistic_metric,
 )
 from evaluation.protocols import PROTOCOLS, sun_metrics
-from evaluation.reference import Reference
 from evaluation.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
 from evaluation.stability import StabilitySettings
-from evaluation.symmetry import SymmetrySettings
 
 _CHARGE_TOLERANCE = 0.1  # e
 

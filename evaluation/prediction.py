@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pymatgen.core import Structure
 
-from evaluation.matching import MatchSettings, formula_key
+from evaluation.facts.matching import MatchSettings, formula_key
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
 from evaluation.reconstruction import CDVAE_MATCH, reconstruction_table
 

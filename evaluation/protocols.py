@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from evaluation.matching import MatchSettings
+from evaluation.facts.matching import MatchSettings
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
 
 METASTABLE = 0.1

@@ -9,7 +9,7 @@ import pandas as pd
 from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
-from evaluation.matching import MatchSettings
+from evaluation.facts.matching import MatchSettings
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, statistic_metric
 from evaluation.validity import smact_valid, structural_validity
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from evaluation.batch import BatchSettings, relax_all
+from evaluation.facts.symmetry import keeps_space_group, space_group
 from evaluation.reading.readers import Failure, Sample, read_structures
-from evaluation.symmetry import keeps_space_group, space_group
 
 JOURNAL = "relaxations.jsonl"
 _WHOLE = ("atoms", "steps", "space_group_before", "space_group_after")

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from pymatgen.core import Structure
 
-from evaluation.distribution import density
+from evaluation.facts.distribution import density
 
 DENSITY_RANGE = (0.01, 25.0)  # g/cm³
 ATOM_DENSITY_RANGE = (1e-5, 0.5)  # atoms/Å³

@@ -11,8 +11,8 @@ import pandas as pd
 import tyro
 from rich.progress import track
 
+from evaluation.facts.reference import data_folder
 from evaluation.hull import ConvexHull
-from evaluation.reference import data_folder
 
 
 def main(data_dir: Path | None = None, n: int | None = None, seed: int = 0) -> None:

@@ -17,7 +17,7 @@ import property_models
 from autoperi.data.dataset import load_dataset
 from autoperi.generator import SampleConfig
 from evaluation.conditional import Window, conditional_metrics
-from evaluation.matching import duplicates
+from evaluation.facts.matching import duplicates
 from evaluation.validity import smact_valid, structural_validity
 from property_models.uses.picture import steered_distributions
 

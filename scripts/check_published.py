@@ -5,9 +5,9 @@ from pathlib import Path
 import tyro
 
 from evaluation.coverage import CoverageSettings, coverage_report
-from evaluation.distribution import density, wasserstein
+from evaluation.facts.distribution import density, wasserstein
+from evaluation.facts.reference import ReferenceSettings, load_reference
 from evaluation.reading.readers import read_structures
-from evaluation.reference import ReferenceSettings, load_reference
 from evaluation.validity import smact_valid, structural_validity
 
 NAMES = ("structural %", "compositional %", "W density", "W elements", "COV-R %", "COV-P %")

@@ -9,9 +9,9 @@ from pymatgen.core import Composition
 
 from evaluation.consistent_hull import MP_20, MPTS_52, consistent_hull, known_phases
 from evaluation.element_references import ElementReferences
+from evaluation.facts.reference import data_folder
 from evaluation.hull import ConvexHull
 from evaluation.reading.readers import as_read_result, read_structures
-from evaluation.reference import data_folder
 from evaluation.relaxation import RelaxationSettings
 from evaluation.stability import StabilitySettings, stability_table
 

@@ -5,7 +5,7 @@ import pytest
 from ase.io import read
 from pymatgen.core import Lattice, Structure
 
-from evaluation.symmetry import space_group
+from evaluation.facts.symmetry import space_group
 from tests.autoperi.shell import command
 from tests.evaluation.crystals import perovskite, rocksalt
 

@@ -6,10 +6,10 @@ from pymatgen.core import Lattice, Structure
 
 import evaluation.fingerprints as module
 from evaluation.coverage import CoverageSettings, Cutoffs, coverage_report, nearest_distances
+from evaluation.facts.reference import Reference
 from evaluation.fingerprints import CompositionScale, Fingerprints, FingerprintSettings, fingerprints
 from evaluation.metric import BootstrapSettings
 from evaluation.reading.readers import Failure, ReadResult, as_read_result
-from evaluation.reference import Reference
 from tests.evaluation.crystals import disguised, perovskite, rocksalt, wurtzite, zoo
 
 QUICK = BootstrapSettings(resamples=20, resamples_distance=5)

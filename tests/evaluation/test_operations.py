@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Structure
 
+from evaluation.facts.symmetry import space_group
 from evaluation.operations import Operations, Projection, symmetric_crystal
-from evaluation.symmetry import space_group
 from tests.evaluation.crystals import disguised, rocksalt, zoo
 
 

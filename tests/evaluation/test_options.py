@@ -1,7 +1,7 @@
 import pytest
 
 from evaluation import EvaluationSettings
-from evaluation.matching import MatchSettings
+from evaluation.facts.matching import MatchSettings
 from evaluation.options import settings_from_options
 from evaluation.protocols import PROTOCOLS
 from evaluation.stability import StabilitySettings

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.matching import MatchSettings
+from evaluation.facts.matching import MatchSettings
 from evaluation.metric import BootstrapSettings
 from evaluation.protocols import PROTOCOLS, SunProtocol, sun_metrics
 

@@ -9,9 +9,9 @@ from pymatgen.core import Composition, Lattice, Structure
 from evaluation import batch
 from evaluation.batch import relax_all
 from evaluation.element_references import ElementReferences, fit_element_references
+from evaluation.facts.matching import MatchSettings
 from evaluation.hull import ConvexHull
 from evaluation.journal import read_journal
-from evaluation.matching import MatchSettings
 from evaluation.reading.readers import Sample
 from evaluation.relaxation import AseRelaxer, RelaxationSettings
 from evaluation.stability import StabilitySettings, stability_table

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from evaluation.matching import formula_key
+from evaluation.facts.matching import formula_key
 from evaluation.reading.readers import as_read_result, read_groups, read_structures
 from tests.evaluation.crystals import zoo
 

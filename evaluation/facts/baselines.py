@@ -17,7 +17,7 @@ import moyopy
 import numpy as np
 from pymatgen.core import Composition, Element, Species, Structure
 
-from evaluation.reference import Reference
+from evaluation.facts.reference import Reference
 
 _ATTEMPTS = 60  # reference crystals tried for one crystal before it is given up
 _PICKS = 100  # substitutions tried on one prototype

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from pymatgen.core import Structure
 
-from evaluation.description import describe, table_from_rows
+from evaluation.facts.description import describe, table_from_rows
+from evaluation.facts.symmetry import MP20_TOLERANCES, SymmetrySettings
 from evaluation.reading.formats import RawItem
 from evaluation.reading.raw_items import raw_items
 from evaluation.reading.readers import as_read_result, parsed_items
-from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings
 
 _Record = tuple[np.ndarray, np.ndarray, np.ndarray, dict]
 _SETS = ("mp_20", "perov_5", "carbon_24")

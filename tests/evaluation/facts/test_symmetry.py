@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from autoperi.crystals.wyckoff import wyckoff_table
-from evaluation.symmetry import _relabellings, gene, keeps_space_group, space_group
+from evaluation.facts.symmetry import _relabellings, gene, keeps_space_group, space_group
 from tests.evaluation.crystals import disguised, perovskite, zoo
 
 EXPECTED = ["225:a b", "221:a b c", "136:a f", "227:a", "186:b b", "225:a b"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from evaluation.distribution import (
+from evaluation.facts.distribution import (
     chi_square,
     density,
     jensen_shannon,

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Structure
 
-from evaluation.matching import MatchSettings, duplicates, formula_key, known_in
+from evaluation.facts.matching import MatchSettings, duplicates, formula_key, known_in
 from tests.evaluation.crystals import disguised, rocksalt, zoo
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.analysis.hhi import HHIModel
 
-from evaluation.chemistry import anonymous_formula, element_fractions, supply_concentration
+from evaluation.facts.chemistry import anonymous_formula, element_fractions, supply_concentration
 
 
 def test_fractions_of_known_formulas():

@@ -6,9 +6,9 @@ from concurrent.futures import ProcessPoolExecutor
 import pandas as pd
 from pymatgen.core import Structure
 
-from evaluation.distribution import density
-from evaluation.matching import formula_key
-from evaluation.symmetry import MP20_TOLERANCES, SymmetrySettings, gene, space_group
+from evaluation.facts.distribution import density
+from evaluation.facts.matching import formula_key
+from evaluation.facts.symmetry import MP20_TOLERANCES, SymmetrySettings, gene, space_group
 
 COLUMNS = {
     "formula": "string",

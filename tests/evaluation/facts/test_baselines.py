@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from pymatgen.core import Composition
 
-from evaluation.baselines import BASELINES, draw_baseline
-from evaluation.reference import Reference
-from evaluation.symmetry import space_group
+from evaluation.facts.baselines import BASELINES, draw_baseline
+from evaluation.facts.reference import Reference
+from evaluation.facts.symmetry import space_group
 from evaluation.validity import smact_valid, structural_validity
 from tests.evaluation.crystals import zoo
 

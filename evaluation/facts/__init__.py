@@ -1,0 +1,1 @@
+"""Facts about crystals that metrics are made of: symmetry, matches, descriptions, references, baselines."""
