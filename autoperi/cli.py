@@ -71,7 +71,7 @@ class Train:
     def run(self) -> int:
         """Run the recipe."""
         from autoperi.training.recipe import read_recipe, run_stages
-        from evaluation.curve import training_figures
+        from evaluation.metrics.curve import training_figures
         from property_models.physics.training import training_physics
 
         recipe = read_recipe(self.config, self.seed)

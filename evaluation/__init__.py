@@ -7,8 +7,8 @@
 This room imports neither the generator nor the property models.
 """
 
-from evaluation.coverage import CoverageSettings
 from evaluation.facts.reference import Reference
+from evaluation.metrics.coverage import CoverageSettings
 from evaluation.reading.readers import read_structures
 from evaluation.report import Report
 from evaluation.suite import EvaluationSettings, evaluate

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from evaluation.batch import LARGE
-from evaluation.breadth import breadth_metrics
 from evaluation.facts.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
 from evaluation.facts.matching import MatchSettings
 from evaluation.facts.reference import Reference
@@ -21,8 +20,9 @@ from evaluation.metric import (
     mean_metric,
     statistic_metric,
 )
+from evaluation.metrics.breadth import breadth_metrics
+from evaluation.metrics.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
 from evaluation.protocols import PROTOCOLS, sun_metrics
-from evaluation.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
 from evaluation.stability import StabilitySettings
 
 _CHARGE_TOLERANCE = 0.1  # e

@@ -1,8 +1,8 @@
 """From the options of a command line to the conventions of a report."""
 
-from evaluation.coverage import CoverageSettings
 from evaluation.hull_choice import HullChoice
 from evaluation.metric import BootstrapSettings
+from evaluation.metrics.coverage import CoverageSettings
 from evaluation.protocols import HEADLINE, named_protocol
 from evaluation.relaxation import RelaxationSettings
 from evaluation.stability import StabilitySettings

@@ -7,8 +7,6 @@ from pathlib import Path
 import pandas as pd
 from pymatgen.core import Structure
 
-from evaluation.breadth import breadth_columns
-from evaluation.coverage import CoverageSettings, coverage_report
 from evaluation.facts.description import description_table
 from evaluation.facts.matching import MatchSettings, Twins, duplicates, known_in
 from evaluation.facts.reference import Reference, ReferenceSettings, cache_folder, data_folder, load_reference
@@ -16,19 +14,21 @@ from evaluation.facts.symmetry import SymmetrySettings
 from evaluation.hull_choice import load_hull
 from evaluation.measures import Protocols, measure
 from evaluation.metric import BootstrapSettings
-from evaluation.page import scenes
-from evaluation.protocols import HEADLINE, named_protocol
-from evaluation.reading.readers import ReadResult, as_read_result
-from evaluation.report import Report
-from evaluation.sanity import cif_round_trips, density_sane
-from evaluation.stability import StabilitySettings, stability_table
-from evaluation.validity import (
+from evaluation.metrics.breadth import breadth_columns
+from evaluation.metrics.coverage import CoverageSettings, coverage_report
+from evaluation.metrics.sanity import cif_round_trips, density_sane
+from evaluation.metrics.validity import (
     RuleSet,
     charge_imbalance,
     contact_ratio,
     smact_valid,
     structural_validity,
 )
+from evaluation.page import scenes
+from evaluation.protocols import HEADLINE, named_protocol
+from evaluation.reading.readers import ReadResult, as_read_result
+from evaluation.report import Report
+from evaluation.stability import StabilitySettings, stability_table
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import property_models
 from autoperi.data.dataset import load_dataset
 from autoperi.generator import SampleConfig
 from evaluation.facts.matching import duplicates
-from evaluation.validity import smact_valid, structural_validity
+from evaluation.metrics.validity import smact_valid, structural_validity
 from property_models.physics.guidance import energy_guidance
 from property_models.physics.hull import SoftHull
 from property_models.physics.losses import loss_table

@@ -16,9 +16,9 @@ import autoperi
 import property_models
 from autoperi.data.dataset import load_dataset
 from autoperi.generator import SampleConfig
-from evaluation.conditional import Window, conditional_metrics
 from evaluation.facts.matching import duplicates
-from evaluation.validity import smact_valid, structural_validity
+from evaluation.metrics.conditional import Window, conditional_metrics
+from evaluation.metrics.validity import smact_valid, structural_validity
 from property_models.uses.picture import steered_distributions
 
 GAPS, GUIDANCE = (0.5, 1.3, 2.5, 4.0), (0.0, 1.0, 2.0, 4.0)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import tyro
 
-from evaluation.coverage import CoverageSettings, coverage_report
 from evaluation.facts.distribution import density, wasserstein
 from evaluation.facts.reference import ReferenceSettings, load_reference
+from evaluation.metrics.coverage import CoverageSettings, coverage_report
+from evaluation.metrics.validity import smact_valid, structural_validity
 from evaluation.reading.readers import read_structures
-from evaluation.validity import smact_valid, structural_validity
 
 NAMES = ("structural %", "compositional %", "W density", "W elements", "COV-R %", "COV-P %")
 PUBLISHED = {  # arXiv:2309.04475; validity arXiv:2402.03992, the rest by SymmCD's authors, arXiv:2502.03638

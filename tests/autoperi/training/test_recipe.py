@@ -9,7 +9,7 @@ from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.orbit_network import OrbitNetworkConfig
 from autoperi.training.fit import FitConfig
 from autoperi.training.recipe import Recipe, read_recipe, run_stages
-from evaluation.curve import training_figures
+from evaluation.metrics.curve import training_figures
 
 TRUNK = OrbitNetworkConfig(width=8, vectors=2, layers=1, cutoff=4.0, radial=6)
 ONE = FitConfig(epochs=1, cooldown=1, batch_size=8, warmup=2)

@@ -5,7 +5,7 @@ from pymatgen.core import Composition
 from evaluation.facts.baselines import BASELINES, draw_baseline
 from evaluation.facts.reference import Reference
 from evaluation.facts.symmetry import space_group
-from evaluation.validity import smact_valid, structural_validity
+from evaluation.metrics.validity import smact_valid, structural_validity
 from tests.evaluation.crystals import zoo
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-import evaluation.fingerprints as module
-from evaluation.coverage import CoverageSettings, Cutoffs, coverage_report, nearest_distances
+import evaluation.metrics.fingerprints as module
 from evaluation.facts.reference import Reference
-from evaluation.fingerprints import CompositionScale, Fingerprints, FingerprintSettings, fingerprints
 from evaluation.metric import BootstrapSettings
+from evaluation.metrics.coverage import CoverageSettings, Cutoffs, coverage_report, nearest_distances
+from evaluation.metrics.fingerprints import CompositionScale, Fingerprints, FingerprintSettings, fingerprints
 from evaluation.reading.readers import Failure, ReadResult, as_read_result
 from tests.evaluation.crystals import disguised, perovskite, rocksalt, wurtzite, zoo
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from evaluation.conditional import Window, conditional_metrics
 from evaluation.metric import BootstrapSettings
+from evaluation.metrics.conditional import Window, conditional_metrics
 
 QUICK = BootstrapSettings(resamples=20, resamples_distance=5)
 

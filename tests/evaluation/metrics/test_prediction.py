@@ -3,8 +3,8 @@ import pytest
 from pymatgen.core import Structure
 
 from evaluation.metric import BootstrapSettings
-from evaluation.prediction import best_of_k_table, match_everyone, metre_metrics
-from evaluation.reconstruction import CDVAE_MATCH
+from evaluation.metrics.prediction import best_of_k_table, match_everyone, metre_metrics
+from evaluation.metrics.reconstruction import CDVAE_MATCH
 from tests.evaluation.crystals import disguised, rocksalt, rutile
 
 QUICK = BootstrapSettings(resamples=20, resamples_distance=5)

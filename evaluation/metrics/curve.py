@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from pymatgen.core import Composition, Structure
 
-from evaluation.validity import smact_valid, structural_validity
+from evaluation.metrics.validity import smact_valid, structural_validity
 
 
 def training_figures(
@@ -12,7 +12,7 @@ def training_figures(
 ) -> dict[str, float]:
     """Shares of a small sample: structural validity, SMACT (`smact14`), new formulas, all at once.
 
-    Definitions are those of `evaluation.validity`; a formula is new when no training crystal has it.
+    Definitions are those of `evaluation.metrics.validity`; a formula is new when no training crystal has it.
     ``n_el`` is the mean number of elements per crystal. Of compositions alone, ``structural`` is left out.
     """
     formulas = [c.composition if isinstance(c, Structure) else c for c in crystals]

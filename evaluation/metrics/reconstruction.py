@@ -11,7 +11,7 @@ from pymatgen.core.structure_matcher import StructureMatcher
 
 from evaluation.facts.matching import MatchSettings
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, statistic_metric
-from evaluation.validity import smact_valid, structural_validity
+from evaluation.metrics.validity import smact_valid, structural_validity
 
 CDVAE_MATCH = MatchSettings(ltol=0.3, stol=0.5, angle_tol=10.0)
 STRICT_MATCH = MatchSettings(ltol=0.2, stol=0.3, angle_tol=5.0)

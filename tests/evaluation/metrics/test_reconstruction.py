@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from evaluation.metric import BootstrapSettings
-from evaluation.reconstruction import CDVAE_MATCH, match_pair, reconstruction_metrics, reconstruction_table
+from evaluation.metrics.reconstruction import (
+    CDVAE_MATCH,
+    match_pair,
+    reconstruction_metrics,
+    reconstruction_table,
+)
 from tests.evaluation.crystals import disguised, rocksalt, rutile, zoo
 
 

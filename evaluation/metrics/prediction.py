@@ -11,7 +11,7 @@ from pymatgen.core import Structure
 
 from evaluation.facts.matching import MatchSettings, formula_key
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
-from evaluation.reconstruction import CDVAE_MATCH, reconstruction_table
+from evaluation.metrics.reconstruction import CDVAE_MATCH, reconstruction_table
 
 
 def best_of_k_table(

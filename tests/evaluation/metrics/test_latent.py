@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from evaluation.latent import alignment, latent_metrics, uniformity
 from evaluation.metric import BootstrapSettings
+from evaluation.metrics.latent import alignment, latent_metrics, uniformity
 
 QUICK = BootstrapSettings(resamples=50, resamples_distance=50)
 

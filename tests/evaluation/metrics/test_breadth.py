@@ -1,10 +1,10 @@
 import pandas as pd
 import pytest
 
-from evaluation.breadth import breadth_columns, breadth_metrics
 from evaluation.facts.description import description_table
 from evaluation.facts.reference import Reference
 from evaluation.metric import BootstrapSettings
+from evaluation.metrics.breadth import breadth_columns, breadth_metrics
 from tests.evaluation.crystals import diamond, rocksalt, zoo
 
 QUICK = BootstrapSettings(resamples=20, resamples_distance=5)

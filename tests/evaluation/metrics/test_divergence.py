@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.divergence import frechet_distance, median_distance, squared_mmd
+from evaluation.metrics.divergence import frechet_distance, median_distance, squared_mmd
 
 
 def cloud(seed, n=200, d=3, shift=0.0):

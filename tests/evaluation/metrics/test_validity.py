@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Composition, Lattice, Structure
 from smact.screening import smact_validity
 
-from evaluation.validity import (
+from evaluation.metrics.validity import (
     charge_imbalance,
     contact_ratio,
     smact_valid,

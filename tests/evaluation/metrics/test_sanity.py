@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from evaluation.sanity import cif_round_trip, cif_round_trips, density_sane
+from evaluation.metrics.sanity import cif_round_trip, cif_round_trips, density_sane
 from tests.evaluation.crystals import disguised, rocksalt, zoo
 
 

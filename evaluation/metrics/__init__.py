@@ -1,0 +1,1 @@
+"""Metrics, one family a file: validity, divergence, breadth, coverage, reconstruction, prediction."""
