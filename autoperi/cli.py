@@ -297,9 +297,9 @@ class Relax:
     def run(self) -> int:
         """Relax; exit status 1 if any crystal could not be read or relaxed."""
         from autoperi.data.files import write_run
-        from evaluation.batch import BatchSettings
-        from evaluation.relax_files import relax_path
-        from evaluation.relaxation import RelaxationSettings
+        from evaluation.relaxation.batch import BatchSettings
+        from evaluation.relaxation.relax_files import relax_path
+        from evaluation.relaxation.relaxation import RelaxationSettings
 
         settings = RelaxationSettings(
             self.fmax,

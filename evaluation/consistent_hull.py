@@ -19,8 +19,8 @@ from rich.progress import track
 
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
-from evaluation.journal import append, end_last_line, read_journal
-from evaluation.potential import static_energies
+from evaluation.relaxation.journal import append, end_last_line, read_journal
+from evaluation.relaxation.potential import static_energies
 
 _CHUNK = 256  # crystals read at a time
 

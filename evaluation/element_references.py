@@ -16,7 +16,7 @@ import numpy as np
 from pymatgen.core import Composition, Element, Structure
 
 if TYPE_CHECKING:
-    from evaluation.relaxation import AseRelaxer
+    from evaluation.relaxation.relaxation import AseRelaxer
 
 DEFAULT_FILE = "chgnet_0.3.0_mp20_references.json"
 
@@ -115,7 +115,7 @@ def fit_on_mp20(
         settings: which rows, and how.
         relaxer: the potential; None is CHGNet.
     """
-    from evaluation.potential import MODEL_NAME, static_energies
+    from evaluation.relaxation.potential import MODEL_NAME, static_energies
 
     name = f"CHGNet {MODEL_NAME}" if relaxer is None else relaxer.name
     energies_of = static_energies if relaxer is None else relaxer.static_energies

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.batch import LARGE
 from evaluation.facts.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
 from evaluation.facts.matching import MatchSettings
 from evaluation.facts.reference import Reference
@@ -23,6 +22,7 @@ from evaluation.metric import (
 from evaluation.metrics.breadth import breadth_metrics
 from evaluation.metrics.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
 from evaluation.protocols import PROTOCOLS, sun_metrics
+from evaluation.relaxation.batch import LARGE
 from evaluation.stability import StabilitySettings
 
 _CHARGE_TOLERANCE = 0.1  # e

@@ -4,7 +4,7 @@ from evaluation.hull_choice import HullChoice
 from evaluation.metric import BootstrapSettings
 from evaluation.metrics.coverage import CoverageSettings
 from evaluation.protocols import HEADLINE, named_protocol
-from evaluation.relaxation import RelaxationSettings
+from evaluation.relaxation.relaxation import RelaxationSettings
 from evaluation.stability import StabilitySettings
 from evaluation.suite import EvaluationSettings
 

@@ -9,7 +9,7 @@ from pymatgen.core import Structure
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
-from evaluation.potential import static_energies
+from evaluation.relaxation.potential import static_energies
 
 _COLUMNS = ("energy", "target_energy", "e_above_hull", "target_e_above_hull")
 

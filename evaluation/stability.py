@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 from pymatgen.core import Structure
 
-from evaluation.batch import BatchSettings, relax_all
 from evaluation.element_references import ElementReferences
 from evaluation.hull import ConvexHull
 from evaluation.hull_choice import HullChoice
 from evaluation.reading.readers import Sample
+from evaluation.relaxation.batch import BatchSettings, relax_all
 
 
 @dataclass(frozen=True)

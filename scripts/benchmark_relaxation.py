@@ -13,7 +13,7 @@ import tyro
 from chgnet.model.dynamics import StructOptimizer
 
 from evaluation import read_structures
-from evaluation.relaxation import RelaxationSettings, Relaxed, relax_together
+from evaluation.relaxation.relaxation import RelaxationSettings, Relaxed, relax_together
 
 
 def main(path: Path, n: int = 24) -> None:

@@ -12,7 +12,7 @@ from evaluation.element_references import ElementReferences
 from evaluation.facts.reference import data_folder
 from evaluation.hull import ConvexHull
 from evaluation.reading.readers import as_read_result, read_structures
-from evaluation.relaxation import RelaxationSettings
+from evaluation.relaxation.relaxation import RelaxationSettings
 from evaluation.stability import StabilitySettings, stability_table
 
 

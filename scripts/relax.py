@@ -7,7 +7,7 @@ import tyro
 
 import autoperi
 from evaluation.facts.symmetry import keeps_space_group, space_group
-from evaluation.relaxation import RelaxationSettings, Relaxed, relax_together
+from evaluation.relaxation.relaxation import RelaxationSettings, Relaxed, relax_together
 
 
 def main(n: int = 10, seed: int = 0, fmax: float = 0.1) -> None:

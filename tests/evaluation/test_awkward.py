@@ -14,7 +14,7 @@ from evaluation import EvaluationSettings, Reference, evaluate, read_structures
 from evaluation.hull_choice import HullChoice
 from evaluation.metric import BootstrapSettings
 from evaluation.reading.readers import ReadResult, as_read_result
-from evaluation.relaxation import RelaxationSettings, relax_together
+from evaluation.relaxation.relaxation import RelaxationSettings, relax_together
 from evaluation.stability import StabilitySettings
 from tests.evaluation.crystals import zoo
 

@@ -15,10 +15,10 @@ import evaluation.benchmark as module
 from evaluation import EvaluationSettings, Reference, stability
 from evaluation.benchmark import BenchmarkSettings, benchmark
 from evaluation.hull_choice import HullChoice
-from evaluation.journal import read_journal
 from evaluation.metric import BootstrapSettings
 from evaluation.options import settings_from_options
-from evaluation.relaxation import RelaxationSettings
+from evaluation.relaxation.journal import read_journal
+from evaluation.relaxation.relaxation import RelaxationSettings
 from evaluation.stability import StabilitySettings
 from tests.evaluation.crystals import diamond, rocksalt, wurtzite, zoo
 

@@ -7,7 +7,7 @@ from ase.calculators.lj import LennardJones
 from evaluation import consistent_hull
 from evaluation.element_references import ElementReferences
 from evaluation.hull_choice import HullChoice, load_hull
-from evaluation.relaxation import AseRelaxer
+from evaluation.relaxation.relaxation import AseRelaxer
 from tests.evaluation.crystals import diamond, rocksalt
 
 PHASES = {"NaCl": rocksalt(), "Na": diamond("Na", 6.0), "Cl2": diamond("Cl", 6.5), "MgO": rocksalt("Mg", "O")}

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 
-from evaluation.piped import piped
+from evaluation.relaxation.piped import piped
 
 
 def lost(item, reason):

@@ -22,8 +22,8 @@ from pymatgen.core import Structure
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, silu
 
-from evaluation.operations import Operations
-from evaluation.quotient_graph import ANGLE_CUTOFF, EDGE_CUTOFF, QuotientGraph, quotient_graph
+from evaluation.relaxation.operations import Operations
+from evaluation.relaxation.quotient_graph import ANGLE_CUTOFF, EDGE_CUTOFF, QuotientGraph, quotient_graph
 
 MODEL_NAME = "0.3.0"
 MAX_Z = 94

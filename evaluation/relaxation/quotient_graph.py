@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from evaluation.operations import Operations
+from evaluation.relaxation.operations import Operations
 
 EDGE_CUTOFF = 6.0
 ANGLE_CUTOFF = 3.0

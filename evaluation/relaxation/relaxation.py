@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 from pymatgen.core import Structure
 
-from evaluation.fire import CellDescent
-from evaluation.operations import Operations, Projection, symmetric_crystal
-from evaluation.potential import MODEL_NAME, Forces, check_elements, chgnet
-from evaluation.quotient_graph import EDGE_CUTOFF, SKIN, QuotientGraph, quotient_graph
+from evaluation.relaxation.fire import CellDescent
+from evaluation.relaxation.operations import Operations, Projection, symmetric_crystal
+from evaluation.relaxation.potential import MODEL_NAME, Forces, check_elements, chgnet
+from evaluation.relaxation.quotient_graph import EDGE_CUTOFF, SKIN, QuotientGraph, quotient_graph
 
 Key = TypeVar("Key")
 _FULL = 400_000  # angles at which a batch takes no more: 1 GB; 128 atoms of a solid have some 50,000

@@ -13,9 +13,9 @@ from pymatgen.io.cif import CifWriter
 from rich.console import Console
 from rich.progress import Progress
 
-from evaluation.batch import BatchSettings, relax_all
 from evaluation.facts.symmetry import keeps_space_group, space_group
 from evaluation.reading.readers import Failure, Sample, read_structures
+from evaluation.relaxation.batch import BatchSettings, relax_all
 
 JOURNAL = "relaxations.jsonl"
 _WHOLE = ("atoms", "steps", "space_group_before", "space_group_after")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Structure
 
 from evaluation.facts.symmetry import space_group
-from evaluation.operations import Operations, Projection, symmetric_crystal
+from evaluation.relaxation.operations import Operations, Projection, symmetric_crystal
 from tests.evaluation.crystals import disguised, rocksalt, zoo
 
 

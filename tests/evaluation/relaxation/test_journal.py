@@ -1,4 +1,4 @@
-from evaluation.journal import append, end_last_line, read_journal
+from evaluation.relaxation.journal import append, end_last_line, read_journal
 
 
 def test_a_line_cut_off_by_a_kill_costs_itself_alone(tmp_path):

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from evaluation import relaxation
 from evaluation.facts.symmetry import space_group
-from evaluation.potential import full_graph, static_energies
-from evaluation.relaxation import RelaxationSettings, relax, relax_together, relax_with_calculator
+from evaluation.relaxation.potential import full_graph, static_energies
+from evaluation.relaxation.relaxation import (
+    RelaxationSettings,
+    relax,
+    relax_together,
+    relax_with_calculator,
+    relaxation,
+)
 from tests.evaluation.crystals import perovskite, rocksalt, rutile, wurtzite
 
 

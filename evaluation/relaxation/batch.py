@@ -15,10 +15,10 @@ from pymatgen.core import Lattice, Structure
 
 from evaluation.facts.matching import MatchSettings
 from evaluation.facts.symmetry import MP20_TOLERANCES, space_group
-from evaluation.journal import append, end_last_line, read_journal
-from evaluation.piped import piped
 from evaluation.reading.readers import Sample
-from evaluation.relaxation import (
+from evaluation.relaxation.journal import append, end_last_line, read_journal
+from evaluation.relaxation.piped import piped
+from evaluation.relaxation.relaxation import (
     CHGNET,
     AseRelaxer,
     RelaxationSettings,

@@ -1,0 +1,1 @@
+"""Relaxation by a potential: batched, symmetry-reduced, resumable."""
