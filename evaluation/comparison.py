@@ -14,8 +14,8 @@ from rich.text import Text
 
 from evaluation.metric import Metric
 from evaluation.page import interval_text
-from evaluation.protocols import HEADLINE, PROTOCOLS, named_protocol
 from evaluation.ranking import rank
+from evaluation.stability.protocols import HEADLINE, PROTOCOLS, named_protocol
 
 Kind = Literal["model", "baseline", "published"]
 _GROUPS: Mapping[Kind, str] = {

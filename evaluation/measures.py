@@ -21,9 +21,9 @@ from evaluation.metric import (
 )
 from evaluation.metrics.breadth import breadth_metrics
 from evaluation.metrics.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
-from evaluation.protocols import PROTOCOLS, sun_metrics
 from evaluation.relaxation.batch import LARGE
-from evaluation.stability import StabilitySettings
+from evaluation.stability.protocols import PROTOCOLS, sun_metrics
+from evaluation.stability.stability import StabilitySettings
 
 _CHARGE_TOLERANCE = 0.1  # e
 

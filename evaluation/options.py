@@ -1,11 +1,11 @@
 """From the options of a command line to the conventions of a report."""
 
-from evaluation.hull_choice import HullChoice
 from evaluation.metric import BootstrapSettings
 from evaluation.metrics.coverage import CoverageSettings
-from evaluation.protocols import HEADLINE, named_protocol
 from evaluation.relaxation.relaxation import RelaxationSettings
-from evaluation.stability import StabilitySettings
+from evaluation.stability.hull_choice import HullChoice
+from evaluation.stability.protocols import HEADLINE, named_protocol
+from evaluation.stability.stability import StabilitySettings
 from evaluation.suite import EvaluationSettings
 
 _STILL = RelaxationSettings()

@@ -11,7 +11,6 @@ from evaluation.facts.description import description_table
 from evaluation.facts.matching import MatchSettings, Twins, duplicates, known_in
 from evaluation.facts.reference import Reference, ReferenceSettings, cache_folder, data_folder, load_reference
 from evaluation.facts.symmetry import SymmetrySettings
-from evaluation.hull_choice import load_hull
 from evaluation.measures import Protocols, measure
 from evaluation.metric import BootstrapSettings
 from evaluation.metrics.breadth import breadth_columns
@@ -25,10 +24,11 @@ from evaluation.metrics.validity import (
     structural_validity,
 )
 from evaluation.page import scenes
-from evaluation.protocols import HEADLINE, named_protocol
 from evaluation.reading.readers import ReadResult, as_read_result
 from evaluation.report import Report
-from evaluation.stability import StabilitySettings, stability_table
+from evaluation.stability.hull_choice import load_hull
+from evaluation.stability.protocols import HEADLINE, named_protocol
+from evaluation.stability.stability import StabilitySettings, stability_table
 
 
 @dataclass(frozen=True)

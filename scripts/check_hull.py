@@ -12,7 +12,7 @@ import tyro
 from rich.progress import track
 
 from evaluation.facts.reference import data_folder
-from evaluation.hull import ConvexHull
+from evaluation.stability.hull import ConvexHull
 
 
 def main(data_dir: Path | None = None, n: int | None = None, seed: int = 0) -> None:

@@ -7,13 +7,13 @@ import pandas as pd
 import tyro
 from pymatgen.core import Composition
 
-from evaluation.consistent_hull import MP_20, MPTS_52, consistent_hull, known_phases
-from evaluation.element_references import ElementReferences
 from evaluation.facts.reference import data_folder
-from evaluation.hull import ConvexHull
 from evaluation.reading.readers import as_read_result, read_structures
 from evaluation.relaxation.relaxation import RelaxationSettings
-from evaluation.stability import StabilitySettings, stability_table
+from evaluation.stability.consistent_hull import MP_20, MPTS_52, consistent_hull, known_phases
+from evaluation.stability.element_references import ElementReferences
+from evaluation.stability.hull import ConvexHull
+from evaluation.stability.stability import StabilitySettings, stability_table
 
 
 def main(test_rows: bool = False, n: int = 50, journal: Path = Path("published_e_hull.jsonl")) -> None:

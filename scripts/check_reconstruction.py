@@ -13,9 +13,9 @@ import autoperi
 from autoperi.data.dataset import load_dataset
 from autoperi.networks.autoencoder import Latents
 from evaluation.facts.reference import data_folder
-from evaluation.hull_choice import HullChoice, load_hull
 from evaluation.metrics.reconstruction import CDVAE_MATCH, reconstruction_metrics, reconstruction_table
-from evaluation.pair_energies import energy_metrics, pair_energies
+from evaluation.stability.hull_choice import HullChoice, load_hull
+from evaluation.stability.pair_energies import energy_metrics, pair_energies
 
 
 def main(n: int = 2000, seed: int = 0, checkpoint: str = "mp_20", sampled: bool = True) -> None:

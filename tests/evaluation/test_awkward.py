@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from evaluation import EvaluationSettings, Reference, evaluate, read_structures
-from evaluation.hull_choice import HullChoice
 from evaluation.metric import BootstrapSettings
 from evaluation.reading.readers import ReadResult, as_read_result
 from evaluation.relaxation.relaxation import RelaxationSettings, relax_together
-from evaluation.stability import StabilitySettings
+from evaluation.stability.hull_choice import HullChoice
+from evaluation.stability.stability import StabilitySettings
 from tests.evaluation.crystals import zoo
 
 QUICK = EvaluationSettings(bootstrap=BootstrapSettings(resamples=5, resamples_distance=2))

@@ -3,8 +3,8 @@ import pytest
 from evaluation import EvaluationSettings
 from evaluation.facts.matching import MatchSettings
 from evaluation.options import settings_from_options
-from evaluation.protocols import PROTOCOLS
-from evaluation.stability import StabilitySettings
+from evaluation.stability.protocols import PROTOCOLS
+from evaluation.stability.stability import StabilitySettings
 
 
 def test_without_options_the_conventions_are_the_default_ones():

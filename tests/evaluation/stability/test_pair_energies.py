@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.element_references import ElementReferences
-from evaluation.hull import ConvexHull
 from evaluation.metric import BootstrapSettings
-from evaluation.pair_energies import energy_metrics, pair_energies
+from evaluation.stability.element_references import ElementReferences
+from evaluation.stability.hull import ConvexHull
+from evaluation.stability.pair_energies import energy_metrics, pair_energies
 from tests.evaluation.crystals import diamond, rocksalt
 
 REFERENCES = ElementReferences({"Na": -1.0, "Cl": -2.0})

@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.facts.matching import MatchSettings
 from evaluation.metric import BootstrapSettings
-from evaluation.protocols import PROTOCOLS, SunProtocol, sun_metrics
+from evaluation.stability.protocols import PROTOCOLS, SunProtocol, sun_metrics
 
 FAST = BootstrapSettings(resamples=0)
 

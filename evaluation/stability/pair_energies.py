@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from pymatgen.core import Structure
 
-from evaluation.element_references import ElementReferences
-from evaluation.hull import ConvexHull
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
 from evaluation.relaxation.potential import static_energies
+from evaluation.stability.element_references import ElementReferences
+from evaluation.stability.hull import ConvexHull
 
 _COLUMNS = ("energy", "target_energy", "e_above_hull", "target_e_above_hull")
 

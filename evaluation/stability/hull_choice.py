@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pymatgen.core import Composition
 
-from evaluation.consistent_hull import consistent_hull, known_phases
-from evaluation.element_references import ElementReferences
-from evaluation.hull import ConvexHull
 from evaluation.relaxation.potential import static_energies
 from evaluation.relaxation.relaxation import CHGNET, AseRelaxer
+from evaluation.stability.consistent_hull import consistent_hull, known_phases
+from evaluation.stability.element_references import ElementReferences
+from evaluation.stability.hull import ConvexHull
 
 _WORDS = {
     "mp_20": "labelled MP-20 rows, all splits",

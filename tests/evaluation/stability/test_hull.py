@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
-from evaluation.hull import ConvexHull
+from evaluation.stability.hull import ConvexHull
 
 
 def test_binary_by_hand():

@@ -6,14 +6,14 @@ import pytest
 from ase.calculators.lj import LennardJones
 from pymatgen.core import Composition, Lattice, Structure
 
-from evaluation.element_references import ElementReferences, fit_element_references
 from evaluation.facts.matching import MatchSettings
-from evaluation.hull import ConvexHull
 from evaluation.reading.readers import Sample
 from evaluation.relaxation.batch import relax_all
 from evaluation.relaxation.journal import read_journal
 from evaluation.relaxation.relaxation import AseRelaxer, RelaxationSettings, batch
-from evaluation.stability import StabilitySettings, stability_table
+from evaluation.stability.element_references import ElementReferences, fit_element_references
+from evaluation.stability.hull import ConvexHull
+from evaluation.stability.stability import StabilitySettings, stability_table
 from tests.evaluation.crystals import rocksalt
 from tests.prototypes import prototype
 
