@@ -172,8 +172,8 @@ class Benchmark:
 
     def run(self) -> int:
         """Compare; exit status 1 if a model or a structure could not be read."""
-        from evaluation.benchmark import BenchmarkSettings, benchmark, parse_models
         from evaluation.options import settings_from_options
+        from evaluation.report.benchmark import BenchmarkSettings, benchmark, parse_models
 
         judged = settings_from_options(**{name: getattr(self, name) for name in _JUDGED_BY})
         settings = BenchmarkSettings(judged, self.limit, self.baselines, self.seed)

@@ -10,7 +10,7 @@ This room imports neither the generator nor the property models.
 from evaluation.facts.reference import Reference
 from evaluation.metrics.coverage import CoverageSettings
 from evaluation.reading.readers import read_structures
-from evaluation.report import Report
-from evaluation.suite import EvaluationSettings, evaluate
+from evaluation.report.report import Report
+from evaluation.report.suite import EvaluationSettings, evaluate
 
 __all__ = ["CoverageSettings", "EvaluationSettings", "Reference", "Report", "evaluate", "read_structures"]

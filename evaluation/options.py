@@ -3,10 +3,10 @@
 from evaluation.metric import BootstrapSettings
 from evaluation.metrics.coverage import CoverageSettings
 from evaluation.relaxation.relaxation import RelaxationSettings
+from evaluation.report.suite import EvaluationSettings
 from evaluation.stability.hull_choice import HullChoice
 from evaluation.stability.protocols import HEADLINE, named_protocol
 from evaluation.stability.stability import StabilitySettings
-from evaluation.suite import EvaluationSettings
 
 _STILL = RelaxationSettings()
 

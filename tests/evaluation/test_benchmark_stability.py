@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
-import evaluation.benchmark as module
+import evaluation.report.benchmark as module
 from evaluation import EvaluationSettings, Reference
-from evaluation.benchmark import BenchmarkSettings, benchmark
 from evaluation.metric import BootstrapSettings
 from evaluation.options import settings_from_options
 from evaluation.relaxation.journal import read_journal
 from evaluation.relaxation.relaxation import RelaxationSettings
+from evaluation.report.benchmark import BenchmarkSettings, benchmark
 from evaluation.stability.hull_choice import HullChoice
 from evaluation.stability.stability import StabilitySettings, stability
 from tests.evaluation.crystals import diamond, rocksalt, wurtzite, zoo

@@ -13,15 +13,15 @@ import pandas as pd
 from pymatgen.core import Structure
 from rich.console import Console
 
-from evaluation.comparison import Comparison, Kind, Row
 from evaluation.facts.baselines import BASELINES, draw_baseline
 from evaluation.facts.reference import Reference, ReferenceSettings, load_reference
-from evaluation.figures import all_figures, svg_address
-from evaluation.page import Section, failure_section, figure_section, metric_table, render_page
-from evaluation.published import published_tables
 from evaluation.reading.readers import ReadResult, as_read_result, read_groups, read_structures
-from evaluation.report import Report, library_versions
-from evaluation.suite import EvaluationSettings, evaluate
+from evaluation.report.comparison import Comparison, Kind, Row
+from evaluation.report.figures import all_figures, svg_address
+from evaluation.report.page import Section, failure_section, figure_section, metric_table, render_page
+from evaluation.report.published import published_tables
+from evaluation.report.report import Report, library_versions
+from evaluation.report.suite import EvaluationSettings, evaluate
 
 # These modules only show what was measured: a change in them leaves finished stages valid.
 _PRESENTATION = ("assets", "benchmark", "comparison", "figures", "page", "published", "report")

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import evaluation.benchmark as module
+import evaluation.report.benchmark as module
 from evaluation import EvaluationSettings, Reference
-from evaluation.benchmark import BenchmarkSettings, TableGroup, benchmark, parse_models
 from evaluation.metric import BootstrapSettings
+from evaluation.report.benchmark import BenchmarkSettings, TableGroup, benchmark, parse_models
 from tests.evaluation.crystals import disguised, zoo
 
 QUICK = EvaluationSettings(bootstrap=BootstrapSettings(20, 5))

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from evaluation import EvaluationSettings, Reference, evaluate
-from evaluation.benchmark import BenchmarkSettings, benchmark
 from evaluation.metric import BootstrapSettings
-from evaluation.page import scenes
 from evaluation.reading.readers import Failure, ReadResult, as_read_result
+from evaluation.report.benchmark import BenchmarkSettings, benchmark
+from evaluation.report.page import scenes
 from tests.evaluation.crystals import rutile, zoo
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -11,7 +11,6 @@ from evaluation.facts.description import description_table
 from evaluation.facts.matching import MatchSettings, Twins, duplicates, known_in
 from evaluation.facts.reference import Reference, ReferenceSettings, cache_folder, data_folder, load_reference
 from evaluation.facts.symmetry import SymmetrySettings
-from evaluation.measures import Protocols, measure
 from evaluation.metric import BootstrapSettings
 from evaluation.metrics.breadth import breadth_columns
 from evaluation.metrics.coverage import CoverageSettings, coverage_report
@@ -23,9 +22,10 @@ from evaluation.metrics.validity import (
     smact_valid,
     structural_validity,
 )
-from evaluation.page import scenes
 from evaluation.reading.readers import ReadResult, as_read_result
-from evaluation.report import Report
+from evaluation.report.measures import Protocols, measure
+from evaluation.report.page import scenes
+from evaluation.report.report import Report
 from evaluation.stability.hull_choice import load_hull
 from evaluation.stability.protocols import HEADLINE, named_protocol
 from evaluation.stability.stability import StabilitySettings, stability_table

@@ -10,10 +10,17 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from evaluation.figures import all_figures, svg_address
 from evaluation.metric import Metric
-from evaluation.page import Section, failure_section, figure_section, interval_text, metric_table, render_page
 from evaluation.reading.readers import Failure
+from evaluation.report.figures import all_figures, svg_address
+from evaluation.report.page import (
+    Section,
+    failure_section,
+    figure_section,
+    interval_text,
+    metric_table,
+    render_page,
+)
 
 _LIBRARIES = ("autoperi-gnn", "pymatgen", "smact", "moyopy", "chgnet", "numpy", "scipy")
 _TEXT_COLUMNS = ("id", "formula", "gene", "duplicate_of", "match_error", "error")
@@ -32,7 +39,7 @@ class Report:
         reference_table: facts of the reference crystals, for the figures.
         settings: the conventions used, a dataclass or its plain form.
         pairs_compared: geometric comparisons behind uniqueness and novelty.
-        scenes: what the page draws, see `evaluation.page.scenes`.
+        scenes: what the page draws, see `evaluation.report.page.scenes`.
     """
 
     per_structure: pd.DataFrame

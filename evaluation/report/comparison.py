@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.metric import Metric
-from evaluation.page import interval_text
 from evaluation.ranking import rank
+from evaluation.report.page import interval_text
 from evaluation.stability.protocols import HEADLINE, PROTOCOLS, named_protocol
 
 Kind = Literal["model", "baseline", "published"]

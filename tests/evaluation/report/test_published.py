@@ -1,6 +1,6 @@
 import pytest
 
-from evaluation.published import published_tables
+from evaluation.report.published import published_tables
 
 
 def test_every_row_fills_its_columns_and_names_its_source():

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from evaluation.comparison import Comparison, Row
 from evaluation.metric import Metric
+from evaluation.report.comparison import Comparison, Row
 
 
 def share(name, value, low, high, n=100):

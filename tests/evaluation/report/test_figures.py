@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.figures import all_figures, element_shares, svg_address
 from evaluation.metric import Metric
+from evaluation.report.figures import all_figures, element_shares, svg_address
 
 
 def table(n, seed=0, hull=False):
