@@ -299,7 +299,7 @@ def _source_digest(source: Source) -> str:
 def _code_digest() -> str:
     """SHA-256 of the code that measures."""
     digest = hashlib.sha256()
-    for file in sorted(Path(str(files("evaluation"))).glob("*.py")):
+    for file in sorted(Path(str(files("evaluation"))).rglob("*.py")):
         if file.stem not in _PRESENTATION:
             digest.update(file.read_bytes())
     return digest.hexdigest()

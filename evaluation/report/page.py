@@ -79,7 +79,7 @@ def render_page(
         closing: sections below the crystals.
         footer: plain text.
     """
-    assets = files("evaluation") / "assets"
+    assets = files("evaluation.report") / "assets"
     sets = {name: _crystal_set(shown, table) for name, (shown, table) in crystals.items()}
     used = sorted({z for entry in sets.values() for crystal in entry["crystals"] for z in crystal["z"]})
     data = {"sets": sets, "pictures": _PICTURES, "elements": {z: _element(z) for z in used}}

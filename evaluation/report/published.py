@@ -44,5 +44,5 @@ class PublishedTable:
 @cache
 def published_tables() -> tuple[PublishedTable, ...]:
     """All tables of published.json."""
-    text = (files("evaluation") / "published.json").read_text(encoding="utf-8")
+    text = (files("evaluation.report") / "published.json").read_text(encoding="utf-8")
     return tuple(PublishedTable(**entry) for entry in json.loads(text))

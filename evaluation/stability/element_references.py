@@ -72,7 +72,7 @@ class ElementReferences:
     @classmethod
     def load(cls, path: Path | str | None = None) -> "ElementReferences":
         """Read a JSON file; by default the one shipped with this package."""
-        source = files("evaluation") / DEFAULT_FILE if path is None else Path(path)
+        source = files("evaluation.stability") / DEFAULT_FILE if path is None else Path(path)
         return cls(**json.loads(source.read_text()))
 
 

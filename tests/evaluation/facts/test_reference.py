@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tests.evaluation.test_readers import write_npz
 
 from evaluation.facts.reference import Reference, ReferenceSettings, held_out, load_reference
 from tests.evaluation.crystals import rocksalt, zoo
+from tests.evaluation.reading.test_readers import write_npz
 
 
 def test_crystals_come_back_as_they_were():

@@ -8,13 +8,13 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from evaluation.facts.symmetry import space_group
+from evaluation.relaxation import relaxation
 from evaluation.relaxation.potential import full_graph, static_energies
 from evaluation.relaxation.relaxation import (
     RelaxationSettings,
     relax,
     relax_together,
     relax_with_calculator,
-    relaxation,
 )
 from tests.evaluation.crystals import perovskite, rocksalt, rutile, wurtzite
 

@@ -5,9 +5,9 @@ import pytest
 from ase.calculators.lj import LennardJones
 
 from evaluation.relaxation.relaxation import AseRelaxer
+from evaluation.stability import consistent_hull
 from evaluation.stability.element_references import ElementReferences
 from evaluation.stability.hull_choice import HullChoice, load_hull
-from evaluation.stability.stability import consistent_hull
 from tests.evaluation.crystals import diamond, rocksalt
 
 PHASES = {"NaCl": rocksalt(), "Na": diamond("Na", 6.0), "Cl2": diamond("Cl", 6.5), "MgO": rocksalt("Mg", "O")}

@@ -8,9 +8,10 @@ from pymatgen.core import Composition, Lattice, Structure
 
 from evaluation.facts.matching import MatchSettings
 from evaluation.reading.readers import Sample
+from evaluation.relaxation import batch
 from evaluation.relaxation.batch import relax_all
 from evaluation.relaxation.journal import read_journal
-from evaluation.relaxation.relaxation import AseRelaxer, RelaxationSettings, batch
+from evaluation.relaxation.relaxation import AseRelaxer, RelaxationSettings
 from evaluation.stability.element_references import ElementReferences, fit_element_references
 from evaluation.stability.hull import ConvexHull
 from evaluation.stability.stability import StabilitySettings, stability_table

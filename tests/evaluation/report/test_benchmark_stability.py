@@ -18,8 +18,9 @@ from evaluation.options import settings_from_options
 from evaluation.relaxation.journal import read_journal
 from evaluation.relaxation.relaxation import RelaxationSettings
 from evaluation.report.benchmark import BenchmarkSettings, benchmark
+from evaluation.stability import stability
 from evaluation.stability.hull_choice import HullChoice
-from evaluation.stability.stability import StabilitySettings, stability
+from evaluation.stability.stability import StabilitySettings
 from tests.evaluation.crystals import diamond, rocksalt, wurtzite, zoo
 
 

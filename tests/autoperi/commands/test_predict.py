@@ -3,11 +3,11 @@ import os
 
 import pandas as pd
 import pytest
-from tests.property_models.test_train_property import write_table
 
 from property_models.model import shipped
 from tests.autoperi.shell import command
 from tests.property_models.training.test_fit_ensemble import labelled_crystals
+from tests.property_models.training.test_train_property import write_table
 from tests.prototypes import prototype
 
 TINY = """\
