@@ -1,4 +1,4 @@
-r"""Lattice coordinates: a cell as six unconstrained, rotation-invariant numbers (DESIGN, section 2).
+r"""Lattice coordinates: a cell as six unconstrained, rotation-invariant numbers.
 
 With ``G`` the Gram matrix of the conventional cell, ``½ log G = Σ ℓ_i E_i`` over six symmetric matrices.
 The crystal family fixes some of the ℓ_i; the trace coordinate is the volume, ``ℓ_6 = ln(V)/3``. The same

@@ -1,4 +1,4 @@
-"""Symmetrise: a structure as its gene, species and free coordinates, and back (DESIGN, section 3)."""
+"""Symmetrise: a structure as its gene, species and free coordinates, and back."""
 
 import logging
 from dataclasses import dataclass, replace

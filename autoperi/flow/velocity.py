@@ -42,7 +42,7 @@ _LAST = 0.02
 
 
 @dataclass(frozen=True)
-class Answer:
+class VelocityOutput:
     """What the network says at one time."""
 
     displacement: Point
@@ -89,7 +89,7 @@ class VelocityNetwork(nn.Module):
         point: Point,
         genes: CrystalBatch,
         conditions: Float[Tensor, "crystals scalars"],
-    ) -> Answer:
+    ) -> VelocityOutput:
         """Velocity at time t; the geometry in ``genes`` is ignored, its species are what is known."""
         h, s, z = point
         batch = genes.with_geometry(s, self.scale.to_coords(z, genes))
@@ -105,7 +105,7 @@ class VelocityNetwork(nn.Module):
         )
         left = (1 - t).clamp_min(_LAST)
         velocity = (x / left[row][:, None] for x, row in zip(displacement, latent_rows(batch), strict=True))
-        return Answer(displacement, tuple(velocity), self.species(features.scalars))
+        return VelocityOutput(displacement, tuple(velocity), self.species(features.scalars))
 
     def field(
         self, genes: CrystalBatch, conditions: Float[Tensor, "crystals scalars"], guidance: float = 1.0

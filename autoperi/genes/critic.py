@@ -136,7 +136,7 @@ def _total_charge(
 
 
 @dataclass(frozen=True)
-class Contrast:
+class RealVsDrawn:
     """Real crystals and drawn ones, to be told apart."""
 
     genes: GeneBatch
@@ -163,7 +163,7 @@ class Contrast:
         return type(self)(self.genes.to(device), self.real.to(device))
 
 
-def critic_loss(critic: GeneCritic, batch: Contrast) -> Float[Tensor, ""]:
+def critic_loss(critic: GeneCritic, batch: RealVsDrawn) -> Float[Tensor, ""]:
     """Binary cross-entropy; where both kinds are as many, its minimum is the log-ratio of their densities."""
     logits = critic(batch.genes)
     return binary_cross_entropy_with_logits(logits, batch.real.to(logits))

@@ -212,7 +212,9 @@ def draw_hidden(
                     species[i][k] = 0
             orders.append(order)
         for step in range(max(map(len, orders), default=0)):
-            for active in _alike([i for i, order in enumerate(orders) if len(order) > step], atoms):
+            for active in _crystals_of_like_size(
+                [i for i, order in enumerate(orders) if len(order) > step], atoms
+            ):
                 part = batch.take(torch.tensor(active))
                 filled = torch.zeros_like(part.species)
                 for row, i in zip(filled, active, strict=True):
@@ -236,7 +238,7 @@ def draw_hidden(
     return species
 
 
-def _alike(crystals: Sequence[int], sites: Sequence[Sequence[int]]) -> list[list[int]]:
+def _crystals_of_like_size(crystals: Sequence[int], sites: Sequence[Sequence[int]]) -> list[list[int]]:
     """Crystals in parts of like numbers of sites, which spares most of the padding."""
     by_size = sorted(crystals, key=lambda i: len(sites[i]))
     cuts = [0, len(by_size) // 2, 7 * len(by_size) // 8, len(by_size)]

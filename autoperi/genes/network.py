@@ -1,4 +1,4 @@
-"""One transformer that is the prior over genes and over species (DESIGN, section 6).
+"""One transformer that is the prior over genes and over species.
 
 Tokens of a crystal: conditions, space group, then one per orbit. Read causally, they predict the group and
 then orbit after orbit in canonical order (ascending position index, the order of `Crystal`), with an exact

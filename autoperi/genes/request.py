@@ -1,4 +1,4 @@
-"""What gene and species are asked to be: names checked, contradictions refused (DESIGN, section 6)."""
+"""What gene and species are asked to be: names checked, contradictions refused."""
 
 import re
 from collections.abc import Collection

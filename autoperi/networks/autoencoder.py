@@ -1,4 +1,4 @@
-"""The autoencoder: an e3nn encoder of chemical latents and a denoising decoder (DESIGN, section 4)."""
+"""The autoencoder: an e3nn encoder of chemical latents and a denoising decoder."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise

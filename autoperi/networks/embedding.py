@@ -18,7 +18,7 @@ class LatticeScale(nn.Module):
     """Lattice coordinates as standard numbers: z = (ℓ - mean) / spread, per crystal family.
 
     The mean of the volume coordinate follows the number of atoms of the conventional cell. The base of the
-    flow is the standard normal of z, so this is the base distribution of DESIGN, section 5.
+    flow is the standard normal of z, so this is the base distribution of the flow.
     """
 
     mean: Tensor

@@ -21,7 +21,7 @@ from autoperi.flow.sampler import FlowModel, FlowSettings, Restart
 from autoperi.flow.velocity import VelocityNetwork
 from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.critic import Contrast, GeneCritic
+from autoperi.genes.critic import GeneCritic, RealVsDrawn
 from autoperi.genes.draw import DrawConfig
 from autoperi.genes.network import GeneNetwork
 from autoperi.genes.prior import EmpiricalGenes, LearnedGenes
@@ -211,8 +211,8 @@ def _critic(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Pat
         len(train) + len(val), config.seed, config=DrawConfig(usual.new_genes, sweeps=usual.sweeps)
     )
     lightning.seed_everything(config.seed, workers=True)
-    seen = Contrast.of(list(train), drawn[: len(train)])
-    held_out = Contrast.of(list(val), drawn[len(train) :])
+    seen = RealVsDrawn.of(list(train), drawn[: len(train)])
+    held_out = RealVsDrawn.of(list(val), drawn[len(train) :])
     critic = GeneCritic(recipe.generator.critic)
     critic.standardise(seen.genes)
     data = BatchData(seen, held_out, config.batch_size, config.seed)

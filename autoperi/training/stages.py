@@ -14,7 +14,7 @@ from autoperi.data.dataset import CrystalDataset
 from autoperi.flow.loss import matching_loss
 from autoperi.flow.velocity import VelocityNetwork
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.critic import Contrast, GeneCritic, critic_loss
+from autoperi.genes.critic import GeneCritic, RealVsDrawn, critic_loss
 from autoperi.genes.network import GeneNetwork, gene_loss
 from autoperi.networks.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.networks.physics import Physics
@@ -112,7 +112,7 @@ class CriticTraining(Training):
 
     network: GeneCritic
 
-    def loss(self, batch: Contrast, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def loss(self, batch: RealVsDrawn, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The one term of a batch; nothing is drawn."""
         del generator
         return {"total": critic_loss(self.network, batch)}

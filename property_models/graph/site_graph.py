@@ -1,7 +1,7 @@
 """Bonds of many crystals, seen from their symmetry-distinct sites: what every property network reads.
 
 Atoms of one orbit have the same invariant features, so only the K sites receive messages, at K/N of the
-cost; an atom that sends has its site's scalars, and its vectors turned by ``rotation`` (DESIGN, section 5).
+cost; an atom that sends has its site's scalars, and its vectors turned by ``rotation``.
 That is exact for any network that is equivariant. In gene P1 every atom is a site: the usual crystal graph.
 
 Edge convention: ``vector = x_j + shift @ lattice - x_i`` points from the receiving site i to atom j.

@@ -130,7 +130,7 @@ class Ensemble(nn.Module):
                 variance = variance.index_copy(1, where, second[:, None])
                 nonzero = nonzero.index_copy(1, where, share[:, None])
         distance = self._distance(answers[0].features)
-        signs = _signs(variance, deviation, distance)
+        signs = _warning_signs(variance, deviation, distance)
         return EnsemblePrediction(
             value=value,
             uncertainty=(signs * self.blend).sum(-1).exp(),
@@ -185,7 +185,7 @@ class Ensemble(nn.Module):
         self, prediction: EnsemblePrediction, labels: Float[Tensor, "crystals targets"]
     ) -> Float[Tensor, "targets 4"]:
         """A blend for each target, from what is predicted with the raw uncertainty."""
-        signs = _signs(prediction.uncertainty.square(), prediction.spread, prediction.distance)
+        signs = _warning_signs(prediction.uncertainty.square(), prediction.spread, prediction.distance)
         blends = []
         for column, target in enumerate(self.targets):
             known = labels[:, column].isfinite()
@@ -211,7 +211,7 @@ class Ensemble(nn.Module):
         return [m for m in self.members if isinstance(m, CrystalGNN)]
 
 
-def _signs(variance: Tensor, spread: Tensor, distance: Tensor) -> Float[Tensor, "crystals targets 4"]:
+def _warning_signs(variance: Tensor, spread: Tensor, distance: Tensor) -> Float[Tensor, "crystals targets 4"]:
     """What uncertainty is read from: 1 and the logs of raw uncertainty, spread and distance."""
     raw = 0.5 * (variance + 1e-12).log()
     far = (distance + 1e-3).log()[:, None].expand_as(raw)

@@ -1,4 +1,4 @@
-"""Differentiable physics losses of crystals, one number per crystal (DESIGN, section 7)."""
+"""Differentiable physics losses of crystals, one number per crystal."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from autoperi.networks.layers import sum_by
 from autoperi.networks.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss
 from property_models.physics.hull import SoftHull
-from property_models.potentials.potential import Mechanics, Potential, element_weights
+from property_models.potentials.potential import EnergyForcesStress, Potential, element_weights
 from property_models.potentials.references import composition, element_references
 
 Loss = Callable[[CrystalBatch, Float[Tensor, "sites elements"]], Float[Tensor, "crystals"]]
@@ -41,18 +41,18 @@ def hull_loss(
     return (formation - hull(fractions.to(energy)) - margin).clamp_min(0)
 
 
-def force_loss(batch: CrystalBatch, mechanics: Mechanics) -> Float[Tensor, "crystals"]:
+def force_loss(batch: CrystalBatch, mechanics: EnergyForcesStress) -> Float[Tensor, "crystals"]:
     """Root mean square force on an atom, eV/Å; rounded off below 1e-3."""
     squared = mechanics.forces.square().sum(-1) * batch.multiplicity()
     return _rounded(sum_by(squared, batch.crystal, batch.n_crystals) / batch.n_atoms())
 
 
-def stress_loss(mechanics: Mechanics) -> Float[Tensor, "crystals"]:
+def stress_loss(mechanics: EnergyForcesStress) -> Float[Tensor, "crystals"]:
     """Frobenius norm of the stress, eV/Å³ (1 is 160.2 GPa); rounded off below 1e-3."""
     return _rounded(mechanics.stress.square().sum((1, 2)))
 
 
-def pressure_loss(mechanics: Mechanics, target: float = 0.0) -> Float[Tensor, "crystals"]:
+def pressure_loss(mechanics: EnergyForcesStress, target: float = 0.0) -> Float[Tensor, "crystals"]:
     """Distance of the pressure -tr(σ)/3 from a target, eV/Å³ (1 is 160.2 GPa); rounded off below 1e-3."""
     pressure = -mechanics.stress.diagonal(dim1=1, dim2=2).mean(-1)
     return _rounded((pressure - target).square())

@@ -16,7 +16,7 @@ from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.networks.layers import sum_by
 from autoperi.training.fit import BatchData, FitConfig, Training, averaged_weights, fit
 from property_models.potentials.distilled import DistilledConfig, DistilledPotential
-from property_models.potentials.potential import Mechanics, Potential, element_weights
+from property_models.potentials.potential import EnergyForcesStress, Potential, element_weights
 
 _CRYSTAL = ("space_group", "lattice_coords", "crystal", "wyckoff", "species", "free")
 _LABELS = ("energy", "forces", "stress")
@@ -93,7 +93,7 @@ class Configurations:
             batch = CrystalBatch.from_crystals(crystals[i : i + batch_size]).to(dtype=torch.float32)
             with torch.no_grad():
                 found = teacher(batch)
-            parts.append(cls(batch, found.energy, found.forces, found.stress).tame())
+            parts.append(cls(batch, found.energy, found.forces, found.stress).within_force_limit())
         return cls.joined(parts)
 
     @classmethod
@@ -108,7 +108,7 @@ class Configurations:
         labels = (torch.cat([getattr(part, name) for part in parts]) for name in _LABELS)
         return cls(replace(crystals, crystal=owner), *labels)
 
-    def tame(self) -> "Configurations":
+    def within_force_limit(self) -> "Configurations":
         """Those whose forces are finite and bearable."""
         norm = self.forces.norm(dim=-1).nan_to_num(torch.inf)
         worst = norm.new_zeros(len(self)).scatter_reduce(0, self.crystals.crystal, norm, "amax")
@@ -144,7 +144,7 @@ class Configurations:
 
 
 @dataclass(frozen=True)
-class Imitation:
+class DistillationWeights:
     """Weights of the terms of the loss.
 
     Attributes:
@@ -158,7 +158,7 @@ class Imitation:
     stress: float = 50.0
 
 
-def imitation_errors(found: Mechanics, wanted: Configurations) -> dict[str, Tensor]:
+def imitation_errors(found: EnergyForcesStress, wanted: Configurations) -> dict[str, Tensor]:
     """Mean absolute errors: ``energy`` (eV/atom), ``force`` (eV/Å, a component), ``stress`` (eV/Å³)."""
     batch = wanted.crystals
     atoms = batch.multiplicity().to(found.forces)
@@ -175,7 +175,7 @@ class DistillationTraining(Training):
 
     network: DistilledPotential
 
-    def __init__(self, network: DistilledPotential, config: FitConfig, weights: Imitation) -> None:
+    def __init__(self, network: DistilledPotential, config: FitConfig, weights: DistillationWeights) -> None:
         super().__init__(network, config)
         self.weights = weights
 
@@ -194,7 +194,7 @@ def distil(
     out: Path,
     fitting: FitConfig,
     config: DistilledConfig | None = None,
-    weights: Imitation | None = None,
+    weights: DistillationWeights | None = None,
     start: DistilledPotential | None = None,
 ) -> DistilledPotential:
     """Train a pupil, or go on where a run in this folder was interrupted; the averaged weights of its end.
@@ -216,7 +216,7 @@ def distil(
     else:
         network = start.deepened(config.layers)
     data = BatchData(train, val, fitting.batch_size, fitting.seed)
-    fit(DistillationTraining(network, fitting, weights or Imitation()), data, fitting, out)
+    fit(DistillationTraining(network, fitting, weights or DistillationWeights()), data, fitting, out)
     network.load_state_dict(averaged_weights(out / "last.ckpt"))
     return network.eval()
 

@@ -24,7 +24,7 @@ GPA = 160.21766208
 
 
 @dataclass(frozen=True)
-class Mechanics:
+class EnergyForcesStress:
     """What a potential says of a batch.
 
     Attributes:
@@ -98,7 +98,7 @@ class Potential(nn.Module):
 
     def forward(
         self, batch: CrystalBatch, species: Float[Tensor, "sites elements"] | None = None
-    ) -> Mechanics:
+    ) -> EnergyForcesStress:
         """Energy, forces and stress by one backward pass; arguments and errors as for ``energy``.
 
         Where gradients are enabled, all three can be differentiated once more.
@@ -111,10 +111,12 @@ class Potential(nn.Module):
             energy = self._energy(batch, weights, bonds, vector)
             total = (energy * batch.n_atoms()).sum()
             (slope,) = torch.autograd.grad(total, vector, create_graph=again)
-            answer = Mechanics(energy, _forces(batch, bonds, slope), _stress(batch, bonds, vector, slope))
+            answer = EnergyForcesStress(
+                energy, _forces(batch, bonds, slope), _stress(batch, bonds, vector, slope)
+            )
         if again:
             return answer
-        return Mechanics(answer.energy.detach(), answer.forces.detach(), answer.stress.detach())
+        return EnergyForcesStress(answer.energy.detach(), answer.forces.detach(), answer.stress.detach())
 
     def _weights(self, batch: CrystalBatch, species: Tensor | None) -> Float[Tensor, "sites elements"]:
         like = next(self.parameters())

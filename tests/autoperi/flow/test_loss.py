@@ -9,7 +9,7 @@ from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.flow import loss as matching_module
 from autoperi.flow.coupling import pair
 from autoperi.flow.loss import matching_loss, without_drift
-from autoperi.flow.velocity import LATENT_MANIFOLD, Answer, VelocityNetwork, base_point
+from autoperi.flow.velocity import LATENT_MANIFOLD, VelocityNetwork, VelocityOutput, base_point
 from autoperi.networks.embedding import LatticeScale
 from autoperi.networks.layers import sum_by
 from tests.autoperi.small import SOME_GROUPS, TINY_VELOCITY, largest, small_batch
@@ -74,7 +74,7 @@ def _perfect(batch, latents, seed: int):
         logits = torch.full((batch.n_sites, 101), -1e3, dtype=torch.float64)
         rows = (batch.crystal, batch.crystal, torch.arange(batch.n_crystals))
         way = tuple(v * (1 - t)[row][:, None] for v, row in zip(velocity, rows, strict=True))
-        return Answer(way, velocity, logits.scatter(1, batch.species[:, None], 1e3))
+        return VelocityOutput(way, velocity, logits.scatter(1, batch.species[:, None], 1e3))
 
     class Network(SimpleNamespace):
         def __call__(self, *args):

@@ -12,7 +12,7 @@ from pymatgen.core import Element
 from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.critic import Contrast, CriticConfig, GeneCritic, _total_charge, critic_loss
+from autoperi.genes.critic import CriticConfig, GeneCritic, RealVsDrawn, _total_charge, critic_loss
 from autoperi.genes.draw import DrawConfig
 from autoperi.genes.features import CHARGES, charge_states
 from autoperi.genes.network import GeneConfig, GeneNetwork
@@ -84,7 +84,7 @@ def salt_lover():
     """A critic that has learned that rock salt is real and copper drawn."""
     torch.manual_seed(0)
     critic = GeneCritic(CriticConfig(width=16, dropout=0.0, ceiling=1.2))
-    batch = Contrast.of([ROCK_SALT] * 4, [COPPER] * 4)
+    batch = RealVsDrawn.of([ROCK_SALT] * 4, [COPPER] * 4)
     critic.standardise(batch.genes)
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
     for _ in range(100):
@@ -97,13 +97,13 @@ def salt_lover():
 def test_the_loss_is_low_where_the_kinds_differ_and_ln_2_where_they_do_not(salt_lover):
     """Telling apart what can be told apart; unequal numbers are refused."""
     with torch.no_grad():
-        assert critic_loss(salt_lover, Contrast.of([ROCK_SALT], [COPPER])) < 0.2
+        assert critic_loss(salt_lover, RealVsDrawn.of([ROCK_SALT], [COPPER])) < 0.2
         blank = GeneCritic()
         torch.nn.init.zeros_(blank.layers[-1].weight)
         torch.nn.init.zeros_(blank.layers[-1].bias)
-        assert critic_loss(blank, Contrast.of([COPPER], [COPPER])).item() == pytest.approx(np.log(2))
+        assert critic_loss(blank, RealVsDrawn.of([COPPER], [COPPER])).item() == pytest.approx(np.log(2))
     with pytest.raises(ValueError, match=r"as many.*2: got 1"):
-        Contrast.of([COPPER] * 2, [ROCK_SALT])
+        RealVsDrawn.of([COPPER] * 2, [ROCK_SALT])
 
 
 def test_acceptance_is_a_probability(salt_lover):

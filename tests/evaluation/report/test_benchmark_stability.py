@@ -15,10 +15,10 @@ import evaluation.report.benchmark as module
 from evaluation import EvaluationSettings, Reference
 from evaluation.metric import BootstrapSettings
 from evaluation.options import settings_from_options
+from evaluation.relaxation import batch
 from evaluation.relaxation.journal import read_journal
 from evaluation.relaxation.relaxation import RelaxationSettings
 from evaluation.report.benchmark import BenchmarkSettings, benchmark
-from evaluation.stability import stability
 from evaluation.stability.hull_choice import HullChoice
 from evaluation.stability.stability import StabilitySettings
 from tests.evaluation.crystals import diamond, rocksalt, wurtzite, zoo
@@ -58,7 +58,7 @@ def settings(hull):
 def relaxed(monkeypatch):
     """Formulas of the crystals whose relaxation was finished, and a bomb to go off after so many."""
     names, state = [], {"bomb": None}
-    real = stability.relax_together
+    real = batch.relax_together
 
     def watched(crystals, *rest):
         formula = {}
@@ -75,7 +75,7 @@ def relaxed(monkeypatch):
             names.append(formula[number])
             yield number, outcome
 
-    monkeypatch.setattr(stability, "relax_together", watched)
+    monkeypatch.setattr(batch, "relax_together", watched)
     return names, state
 
 

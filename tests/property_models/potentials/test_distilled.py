@@ -188,7 +188,7 @@ def test_wild_configurations_are_left_out(pupil):
     broken = replace(
         found, forces=found.forces * torch.where(found.crystals.crystal == 0, torch.inf, 1.0)[:, None]
     )
-    assert len(broken.tame()) == 1
+    assert len(broken.within_force_limit()) == 1
     with pytest.raises(ValueError, match="forces below 10"):
         Configurations.joined([found.select(torch.tensor([], dtype=torch.long))])
 
