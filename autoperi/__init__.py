@@ -5,23 +5,58 @@ crystals = autoperi.load("mp_20").sample(10, seed=0)
 structures = [c.to_structure() for c in crystals]
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoperi.crystals.crystal import Crystal
-    from autoperi.generator import CrystalGenerator, load
+    from autoperi.crystals.crystal import Crystal, CrystalBatch
+    from autoperi.crystals.symmetry import SymmetriseConfig, symmetrise
+    from autoperi.data.dataset import CrystalDataset, load_dataset
+    from autoperi.data.files import read_crystals, write_crystals
+    from autoperi.flow.ode import Solver
+    from autoperi.flow.sampler import FlowSettings, Restart
+    from autoperi.generator import CrystalGenerator, SampleConfig, load
+    from autoperi.genes.request import GeneRequest
 
-__all__ = ["Crystal", "CrystalGenerator", "load"]
+_HOME = {
+    "Crystal": "autoperi.crystals.crystal",
+    "CrystalBatch": "autoperi.crystals.crystal",
+    "CrystalDataset": "autoperi.data.dataset",
+    "CrystalGenerator": "autoperi.generator",
+    "FlowSettings": "autoperi.flow.sampler",
+    "GeneRequest": "autoperi.genes.request",
+    "Restart": "autoperi.flow.sampler",
+    "SampleConfig": "autoperi.generator",
+    "Solver": "autoperi.flow.ode",
+    "SymmetriseConfig": "autoperi.crystals.symmetry",
+    "load": "autoperi.generator",
+    "load_dataset": "autoperi.data.dataset",
+    "read_crystals": "autoperi.data.files",
+    "symmetrise": "autoperi.crystals.symmetry",
+    "write_crystals": "autoperi.data.files",
+}
+
+__all__ = [
+    "Crystal",
+    "CrystalBatch",
+    "CrystalDataset",
+    "CrystalGenerator",
+    "FlowSettings",
+    "GeneRequest",
+    "Restart",
+    "SampleConfig",
+    "Solver",
+    "SymmetriseConfig",
+    "load",
+    "load_dataset",
+    "read_crystals",
+    "symmetrise",
+    "write_crystals",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import the public names when first used: ``import autoperi`` stays instant."""
-    if name == "Crystal":
-        from autoperi.crystals.crystal import Crystal
-
-        return Crystal
-    if name in ("CrystalGenerator", "load"):
-        from autoperi import generator
-
-        return getattr(generator, name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'autoperi' has no attribute {name!r}")

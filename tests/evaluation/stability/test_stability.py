@@ -129,7 +129,7 @@ def test_atom_by_atom_agrees_with_the_matcher(monkeypatch):
         moved.perturb(0.15)
         matched = batch._rms_distance(raw, moved, MatchSettings())
         with monkeypatch.context() as patch:
-            patch.setattr(stability, "LARGE", 0)
+            patch.setattr(batch, "LARGE", 0)
             assert batch._rms_distance(raw, moved, MatchSettings()) == pytest.approx(matched, rel=0.02)
 
 
