@@ -1,16 +1,46 @@
-"""Structures of a file to chemical latents in a table."""
+"""The encode command: structures of a file to chemical latents in a table."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
-from ase.data import chemical_symbols
+import tyro
 
-from autoperi.crystals.crystal import Crystal
-from autoperi.data.dataset import load_dataset
-from autoperi.data.files import write_run
-from autoperi.generator import load
-from autoperi.networks.autoencoder import Latents
+from autoperi.commands import console
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from autoperi.crystals.crystal import Crystal
+    from autoperi.networks.autoencoder import Latents
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encode structures into chemical latents, one row per symmetry-distinct site.
+
+    Example: autoperi encode my_cifs/ --out latents
+
+    Attributes:
+        path: anything readable: CIF, folder or zip of CIFs, CSV with a CIF column, extxyz, POSCAR, JSON.
+        out: folder for latents.csv (site by site) and run.json.
+        checkpoint: a shipped checkpoint or a checkpoint folder.
+        workers: processes that read and symmetrise.
+        seed: unused by the encoder's means; kept in run.json.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    out: Path
+    checkpoint: str = "mp_20"
+    workers: int = 1
+    seed: int = 0
+
+    def run(self) -> int:
+        """Read, symmetrise, encode; exit status 1 if any structure was left out."""
+        rows, failures = encode_path(self.path, self.out, self.checkpoint, self.workers, self.seed)
+        console.summary(f"latents in {self.out / 'latents.csv'}", rows)
+        return console.left_out(failures)
 
 
 def encode_path(
@@ -32,6 +62,10 @@ def encode_path(
         ReadError, ValueError: nothing there to read, or not one crystal could be used.
         CheckpointError: no such checkpoint, or a damaged one.
     """
+    from autoperi.data.dataset import load_dataset
+    from autoperi.data.files import write_run
+    from autoperi.generator import load
+
     dataset = load_dataset(path, None, workers=workers)
     generator = load(checkpoint)
     crystals = list(dataset)
@@ -49,8 +83,11 @@ def encode_path(
     return {name: str(n) for name, n in counts.items()}, dataset.failures
 
 
-def latents_table(crystals: Sequence[Crystal], latents: Sequence[Latents]) -> pd.DataFrame:
+def latents_table(crystals: "Sequence[Crystal]", latents: "Sequence[Latents]") -> "pd.DataFrame":
     """One row per site: crystal, site, element, letter, then mean and standard deviation of q(h)."""
+    import pandas as pd
+    from ase.data import chemical_symbols
+
     rows = []
     for crystal, q in zip(crystals, latents, strict=True):
         channels = zip(q.mean.tolist(), q.log_std.exp().tolist(), strict=True)

@@ -5,7 +5,6 @@ As in ``cli``, what takes long to import is imported when the command runs.
 
 import os
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -14,16 +13,9 @@ from autoperi.commands import console
 
 if TYPE_CHECKING:
     from autoperi.crystals.crystal import Crystal
-    from autoperi.flow.sampler import FlowModel, Guide
+    from autoperi.flow.sampler import Guide
     from autoperi.generator import CrystalGenerator, SampleConfig
     from autoperi.genes.request import GeneRequest
-
-
-Predictor = Callable[[Sequence[str]], Callable[["Sequence[Crystal]"], "list[Crystal]"]]
-"""Given names of properties, what adds their predictions to crystals; refuses unknown names at once."""
-
-Steering = Callable[["FlowModel", float], "Guide"]
-"""The guide of a flow at a strength."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ class Sample:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     device: str = "cpu"
 
-    def run(self, predictor: Predictor | None, steering: Steering | None) -> int:
+    def run(self) -> int:
         """Load, sample, write, and say what came of it; the property models lend what is asked for."""
         import torch
 
@@ -107,12 +99,12 @@ class Sample:
         from autoperi.generator import load
 
         began = time.perf_counter()
-        predicted = predictor(self.predict) if predictor else None
+        predicted = self._predictor()
         torch.set_num_threads(1)  # the workers are the parallelism: more threads would only contend
         generator = load(self.checkpoint, self.device)
         loaded = time.perf_counter()
         request, conditions, config = self._request(), self._conditions(), self._config()
-        guide = steering(generator.flow, self.physics) if steering else None
+        guide = self._guide(generator)
         crystals = self._drawn(generator, request, conditions, config, guide)
         crystals = predicted(crystals) if predicted else crystals
         sampled = time.perf_counter()
@@ -138,6 +130,21 @@ class Sample:
         }
         console.summary(f"{self.n} crystals in {self.out}", rows)
         return 0
+
+    def _predictor(self) -> "Callable[[Sequence[Crystal]], list[Crystal]] | None":
+        """What adds predictions to crystals; refuses unknown names before anything is drawn."""
+        if not self.predict:
+            return None
+        from property_models.uses.screen import predictor
+
+        return predictor(self.predict)
+
+    def _guide(self, generator: "CrystalGenerator") -> "Guide | None":
+        if not self.physics:
+            return None
+        from property_models.physics.guidance import energy_guidance
+
+        return energy_guidance(generator.flow, self.physics)
 
     def _novelty(self, crystals: "list[Crystal]") -> str:
         if self.genes == "empirical":

@@ -1,0 +1,62 @@
+"""The evaluate command."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from autoperi.commands import console
+
+_JUDGED_BY = ("seed", "coverage", "stability", "hull", "keep_symmetry", "protocol", "fmax", "steps")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Judge crystals from any generator.
+
+    Example: autoperi evaluate samples --reference mp_20 --out report
+
+    Attributes:
+        path: files of any generator.
+        out: folder for metrics.json, per_structure.csv, figures and report.html.
+        reference: data set or file to compare with.
+        data_dir: folder of the data sets; default AUTOPERI_DATA.
+        coverage: also COV-R, COV-P and fingerprint distances to the test split (extra `coverage`; slow).
+        stability: also relax with CHGNet and measure energies above the hull.
+        hull: mp_20 (DFT), consistent (by CHGNet too) or a CSV (composition, formation_energy_per_atom).
+        keep_symmetry: relax within the space group.
+        protocol: of S.U.N. and its matcher: wyformer, mattergen, strict or cdvae.
+        fmax: force at which a relaxation ends, eV/Å.
+        steps: most steps of a relaxation.
+        workers: processes.
+        seed: of the bootstrap.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    out: Path
+    reference: str = "mp_20"
+    data_dir: Path | None = None
+    coverage: bool = False
+    stability: bool = False
+    hull: str = "mp_20"
+    keep_symmetry: bool = False
+    protocol: str = "wyformer"
+    fmax: float = 0.1
+    steps: int = 500
+    workers: int = 1
+    seed: int = 0
+
+    def run(self) -> int:
+        """Evaluate; exit status 1 if any structure could not be read."""
+        from evaluation import evaluate, read_structures
+        from evaluation.options import settings_from_options
+
+        settings = settings_from_options(**{name: getattr(self, name) for name in _JUDGED_BY})
+        self.out.mkdir(parents=True, exist_ok=True)
+        journal = self.out / "relaxations.jsonl" if self.stability else None
+        read = read_structures(self.path, workers=self.workers)
+        report = evaluate(read, self.reference, self.data_dir, settings, self.workers, journal)
+        report.save(self.out)
+        console.out.print(report.table())
+        return 1 if report.failures else 0

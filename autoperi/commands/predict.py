@@ -1,0 +1,50 @@
+"""The predict command."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from autoperi.commands import console
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predict properties of crystals: value, uncertainty, and a flag for what the model does not know.
+
+    Example: autoperi predict samples --property formation_energy band_gap --out predicted
+    Example: autoperi predict my_cifs/ --checkpoint runs/toughness/checkpoint --out predicted
+
+    Attributes:
+        path: anything readable: CIF, folder or zip of CIFs, CSV with a CIF column, extxyz, POSCAR, JSON.
+        out: folder for predictions.csv, distributions.png and run.json.
+        property: which; default all that the shipped models, or the checkpoint, predict.
+        checkpoint: folder of a model of your own (`autoperi train-property`); default the shipped ones.
+        family: of the shipped models: guide to screen, judge to score what the guide has chosen.
+        fast: one network of each ensemble alone, two to three times faster.
+        workers: processes that read and symmetrise, then threads that predict.
+        device: cpu, cuda or mps.
+        seed: kept in run.json; nothing here is random.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    out: Path
+    property: tuple[str, ...] = ()
+    checkpoint: Path | None = None
+    family: Literal["guide", "judge"] = "guide"
+    fast: bool = False
+    workers: int = 1
+    device: str = "cpu"
+    seed: int = 0
+
+    def run(self) -> int:
+        """Predict; exit status 1 if any structure was left out."""
+        from property_models.uses.screen import predict_path
+
+        models = (self.property, self.family, self.checkpoint)
+        how = {"fast": self.fast, "workers": self.workers, "device": self.device}
+        screened = predict_path(self.path, *models, **how)
+        screened.save(self.out, {"source": str(self.path), "seed": self.seed, "fast": self.fast})
+        console.summary(f"predictions in {self.out / 'predictions.csv'}", screened.summary())
+        return console.left_out(screened.failures)

@@ -1,0 +1,62 @@
+"""The relax command."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from autoperi.commands import console
+
+
+@dataclass(frozen=True)
+class Relax:
+    """Relax crystals with CHGNet, many together; an interrupted run resumes where it stood.
+
+    Example: autoperi relax samples --keep-symmetry --out relaxed
+
+    Attributes:
+        path: files of any generator.
+        out: folder for relaxed.extxyz, cif/, relax.csv, run.json and the journal.
+        keep_symmetry: keep the space group found at 0.01 Å; faster too.
+        fmax: longest force left on an atom or a cell vector, eV/Å.
+        steps: most FIRE steps of a crystal.
+        time_limit: computing time after which a crystal is given up, seconds.
+        trajectories: also write every step, trajectories/<id>.extxyz.
+        workers: processes.
+        device: cpu, cuda or mps.
+        seed: kept in run.json; nothing here is random.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    out: Path
+    keep_symmetry: bool = False
+    fmax: float = 0.1
+    steps: int = 500
+    time_limit: float = 600.0
+    trajectories: bool = False
+    workers: int = 1
+    device: str = "cpu"
+    seed: int = 0
+
+    def run(self) -> int:
+        """Relax; exit status 1 if any crystal could not be read or relaxed."""
+        from autoperi.data.files import write_run
+        from evaluation.relaxation.batch import BatchSettings
+        from evaluation.relaxation.relax_files import relax_path
+        from evaluation.relaxation.relaxation import RelaxationSettings
+
+        settings = RelaxationSettings(
+            self.fmax,
+            self.steps,
+            self.keep_symmetry,
+            max_seconds=self.time_limit,
+            trajectory=self.trajectories,
+        )
+        how = BatchSettings(settings, workers=self.workers, device=self.device)
+        relaxed = relax_path(self.path, self.out, how)
+        relaxed.save(self.out)
+        about = {"source": str(self.path), "seed": self.seed, "settings": repr(settings)}
+        write_run(self.out, {**about, **relaxed.summary(), "failures": relaxed.failures})
+        console.summary(f"relaxed crystals in {self.out}", relaxed.summary())
+        return console.left_out(relaxed.failures)

@@ -1,0 +1,49 @@
+"""The train-property command."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from autoperi.commands import console
+
+
+@dataclass(frozen=True)
+class TrainProperty:
+    """Learn any numeric columns of a table of crystals; an interrupted run resumes where it stood.
+
+    Example: autoperi train-property mine.csv --targets toughness --out runs/toughness
+    Example: autoperi predict new.csv --checkpoint runs/toughness/checkpoint --out predicted
+
+    Attributes:
+        table: CSV with a column cif, poscar or structure, or anything readable that carries numbers.
+        targets: columns to learn together; empty cells are missing labels.
+        out: folder of logs, resumable checkpoints, the finished checkpoint and run.json.
+        config: TOML file with fields of `property_models.training.fit_ensemble.PropertyRecipe`.
+        start: checkpoint to start from, a shipped one (`autoperi info`) or a folder: few labels go further.
+        search: trials of a search for better sizes and learning rate first (needs the extra `search`).
+        workers: processes that symmetrise, and networks trained at once.
+        seed: overrides the recipe's.
+    """
+
+    table: Annotated[Path, tyro.conf.Positional]
+    targets: tuple[str, ...]
+    out: Path
+    config: Path | None = None
+    start: str | None = None
+    search: int = 0
+    workers: int = 2
+    seed: int | None = None
+
+    def run(self) -> int:
+        """Train, calibrate, measure on held-out compounds; exit status 1 if any row could not be read."""
+        from property_models.training.fit_ensemble import PropertyRecipe
+        from property_models.training.train_property import train_property
+
+        recipe = PropertyRecipe.read(self.config) if self.config else None
+        what = (self.table, self.targets, self.out, recipe)
+        how = {"workers": self.workers, "seed": self.seed, "search": self.search, "start": self.start}
+        trained = train_property(*what, **how)
+        console.summary(f"checkpoint in {self.out / 'checkpoint'}", trained.summary())
+        return console.left_out(trained.left_out)
