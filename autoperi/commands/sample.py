@@ -5,6 +5,7 @@ As in ``cli``, what takes long to import is imported when the command runs.
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
