@@ -1,14 +1,9 @@
-"""The command line: arguments in, one call into a room, files and a table out. No logic of its own.
-
-The one file that may import every room; each command imports what it needs when it runs.
-"""
+"""The command line. Each command imports what it needs when it runs, so that help is instant."""
 
 import os
 import sys
 
-import tyro
-
-from autoperi.commands import console
+from autoperi.commands import arguments, console
 from autoperi.commands.benchmark import Benchmark
 from autoperi.commands.encode import Encode
 from autoperi.commands.evaluate import Evaluate
@@ -19,22 +14,29 @@ from autoperi.commands.sample import Sample
 from autoperi.commands.train import Train
 from autoperi.commands.train_property import TrainProperty
 
+_ABOUT = """Generate crystals that keep their space group exactly, judge them, and predict their properties.
+
+Begin with sample, then evaluate what it drew. AUTOPERI_DATA names the folder of the data sets.
+
+The options and examples of a command: autoperi COMMAND --help
+"""
+
 _COMMANDS = {
     "sample": Sample,
-    "train": Train,
-    "encode": Encode,
     "evaluate": Evaluate,
     "benchmark": Benchmark,
-    "predict": Predict,
-    "train-property": TrainProperty,
     "relax": Relax,
+    "predict": Predict,
+    "encode": Encode,
+    "train": Train,
+    "train-property": TrainProperty,
     "info": Info,
 }
 
 
 def main() -> None:
     """Entry point of ``autoperi``; user errors are one line and exit status 2."""
-    command = tyro.extras.subcommand_cli_from_dict(_COMMANDS, prog="autoperi", description=__doc__)
+    command = arguments.parse(_COMMANDS, _ABOUT)
     try:
         status = command.run()
     except (ValueError, FileNotFoundError, RuntimeError) as error:

@@ -15,7 +15,8 @@ _JUDGED_BY = ("seed", "coverage", "stability", "hull", "keep_symmetry", "protoco
 class Benchmark:
     """Compare generators in one table and one page; an interrupted run resumes.
 
-    Example: autoperi benchmark ours=samples DiffCSP=diffcsp.pt --limit 1000 --baselines 1000 --out bench
+    Examples:
+        autoperi benchmark ours=samples DiffCSP=diffcsp.pt --limit 1000 --baselines 1000 --out bench
 
     Attributes:
         models: NAME=PATH of crystals, or NAME=TABLE.csv@COLUMN for every model of a table.

@@ -20,31 +20,30 @@ if TYPE_CHECKING:
 class Encode:
     """Encode structures into chemical latents, one row per symmetry-distinct site.
 
-    Example: autoperi encode my_cifs/ --out latents
+    Examples:
+        autoperi encode my_cifs/ --out latents
 
     Attributes:
         path: anything readable: CIF, folder or zip of CIFs, CSV with a CIF column, extxyz, POSCAR, JSON.
         out: folder for latents.csv (site by site) and run.json.
         checkpoint: a shipped checkpoint or a checkpoint folder.
         workers: processes that read and symmetrise.
-        seed: unused by the encoder's means; kept in run.json.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
     out: Path
     checkpoint: str = "mp_20"
     workers: int = 1
-    seed: int = 0
 
     def run(self) -> int:
         """Read, symmetrise, encode; exit status 1 if any structure was left out."""
-        rows, failures = encode_path(self.path, self.out, self.checkpoint, self.workers, self.seed)
+        rows, failures = encode_path(self.path, self.out, self.checkpoint, self.workers)
         console.summary(f"latents in {self.out / 'latents.csv'}", rows)
         return console.left_out(failures)
 
 
 def encode_path(
-    path: Path, out: Path, checkpoint: str = "mp_20", workers: int = 1, seed: int = 0
+    path: Path, out: Path, checkpoint: str = "mp_20", workers: int = 1
 ) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
     """Read, symmetrise and encode; writes ``latents.csv`` (a row per site) and ``run.json`` into a folder.
 
@@ -53,7 +52,6 @@ def encode_path(
         out: folder, made if it is missing.
         checkpoint: a shipped checkpoint or a checkpoint folder.
         workers: processes that read and symmetrise.
-        seed: kept in ``run.json``; the means of q(h) are not random.
 
     Returns:
         Counts to show, and (id, where, reason) of what was left out.
@@ -73,7 +71,6 @@ def encode_path(
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "latents.csv", index=False)
     run = {
-        "seed": seed,
         "source": str(path),
         "checkpoint": {"name": generator.name, "sha256": generator.sha256},
         "failures": [list(row) for row in dataset.failures],

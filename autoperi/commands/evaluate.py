@@ -13,9 +13,10 @@ _JUDGED_BY = ("seed", "coverage", "stability", "hull", "keep_symmetry", "protoco
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Judge crystals from any generator.
+    """Judge crystals of any generator: validity, novelty, distribution, symmetry and stability.
 
-    Example: autoperi evaluate samples --reference mp_20 --out report
+    Examples:
+        autoperi evaluate samples --reference mp_20 --out report
 
     Attributes:
         path: files of any generator.

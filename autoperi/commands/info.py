@@ -14,19 +14,18 @@ from autoperi.commands import console
 class Info:
     """Show what is shipped, or what a checkpoint is: sizes, provenance, held-out figures, hash.
 
-    Example: autoperi info
-    Example: autoperi info band_gap_judge
+    Examples:
+        autoperi info
+        autoperi info band_gap_judge
 
     Attributes:
         checkpoint: a shipped checkpoint or a checkpoint folder, of a generator or of a property model;
             without it, the names of all that are shipped.
         out: folder for info.json, if wanted.
-        seed: accepted by every command; nothing here is random.
     """
 
     checkpoint: Annotated[str, tyro.conf.Positional] = ""
     out: Path | None = None
-    seed: int = 0
 
     def run(self) -> int:
         """Print and, if asked, write."""

@@ -13,8 +13,9 @@ from autoperi.commands import console
 class Predict:
     """Predict properties of crystals: value, uncertainty, and a flag for what the model does not know.
 
-    Example: autoperi predict samples --property formation_energy band_gap --out predicted
-    Example: autoperi predict my_cifs/ --checkpoint runs/toughness/checkpoint --out predicted
+    Examples:
+        autoperi predict samples --property formation_energy band_gap --out predicted
+        autoperi predict my_cifs/ --checkpoint runs/toughness/checkpoint --out predicted
 
     Attributes:
         path: anything readable: CIF, folder or zip of CIFs, CSV with a CIF column, extxyz, POSCAR, JSON.
@@ -25,7 +26,6 @@ class Predict:
         fast: one network of each ensemble alone, two to three times faster.
         workers: processes that read and symmetrise, then threads that predict.
         device: cpu, cuda or mps.
-        seed: kept in run.json; nothing here is random.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
@@ -36,7 +36,6 @@ class Predict:
     fast: bool = False
     workers: int = 1
     device: str = "cpu"
-    seed: int = 0
 
     def run(self) -> int:
         """Predict; exit status 1 if any structure was left out."""
@@ -45,6 +44,6 @@ class Predict:
         models = (self.property, self.family, self.checkpoint)
         how = {"fast": self.fast, "workers": self.workers, "device": self.device}
         screened = predict_path(self.path, *models, **how)
-        screened.save(self.out, {"source": str(self.path), "seed": self.seed, "fast": self.fast})
+        screened.save(self.out, {"source": str(self.path), "fast": self.fast})
         console.summary(f"predictions in {self.out / 'predictions.csv'}", screened.summary())
         return console.left_out(screened.failures)

@@ -13,7 +13,8 @@ from autoperi.commands import console
 class Relax:
     """Relax crystals with CHGNet, many together; an interrupted run resumes where it stood.
 
-    Example: autoperi relax samples --keep-symmetry --out relaxed
+    Examples:
+        autoperi relax samples --keep-symmetry --out relaxed
 
     Attributes:
         path: files of any generator.
@@ -25,7 +26,6 @@ class Relax:
         trajectories: also write every step, trajectories/<id>.extxyz.
         workers: processes.
         device: cpu, cuda or mps.
-        seed: kept in run.json; nothing here is random.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
@@ -37,7 +37,6 @@ class Relax:
     trajectories: bool = False
     workers: int = 1
     device: str = "cpu"
-    seed: int = 0
 
     def run(self) -> int:
         """Relax; exit status 1 if any crystal could not be read or relaxed."""
@@ -56,7 +55,7 @@ class Relax:
         how = BatchSettings(settings, workers=self.workers, device=self.device)
         relaxed = relax_path(self.path, self.out, how)
         relaxed.save(self.out)
-        about = {"source": str(self.path), "seed": self.seed, "settings": repr(settings)}
+        about = {"source": str(self.path), "settings": repr(settings)}
         write_run(self.out, {**about, **relaxed.summary(), "failures": relaxed.failures})
         console.summary(f"relaxed crystals in {self.out}", relaxed.summary())
         return console.left_out(relaxed.failures)

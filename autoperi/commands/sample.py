@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 class Sample:
     """Draw new crystals.
 
-    Example: autoperi sample --n 1000 --seed 0 --out samples
-    Example: autoperi sample --n 100 --formula BaTiO3 --space-group 99 --out batio3
-    Example: autoperi sample --n 100 --band-gap 1.3 --guidance 2 --elements Ga As In P --out gaps
+    Examples:
+        autoperi sample --n 1000 --seed 0 --out samples
+        autoperi sample --n 100 --formula BaTiO3 --space-group 99 --out batio3
+        autoperi sample --n 100 --band-gap 1.3 --guidance 2 --elements Ga As In P --out gaps
 
     Attributes:
         n: how many crystals.

@@ -12,8 +12,9 @@ from autoperi.commands import console
 class Train:
     """Train a generator; interrupted runs resume where they stood.
 
-    Example: autoperi train --out runs/mp_20
-    Example: autoperi train --config my.toml --out runs/mine
+    Examples:
+        autoperi train --out runs/mp_20
+        autoperi train --config my.toml --out runs/mine
 
     Attributes:
         out: folder of logs, resumable checkpoints and the finished checkpoint.

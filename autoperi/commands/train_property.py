@@ -13,8 +13,9 @@ from autoperi.commands import console
 class TrainProperty:
     """Learn any numeric columns of a table of crystals; an interrupted run resumes where it stood.
 
-    Example: autoperi train-property mine.csv --targets toughness --out runs/toughness
-    Example: autoperi predict new.csv --checkpoint runs/toughness/checkpoint --out predicted
+    Examples:
+        autoperi train-property mine.csv --targets toughness --out runs/toughness
+        autoperi predict new.csv --checkpoint runs/toughness/checkpoint --out predicted
 
     Attributes:
         table: CSV with a column cif, poscar or structure, or anything readable that carries numbers.

@@ -25,17 +25,39 @@ def test_every_stage_of_a_recipe_can_be_asked_for():
     assert get_args(get_type_hints(Train)["stage"]) == get_args(Stage)
 
 
-COMMANDS = ["sample", "train", "encode", "evaluate", "benchmark", "predict", "train-property", "relax"]
-COMMANDS += ["info"]
+COMMANDS = [
+    "sample",
+    "evaluate",
+    "benchmark",
+    "relax",
+    "predict",
+    "encode",
+    "train",
+    "train-property",
+    "info",
+]
+RANDOM = {"sample", "evaluate", "benchmark", "train", "train-property"}
+
+
+def test_help_lists_the_commands_in_the_order_of_use():
+    """One line or two each, their examples left to their own help."""
+    shown = run("--help").stdout
+    listed = [line.split()[2] for line in shown.splitlines() if "•" in line]
+    assert listed == COMMANDS
+    assert "Examples" not in shown
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example(command):
-    """Every command explains itself with an example, a seed and an output folder."""
+def test_help_has_examples_each_on_a_line_and_a_seed_where_something_is_random(command):
     done = run(command, "--help")
     assert done.returncode == 0
-    for word in ("Example:", "--seed", "--out"):
-        assert word in done.stdout
+    head, _, options = done.stdout.partition("╭")
+    examples = head.partition("Examples\n")[2].strip().splitlines()
+    assert examples
+    assert all(line.strip().startswith("autoperi ") for line in examples)
+    assert any(line.strip().startswith(f"autoperi {command}") for line in examples)
+    assert "--out" in options
+    assert ("--seed" in options) == (command in RANDOM)
 
 
 def test_sample_writes_everything(tmp_path):
