@@ -1,7 +1,6 @@
 """Data sets of crystals: read, symmetrised once, cached, and batched without a loop over crystals."""
 
 import hashlib
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,8 @@ from autoperi.crystals.hull import Hull
 from autoperi.crystals.labels import SCALARS
 from autoperi.crystals.symmetry import SymmetriseConfig
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.data.download import DATASETS, cache_folder, dataset_file
+from autoperi.data.cache import cache_folder, cached
+from autoperi.data.download import DATASETS, dataset_file
 from autoperi.data.preprocess import prepare
 
 SPLITS = ("train", "val", "test")
@@ -154,6 +154,17 @@ class CrystalDataset(Sequence[Crystal]):
             found.append(counts)
         return found
 
+    def content_hash(self) -> str:
+        """SHA-256 of everything that a training sees: structures, ids and labels."""
+        digest = hashlib.sha256()
+        flat = (self.space_group, self.site_start, self.wyckoff, self.species, self.free, self.lattice_coords)
+        for tensor in flat:
+            digest.update(tensor.numpy().tobytes())
+        for name in sorted(self.labels):
+            digest.update(f"\0{name}\0".encode() + self.labels[name].tobytes())
+        digest.update("\0".join(self.ids.tolist()).encode())
+        return digest.hexdigest()
+
     def _gather(
         self, indices: Sequence[int] | np.ndarray | Tensor
     ) -> tuple[Int[Tensor, "crystals"], Int[Tensor, "sites"], Int[Tensor, "sites"]]:
@@ -182,40 +193,36 @@ def load_dataset(
 
     Args:
         name_or_path: mp_20, perov_5, carbon_24, mpts_52, or a path that ``readers.iterate_rows`` understands.
-        split: train, val or test. A path is read whole, unless it is a folder of ``<split>.csv`` files.
+        split: train, val or test: of a public data set, or of a folder of ``<split>.csv`` files. Any other
+            file or folder is one training set; with None a path is read whole.
         data_dir: folder that holds ``<name>/<split>.csv(.gz)``; default ``AUTOPERI_DATA``, else download.
         workers: processes that read and symmetrise.
         config: tolerances of the symmetry search.
-        fill_hull: also give the missing ``e_above_hull``, from the hull of the formation energies of all
-            three splits (``fill_e_above_hull``): prepares those too.
+        fill_hull: also give the missing ``e_above_hull`` (``fill_e_above_hull``), from the hull of the
+            formation energies of train and val, so that training sees nothing of test; for test, of all
+            splits. Prepares those splits too, as far as they exist.
         progress: show a progress bar while preparing.
 
     Raises:
-        ValueError, FileNotFoundError, DownloadError, ReadError: no such data; the message says what to do.
+        ValueError, FileNotFoundError, DownloadError, ReadError: no such data, or no such split of it; the
+            message says what to do.
         ValueError: not one crystal could be used.
     """
     if fill_hull:
-        given = {
-            part: load_dataset(
-                name_or_path, part, data_dir, workers=workers, config=config, progress=progress
-            )
-            for part in SPLITS
-        }
-        if split not in given:
-            raise ValueError(f"expected a split among {', '.join(SPLITS)}: got {split!r}")
-        return _filled(list(given.values()))[SPLITS.index(split)]
+        return _filled(name_or_path, split, data_dir, workers, config, progress)
     file = _source(name_or_path, split, data_dir)
     arrays, report = prepare(file, cache_folder(), config or SymmetriseConfig(), workers, progress)
     failures = [tuple(row) for row in arrays["failures"].tolist()]
+    listed = f"; all are listed in {report}" if report.exists() else ""
     if failures:
         warnings.warn(
             f"{len(failures)} of {len(failures) + len(arrays['ids'])} crystals of {file.name} are left out, "
-            f"first {failures[0][0]}: {failures[0][2]}; all are listed in {report}",
+            f"first {failures[0][0]}: {failures[0][2]}{listed}",
             stacklevel=2,
         )
     if not len(arrays["ids"]):
-        first = f"; first {failures[0][0]}: {failures[0][2]}" if failures else ""
-        raise ValueError(f"expected crystals in {file}: none could be used, see {report}{first}")
+        first = f", first {failures[0][0]}: {failures[0][2]}{listed}" if failures else ""
+        raise ValueError(f"expected crystals in {file}: none could be used{first}")
     labels = dict(zip(arrays["label_names"].tolist(), arrays["labels"].T, strict=True))
     missing = np.full(len(arrays["ids"]), np.nan)
     flat = {
@@ -254,39 +261,69 @@ def fill_e_above_hull(datasets: Sequence[CrystalDataset], overwrite: bool = Fals
     return filled
 
 
-def _filled(datasets: list[CrystalDataset]) -> list[CrystalDataset]:
-    """``fill_e_above_hull``, kept in the cache under a hash of all that it depends on."""
-    digest = hashlib.sha256(b"hull 1")
-    for dataset in datasets:
-        for key in ("formation_energy", "e_above_hull"):
-            digest.update(dataset.labels[key].tobytes())
-        for tensor in (dataset.site_start, dataset.wyckoff, dataset.species):
-            digest.update(tensor.numpy().tobytes())
-    file = cache_folder() / "hull" / f"{digest.hexdigest()[:16]}.npy"
-    if not file.exists():
-        values = np.concatenate([d.labels["e_above_hull"] for d in fill_e_above_hull(datasets)])
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.stem}.{os.getpid()}.npy")
-        np.save(part, values)
-        part.replace(file)
-    parts = np.split(np.load(file), np.cumsum([len(d) for d in datasets])[:-1])
-    return [
-        replace(dataset, labels={**dataset.labels, "e_above_hull": part})
-        for dataset, part in zip(datasets, parts, strict=True)
+def _filled(
+    name_or_path: str | Path,
+    split: str | None,
+    data_dir: str | Path | None,
+    workers: int,
+    config: SymmetriseConfig | None,
+    progress: bool,
+) -> CrystalDataset:
+    """A split with ``fill_e_above_hull``, kept in the cache under a hash of all that the labels depend on."""
+    if split not in SPLITS:
+        raise ValueError(f"expected a split among {', '.join(SPLITS)}: got {split!r}")
+    beside = [s for s in (SPLITS if split == "test" else SPLITS[:2]) if s != split]
+    existing = [split, *(s for s in beside if _exists(name_or_path, s, data_dir))]
+    parts = [
+        load_dataset(name_or_path, s, data_dir, workers=workers, config=config, progress=progress)
+        for s in existing
     ]
+    digest = hashlib.sha256(b"hull 2")
+    for part in parts:
+        digest.update(part.content_hash().encode())
+
+    def read(file: Path) -> np.ndarray:
+        values = np.load(file, allow_pickle=False)
+        if values.shape != (len(parts[0]),):
+            raise ValueError(f"expected {len(parts[0])} values: got {values.shape}")
+        return values
+
+    def write(file: Path, values: np.ndarray) -> None:
+        with file.open("wb") as stream:
+            np.save(stream, values, allow_pickle=False)
+
+    file = cache_folder() / "hull" / f"{digest.hexdigest()[:16]}.npy"
+    values = cached(file, read, lambda: fill_e_above_hull(parts)[0].labels["e_above_hull"], write)
+    return replace(parts[0], labels={**parts[0].labels, "e_above_hull": values})
+
+
+def _exists(name_or_path: str | Path, split: str, data_dir: str | Path | None) -> bool:
+    """Whether a split beside the one asked for is there; one that cannot be downloaded is an error."""
+    try:
+        _source(name_or_path, split, data_dir)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _source(name_or_path: str | Path, split: str | None, data_dir: str | Path | None) -> Path:
     path = Path(name_or_path).expanduser()
     if str(name_or_path) in DATASETS and split:
         return dataset_file(str(name_or_path), split, data_dir)
-    if split and path.is_dir():
-        for suffix in (".csv.gz", ".csv"):
-            if (path / f"{split}{suffix}").exists():
-                return path / f"{split}{suffix}"
     if not path.exists():
         raise ValueError(
             f"expected a data set among {', '.join(DATASETS)}, or a file or folder: got "
             f"{str(name_or_path)!r}, which does not exist"
+        )
+    if not split:
+        return path
+    files = [f for name in SPLITS for x in (".csv.gz", ".csv") if (f := path / f"{name}{x}").exists()]
+    for file in files:
+        if file.name.startswith(f"{split}."):
+            return file
+    if files or split != "train":
+        raise FileNotFoundError(
+            f"expected {split}.csv or {split}.csv.gz in {path}: found "
+            f"{', '.join(f.name for f in files) or 'no splits'}; split=None reads it whole"
         )
     return path

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pooch
 
+from autoperi.data.cache import cache_folder
+
 _CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/main/data"
 _DIFFCSP = "https://raw.githubusercontent.com/jiaor17/DiffCSP/main/data"
 
@@ -45,11 +47,6 @@ DATASETS = tuple(_HOMES)
 
 class DownloadError(RuntimeError):
     """A file that could not be fetched, or is not what it should be."""
-
-
-def cache_folder() -> Path:
-    """Where downloads and prepared data sets are kept: ``AUTOPERI_CACHE``, or the user's cache."""
-    return Path(os.environ.get("AUTOPERI_CACHE") or pooch.os_cache("autoperi")).expanduser()
 
 
 def dataset_file(name: str, split: str, data_dir: str | Path | None = None) -> Path:

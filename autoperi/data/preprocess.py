@@ -1,20 +1,21 @@
 """Turn a file of crystals into flat arrays: parse and symmetrise in parallel, chunk by chunk, on disk.
 
 A chunk that is done is never done again: an interrupted run goes on where it stopped. The cache is keyed
-by the content of the input, the settings and the version of this code.
+by the content of the input, the settings, and the versions of this code and of the libraries that it calls.
 """
 
 import csv
 import hashlib
 import json
 import multiprocessing
-import os
 import sys
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from rich.progress import Progress
 
 from autoperi.crystals import wyckoff
 from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
+from autoperi.data.cache import DAMAGED, cached, keep, versions, written_whole
 from autoperi.data.readers import Row, iterate_rows, parse_row, whole_file
 from autoperi.data.structure_text import ReadError
 
@@ -31,6 +33,10 @@ _SCHEMA = 1
 _CHUNK = 256
 _IN_PROCESS = 64
 """So few rows are not worth starting other processes."""
+_PER_CRYSTAL = ("space_group", "lattice_coords", "ids", "symprec", "labels")
+_PER_SITE = ("wyckoff", "species", "free")
+
+_Result = tuple[Path, dict[str, np.ndarray]]
 
 
 def prepare(
@@ -40,7 +46,7 @@ def prepare(
 
     Args:
         file: anything ``readers.iterate_rows`` understands.
-        cache: folder for chunks and results.
+        cache: folder for chunks and results; one that cannot be written costs a warning.
         config: tolerances.
         workers: processes; 1 stays in this one.
         progress: show a progress bar.
@@ -53,28 +59,25 @@ def prepare(
     stem = "".join(c if c.isalnum() else "-" for c in file.name.split(".")[0])
     folder = cache / "crystals" / f"{file.parent.name}-{stem}-{_key(file, config)}"
     result, report = folder / "crystals.npz", folder / "failures.csv"
-    if not result.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+
+    def make() -> dict[str, np.ndarray]:
         rows = list(iterate_rows(file))
         chunks = [(folder / f"chunk-{i:05d}.npz", rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
-        _process([c for c in chunks if not c[0].exists()], config, workers, progress, file.name, len(rows))
-        try:
-            arrays = _merge([path for path, _ in chunks])
-        except FileNotFoundError:
-            if not result.exists():  # another process that prepared the same file has finished it
-                raise
-        else:
-            with report.open("w", newline="", encoding="utf-8") as stream:
-                csv.writer(stream).writerows([("id", "where", "reason"), *arrays["failures"].tolist()])
-            _save(result, arrays)
-        for path, _ in chunks:
-            path.unlink(missing_ok=True)
-    with np.load(result, allow_pickle=False) as data:
-        return {key: data[key] for key in data.files}, report
+        return _join([_arrays([], config), *_chunks(chunks, config, workers, progress, file.name)])
+
+    def write(part: Path, arrays: dict[str, np.ndarray]) -> None:
+        with written_whole(report) as table, table.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([("id", "where", "reason"), *arrays["failures"].tolist()])
+        _write(part, arrays)
+        for chunk in folder.glob("chunk-*.npz"):
+            chunk.unlink(missing_ok=True)
+
+    return cached(result, _read, make, write), report
 
 
 def _key(file: Path, config: SymmetriseConfig) -> str:
-    digest = hashlib.sha256(json.dumps([_SCHEMA, asdict(config)], sort_keys=True).encode())
+    made_with = versions("moyopy", "pymatgen")
+    digest = hashlib.sha256(json.dumps([_SCHEMA, asdict(config), made_with], sort_keys=True).encode())
     digest.update(Path(wyckoff.__file__).with_name("wyckoff.npz").read_bytes())
     for part in sorted(p for p in file.rglob("*") if p.is_file()) if file.is_dir() else [file]:
         digest.update(f"{part.name}\0{part.stat().st_size}\0".encode())
@@ -82,54 +85,69 @@ def _key(file: Path, config: SymmetriseConfig) -> str:
     return digest.hexdigest()[:16]
 
 
-def _process(
+def _chunks(
     chunks: list[tuple[Path, list[Row]]],
     config: SymmetriseConfig,
     workers: int,
     progress: bool,
     name: str,
-    total: int,
-) -> None:
-    """Write every chunk; a row that kills its process is a failure of that row only."""
-    todo = sum(len(rows) for _, rows in chunks)
+) -> list[dict[str, np.ndarray]]:
+    """Arrays of every chunk, those of an interrupted run too; a row that kills its process fails alone."""
+    done = {path: arrays for path, rows in chunks if (arrays := _left_behind(path, len(rows))) is not None}
+    waiting = [(path, rows) for path, rows in chunks if path not in done]
+    todo, total = sum(len(rows) for _, rows in waiting), sum(len(rows) for _, rows in chunks)
     bar = Progress(transient=True) if progress and todo > _IN_PROCESS else None
     with bar or nullcontext():
         task = bar.add_task(f"Symmetrising {name}", total=total, completed=total - todo) if bar else None
-
-        def advance(rows: list[Row]) -> None:
+        parallel = workers > 1 and todo > _IN_PROCESS
+        results = _parallel(waiting, config, workers) if parallel else _serial(waiting, config)
+        kept = len(chunks) > 1
+        for path, arrays in results:
+            done[path] = arrays
+            kept = kept and keep(path, partial(_write, arrays=arrays))
             if bar is not None and task is not None:
-                bar.advance(task, len(rows))
+                bar.advance(task, len(arrays["ids"]) + len(arrays["failures"]))
+    return [done[path] for path, _ in chunks]
 
-        if workers < 2 or todo <= _IN_PROCESS:
-            for path, rows in chunks:
-                _save(path, _arrays(rows, config))
-                advance(rows)
-            return
-        waiting = list(reversed(chunks))
-        running: dict[Future, tuple[Path, list[Row]]] = {}
-        suspects: list[tuple[Path, list[Row]]] = []
-        pool = _pool(workers)
-        try:
-            while waiting or running:
-                while waiting and len(running) < 2 * workers:
-                    path, rows = waiting.pop()
-                    running[pool.submit(_chunk, path, rows, config)] = (path, rows)
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    chunk = running.pop(future)
-                    try:
-                        future.result()
-                        advance(chunk[1])
-                    except BrokenProcessPool:
-                        suspects += [chunk, *running.values()]
-                        running.clear()
-                        pool.shutdown(wait=False)
-                        pool = _pool(workers)
-                        break
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-        for path, rows in suspects:
-            _save(path, _join([_alone(row, config) for row in rows]))
-            advance(rows)
+
+def _left_behind(path: Path, rows: int) -> dict[str, np.ndarray] | None:
+    try:
+        arrays = _read(path)
+    except DAMAGED:
+        return None
+    return arrays if len(arrays["ids"]) + len(arrays["failures"]) == rows else None
+
+
+def _serial(chunks: list[tuple[Path, list[Row]]], config: SymmetriseConfig) -> Iterator[_Result]:
+    yield from ((path, _arrays(rows, config)) for path, rows in chunks)
+
+
+def _parallel(
+    chunks: list[tuple[Path, list[Row]]], config: SymmetriseConfig, workers: int
+) -> Iterator[_Result]:
+    waiting = list(reversed(chunks))
+    running: dict[Future, tuple[Path, list[Row]]] = {}
+    suspects: list[tuple[Path, list[Row]]] = []
+    pool = _pool(workers)
+    try:
+        while waiting or running:
+            while waiting and len(running) < 2 * workers:
+                path, rows = waiting.pop()
+                running[pool.submit(_arrays, rows, config)] = (path, rows)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                chunk = running.pop(future)
+                try:
+                    yield chunk[0], future.result()
+                except BrokenProcessPool:
+                    suspects += [chunk, *running.values()]
+                    running.clear()
+                    pool.shutdown(wait=False)
+                    pool = _pool(workers)
+                    break
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    for path, rows in suspects:
+        yield path, _apart(rows, config)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -138,17 +156,18 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _alone(row: Row, config: SymmetriseConfig) -> dict[str, np.ndarray]:
+def _apart(rows: list[Row], config: SymmetriseConfig) -> dict[str, np.ndarray]:
+    """Arrays of rows of which some may kill their process: halved until those stand alone."""
     with _pool(1) as pool:
         try:
-            return pool.submit(_arrays, [row], config).result()
+            return pool.submit(_arrays, rows, config).result()
         except BrokenProcessPool:
-            reason = "the process that symmetrised it died (memory or a crash of the symmetry library)"
-            return _arrays([Row(row.id, "", where=row.where, error=reason)], config)
-
-
-def _chunk(path: Path, rows: list[Row], config: SymmetriseConfig) -> None:
-    _save(path, _arrays(rows, config))
+            pass
+    if len(rows) == 1:
+        reason = "the process that symmetrised it died (memory or a crash of the symmetry library)"
+        return _arrays([replace(rows[0], payload="", error=reason)], config)
+    middle = len(rows) // 2
+    return _join([_apart(rows[:middle], config), _apart(rows[middle:], config)])
 
 
 def _arrays(rows: list[Row], config: SymmetriseConfig) -> dict[str, np.ndarray]:
@@ -182,14 +201,6 @@ def _arrays(rows: list[Row], config: SymmetriseConfig) -> dict[str, np.ndarray]:
     }
 
 
-def _merge(paths: list[Path]) -> dict[str, np.ndarray]:
-    parts = []
-    for path in paths:
-        with np.load(path, allow_pickle=False) as data:
-            parts.append({key: data[key] for key in data.files})
-    return _join(parts)
-
-
 def _join(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     names = sorted({str(name) for part in parts for name in part["label_names"]})
     counts = np.concatenate([np.diff(part["site_start"]) for part in parts])
@@ -199,15 +210,32 @@ def _join(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         columns = [names.index(str(name)) for name in part["label_names"]]
         labels[row : row + len(part["ids"]), columns] = part["labels"]
         row += len(part["ids"])
-    plain = ("space_group", "lattice_coords", "wyckoff", "species", "free", "ids", "symprec", "failures")
+    plain = [key for key in (*_PER_CRYSTAL, *_PER_SITE, "failures") if key != "labels"]
     joined = {key: np.concatenate([part[key] for part in parts]) for key in plain}
     joined |= {"site_start": np.cumsum([0, *counts]), "labels": labels}
     return joined | {"label_names": np.array(names, dtype=str)}
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write in full or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as stream:
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
-    part.replace(path)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Arrays as they were written; raises one of ``DAMAGED`` if they are not all there or disagree."""
+    with np.load(path, allow_pickle=False) as data:
+        arrays = {
+            key: data[key] for key in (*_PER_CRYSTAL, *_PER_SITE, "site_start", "label_names", "failures")
+        }
+    crystals, sites = len(arrays["ids"]), int(arrays["site_start"][-1])
+    shapes = {
+        **dict.fromkeys(_PER_CRYSTAL, (crystals,)),
+        **dict.fromkeys(_PER_SITE, (sites,)),
+        "site_start": (crystals + 1,),
+    }
+    wrong = [key for key, shape in shapes.items() if arrays[key].shape[:1] != shape]
+    if wrong or arrays["labels"].shape[1:] != arrays["label_names"].shape:
+        raise ValueError(
+            f"expected {crystals} crystals of {sites} sites: got other lengths of {wrong or 'labels'}"
+        )
+    return arrays

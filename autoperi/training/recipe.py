@@ -1,12 +1,10 @@
 """A whole training as one typed recipe, run stage by stage; every stage resumes where it stood."""
 
-import hashlib
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from autoperi.data.cache import versions
 from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.flow.ode import Solver
 from autoperi.flow.sampler import FlowModel, FlowSettings, Restart
@@ -285,15 +284,12 @@ def _assemble(recipe: Recipe, train: CrystalDataset, out: Path) -> Path:
 
 def provenance(train: CrystalDataset) -> dict[str, str]:
     """What a checkpoint must say of where it comes from: data, its hash, versions."""
-    digest = hashlib.sha256()
-    for tensor in (train.space_group, train.wyckoff, train.species, train.free, train.lattice_coords):
-        digest.update(tensor.numpy().tobytes())
-    versions = {name: metadata.version(name) for name in ("autoperi-gnn", "torch", "lightning", "e3nn")}
+    made_with = versions("autoperi-gnn", "torch", "lightning", "e3nn")
     return {
         "data": train.name,
         "crystals": str(len(train)),
-        "data sha256": digest.hexdigest(),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "data sha256": train.content_hash(),
+        "versions": ", ".join(f"{name} {version}" for name, version in made_with.items()),
     }
 
 

@@ -8,10 +8,10 @@ Edge convention: ``vector = x_j + shift @ lattice - x_i`` points from the receiv
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -21,8 +21,8 @@ from torch import Tensor
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.graph import orbit_graph
+from autoperi.data.cache import cache_folder, cached
 from autoperi.data.dataset import CrystalDataset
-from autoperi.data.download import cache_folder
 
 _TIE = 1e-3
 """Neighbours this much (Å) beyond the last one kept are kept too, so that a shell is never cut in two."""
@@ -198,20 +198,39 @@ def dataset_graph(
     ):
         digest.update(tensor.numpy().tobytes())
     file = cache_folder() / "site_graphs" / f"{digest.hexdigest()[:16]}.safetensors"
-    if file.exists():
-        return SiteGraph(**load_file(file))
+    return cached(file, _read, lambda: _dataset_graph(dataset, cutoff, nearest, progress), _write)
+
+
+def _dataset_graph(dataset: CrystalDataset, cutoff: float, nearest: int | None, progress: bool) -> SiteGraph:
     starts = range(0, len(dataset), _CHUNK)
     steps = track(starts, "Finding neighbours", transient=True, disable=not progress or len(starts) < 4)
     parts = [
         _compact(site_graph(dataset.batch(range(i, min(i + _CHUNK, len(dataset)))), cutoff, nearest))
         for i in steps
     ]
-    whole = concatenate(parts)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}.part")
-    save_file({f.name: getattr(whole, f.name) for f in fields(whole)}, part)
-    part.replace(file)
-    return whole
+    return concatenate(parts)
+
+
+def _write(file: Path, graph: SiteGraph) -> None:
+    save_file({f.name: getattr(graph, f.name) for f in fields(graph)}, file)
+
+
+def _read(file: Path) -> SiteGraph:
+    """A graph as it was written; raises TypeError or ValueError if parts are missing or disagree."""
+    graph = SiteGraph(**load_file(file))
+    sites, atoms, edges = (int(s[-1]) for s in (graph.site_start, graph.atom_start, graph.edge_start))
+    expected = {
+        **dict.fromkeys(("species", "multiplicity"), sites),
+        **dict.fromkeys(("atom_site", "rotation"), atoms),
+        **dict.fromkeys(("site", "atom", "vector"), edges),
+        **dict.fromkeys(("site_start", "atom_start", "edge_start"), len(graph.space_group) + 1),
+        "lattice_coords": len(graph.space_group),
+    }
+    if wrong := [name for name, rows in expected.items() if len(getattr(graph, name)) != rows]:
+        raise ValueError(
+            f"expected {sites} sites, {atoms} atoms, {edges} edges: got other lengths of {wrong}"
+        )
+    return graph
 
 
 def concatenate(graphs: Sequence[SiteGraph]) -> SiteGraph:

@@ -1,6 +1,7 @@
 """Data sets: flat arrays, cache, resumption, download, labels and hull."""
 
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,6 +19,7 @@ from autoperi.data.dataset import CrystalDataset, fill_e_above_hull, load_datase
 from autoperi.data.download import DownloadError, dataset_file, git_blob_id
 from tests.prototypes import random_crystal
 
+pytestmark = pytest.mark.filterwarnings("ignore:1 of 6 crystals")
 NAMES = ["NaCl", "CsCl", "TiO2 rutile", "Fe bcc", "CdI2"]
 
 
@@ -84,6 +86,91 @@ def test_interrupted_preparation_resumes(table, monkeypatch):
     assert len(calls) == 3 + 3  # the first chunk of two was not done again
 
 
+def _cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _rewritten(change):
+    def damage(file):
+        with np.load(file) as data:
+            arrays = dict(data)
+        change(arrays)
+        np.savez(file, **arrays)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        _cut,
+        _rewritten(lambda arrays: arrays.pop("free")),
+        _rewritten(lambda arrays: arrays.update(ids=arrays["ids"][:-1])),
+        _rewritten(lambda arrays: arrays.update(species=arrays["species"][1:])),
+        _rewritten(lambda arrays: arrays.update(label_names=arrays["label_names"][1:])),
+    ],
+    ids=["empty", "cut", "without a key", "a crystal missing", "a site missing", "a label missing"],
+)
+def test_a_damaged_cache_heals(table, tmp_path, damage):
+    first = _load(table)
+    (entry,) = (tmp_path / "cache").rglob("crystals.npz")
+    damage(entry)
+    with pytest.warns(UserWarning, match=r"crystals\.npz is damaged"):
+        again = load_dataset(table, None, workers=1, progress=False)
+    assert again.content_hash() == first.content_hash()
+    assert _load(table).content_hash() == first.content_hash()
+
+
+def test_a_cache_that_cannot_be_written_costs_no_crystal(table, tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file in its place")
+    monkeypatch.setattr(preprocess, "_CHUNK", 2)
+    with pytest.warns(UserWarning, match="set AUTOPERI_CACHE"):
+        data = load_dataset(table, None, workers=1, progress=False)
+    assert data.ids.tolist() == NAMES
+
+
+def test_chunks_of_killed_runs_are_taken_only_when_whole(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(preprocess, "_CHUNK", 2)
+    first = _load(table)
+    (folder,) = (tmp_path / "cache" / "crystals").iterdir()
+    (folder / "crystals.npz").rename(folder / "chunk-00000.npz")  # whole, but of other rows
+    (folder / "chunk-00001.npz").write_bytes(b"PK")
+    (folder / "crystals.npz.999.part").write_bytes(b"PK")
+    assert _load(table).content_hash() == first.content_hash()
+    assert sorted(p.name for p in folder.iterdir()) == ["crystals.npz", "failures.csv"]
+
+
+def test_a_table_without_rows_is_said_to_be_empty(tmp_path):
+    (tmp_path / "empty.csv").write_text("material_id,cif\n")
+    with pytest.raises(ValueError, match="none could be used"):
+        load_dataset(tmp_path / "empty.csv", None, workers=1)
+
+
+def test_a_split_that_is_not_there_is_an_error(table):
+    """Asking for test must never give what a model has been trained on."""
+    (table.parent / "val.csv").write_text(table.read_text())
+    with pytest.raises(FileNotFoundError, match=r"expected test\.csv.*found train\.csv, val\.csv"):
+        load_dataset(table.parent, "test", workers=1)
+    with pytest.raises(FileNotFoundError, match=r"expected val\.csv.*found no splits; split=None"):
+        load_dataset(table, "val", workers=1)
+    assert len(_load(table, "train")) == 5
+
+
+def test_content_hash_is_of_structures_ids_and_labels(table):
+    data = _load(table)
+    label = {**data.labels, "band_gap": data.labels["band_gap"] + 1}
+    changed = [
+        replace(data, free=data.free + 0.01),
+        replace(data, ids=np.array([*NAMES[:-1], "other"])),
+        replace(data, labels=label),
+        replace(data, labels={k: v for k, v in data.labels.items() if k != "band_gap"}),
+        data.select([1, 0, 2, 3, 4]),
+    ]
+    assert len({data.content_hash(), *(d.content_hash() for d in changed)}) == 6
+    assert data.select(range(5)).content_hash() == data.content_hash()
+
+
 def test_parallel_equals_serial_and_dead_workers_cost_one_row(table, monkeypatch):
     monkeypatch.setattr(preprocess, "_IN_PROCESS", 0)
     monkeypatch.setattr(preprocess, "_CHUNK", 2)
@@ -101,7 +188,7 @@ def test_parallel_equals_serial_and_dead_workers_cost_one_row(table, monkeypatch
     monkeypatch.setattr(preprocess, "_SCHEMA", -2)
     with pytest.warns(UserWarning, match="2 of 6"):
         survived = load_dataset(table, None, workers=2)
-    assert "CsCl" not in survived.ids
+    assert survived.ids.tolist() == [name for name in NAMES if name != "CsCl"]
     assert any("process that symmetrised it died" in reason for _, _, reason in survived.failures)
 
 
@@ -212,11 +299,37 @@ def test_hull_over_splits_is_filled_once_and_kept(table, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="left out"):
         first = load_dataset(table.parent, "val", workers=1, fill_hull=True)
     assert np.isfinite(first.labels["e_above_hull"]).all()
-    assert len(list((tmp_path / "cache" / "hull").iterdir())) == 1
+    (kept,) = (tmp_path / "cache" / "hull").iterdir()
     monkeypatch.setattr("autoperi.data.dataset.fill_e_above_hull", None)
     with pytest.warns(UserWarning, match="left out"):
         second = load_dataset(table.parent, "val", workers=1, fill_hull=True)
     np.testing.assert_array_equal(first.labels["e_above_hull"], second.labels["e_above_hull"])
+    monkeypatch.undo()
+    monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path / "cache"))
+    kept.write_bytes(b"")
+    with pytest.warns(UserWarning, match="is damaged"):
+        third = load_dataset(table.parent, "val", workers=1, fill_hull=True)
+    np.testing.assert_array_equal(first.labels["e_above_hull"], third.labels["e_above_hull"])
+
+
+def test_training_labels_see_nothing_of_test(table):
+    """A far lower NaCl in test leaves the labels of train as they are; test's own are above it."""
+    text = table.read_text()
+    (table.parent / "val.csv").write_text(text)
+    (table.parent / "test.csv").write_text(text.replace("NaCl,-0.0,", "NaCl,-9.0,"))
+
+    def label(split):
+        with pytest.warns(UserWarning, match="left out"):
+            data = load_dataset(table.parent, split, workers=1, fill_hull=True)
+        return data.labels["e_above_hull"][0]
+
+    assert [label(split) for split in ("train", "val", "test")] == [0.0, 0.0, 0.0]
+    (table.parent / "train.csv").write_text(text.replace("NaCl,-0.0,", "NaCl,-1.0,"))
+    assert [label(split) for split in ("train", "val", "test")] == [0.0, 1.0, 0.0]
+    (table.parent / "test.csv").write_text(text.replace("NaCl,-0.0,", "NaCl,-0.5,"))
+    assert label("test") == 0.5
+    (table.parent / "test.csv").unlink()
+    assert label("val") == 1.0
 
 
 @pytest.mark.data

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.data.dataset import CrystalDataset
@@ -72,6 +73,14 @@ def test_dataset_graph_is_cached_and_compact(own_cache):
     assert len(files) == 1
     read = dataset_graph(dataset, 4.0, progress=False)
     _assert_equal(read, built)
+    whole = files[0].read_bytes()
+    tensors = load_file(files[0])
+    cut = save({**tensors, "vector": tensors["vector"][1:]})
+    without = save({name: t for name, t in tensors.items() if name != "vector"})
+    for damaged in (b"", whole[:100], cut, without):
+        files[0].write_bytes(damaged)
+        with pytest.warns(UserWarning, match="is damaged"):
+            _assert_equal(dataset_graph(dataset, 4.0, progress=False), built)
     assert read.vector.dtype == torch.float32
     assert read.site.dtype == torch.int32
     dataset_graph(dataset, 4.5, progress=False)
