@@ -6,8 +6,7 @@ import pytest
 
 from property_models.model import shipped
 from tests.autoperi.shell import command
-from tests.property_models.training.test_fit_ensemble import labelled_crystals
-from tests.property_models.training.test_train_property import write_table
+from tests.property_models.small import labelled_crystals, write_table
 from tests.prototypes import prototype
 
 TINY = """\

@@ -4,31 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from autoperi.crystals.crystal import Crystal
 from autoperi.data.dataset import CrystalDataset
 from autoperi.training.fit import FitConfig
 from property_models.graph.site_graph import dataset_graph
-from property_models.networks.crystal_gnn import CrystalGNN, CrystalGNNConfig
+from property_models.networks.crystal_gnn import CrystalGNN
 from property_models.training.fit_ensemble import LabelledGraphs, PropertyRecipe, fit_members, property_loss
-from tests.autoperi.small import SOME_GROUPS, largest, small_crystal
-
-TINY = CrystalGNNConfig(width=16, layers=2, radial=6, cutoff=4.0, dropout=0.0)
+from tests.autoperi.small import largest
+from tests.property_models.small import TINY, labelled_crystals
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path / "cache"))
-
-
-def labelled_crystals(n: int) -> list[Crystal]:
-    """Small crystals whose formation energy is minus their share of oxygen, and whose gap is often zero."""
-    crystals = []
-    for i in range(n):
-        crystal = small_crystal(SOME_GROUPS[i % len(SOME_GROUPS)], i // len(SOME_GROUPS))
-        share = float(crystal.multiplicities[crystal.species == 8].sum() / crystal.n_atoms)
-        labels = {"formation_energy": -share, "band_gap": 4 * share, "bulk_modulus": 10 ** (1 + share)}
-        crystals.append(replace(crystal, id=f"c{i}", properties=labels))
-    return crystals
 
 
 def _set(n: int = 24, targets=("formation_energy", "band_gap")) -> tuple[CrystalGNN, LabelledGraphs]:

@@ -1,4 +1,3 @@
-import csv
 import warnings
 from dataclasses import replace
 
@@ -26,7 +25,7 @@ from property_models.training.fit_ensemble import PropertyRecipe
 from property_models.training.train_property import Splits, train_property
 from property_models.uses.screen import predict_path
 from tests.autoperi.small import small_batch
-from tests.property_models.training.test_fit_ensemble import TINY, labelled_crystals
+from tests.property_models.small import TINY, labelled_crystals, write_table
 
 RECIPE = PropertyRecipe(
     family="own",
@@ -34,16 +33,6 @@ RECIPE = PropertyRecipe(
     network=TINY,
     fit=FitConfig(epochs=2, cooldown=1, batch_size=16, warmup=2, ema=0.5),
 )
-
-
-def write_table(path, crystals, columns) -> None:
-    """A CSV of crystals and computed columns, the first crystal of which cannot be read."""
-    with path.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["material_id", "cif", *columns])
-        for i, crystal in enumerate(crystals):
-            cif = crystal.to_structure().to(fmt="cif") if i else "no crystal at all"
-            writer.writerow([crystal.id, cif, *(f(i, crystal) for f in columns.values())])
 
 
 @pytest.fixture(scope="module")

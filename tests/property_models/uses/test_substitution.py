@@ -9,7 +9,7 @@ from autoperi.crystals.symmetry import symmetrise
 from property_models.model import PropertyModel
 from property_models.networks.ensemble import Ensemble, EnsembleConfig
 from property_models.uses.substitution import substitution_scan, substitutions
-from tests.property_models.training.test_fit_ensemble import TINY
+from tests.property_models.small import TINY
 
 TITANATE = Structure.from_spacegroup(
     "Pm-3m", Lattice.cubic(4.0), ["Ba", "Ti", "O"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]]
