@@ -280,8 +280,8 @@ class _Block(nn.Module):
         padded = qkv.new_zeros(crystals * length, qkv.shape[-1]).index_copy(0, where, qkv)
         q, k, v = padded.view(crystals, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = self.pair(pairs).permute(0, 3, 1, 2).masked_fill(~seen[:, None], -torch.inf)
-        weights = torch.softmax(q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2) + bias, dim=-1)
-        y = (weights @ v).transpose(1, 2).reshape(crystals * length, -1)[where]
+        y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        y = y.transpose(1, 2).reshape(crystals * length, -1)[where]
         x = x + self.dropout(self.out(y))
         return x + self.dropout(self.mlp(self.norm_2(x)))
 
@@ -295,10 +295,10 @@ class _Block(nn.Module):
         query, key, value = self.qkv(self.norm_1(x)).chunk(3, dim=-1)
         own = torch.stack([key, value], dim=1)
         keys, values = torch.cat([past, own[:, None]], dim=1).unflatten(-1, (self.heads, -1)).unbind(dim=2)
-        query = query.unflatten(-1, (self.heads, -1))
-        bias = self.pair(pairs).transpose(1, 2)
-        scores = torch.einsum("chd,clhd->chl", query * query.shape[-1] ** -0.5, keys) + bias
-        y = torch.einsum("chl,clhd->chd", torch.softmax(scores, dim=-1), values).flatten(1)
+        query = query.unflatten(-1, (self.heads, -1))[:, :, None]
+        bias = self.pair(pairs).transpose(1, 2)[:, :, None]
+        keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+        y = nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=bias).flatten(1)
         x = x + self.out(y)
         return x + self.mlp(self.norm_2(x)), own
 

@@ -2,8 +2,8 @@
 
 An equivariant network gives symmetry-related atoms symmetry-related features. So features are kept on the
 K sites alone, and atom j = (W, w) applied to site k sends the features of k: scalars as they are, vectors
-turned by the Cartesian form of W. The result equals the network on the whole cell, at K/N of the cost
-. Blocks follow PaiNN (Schütt et al., arXiv:2102.03150, eqs. 7-9), whose filters are
+turned by the Cartesian form of W. The result equals the network on the whole cell, at K/N of the cost.
+Blocks follow PaiNN (Schütt et al., arXiv:2102.03150, eqs. 7-9), whose filters are
 linear in the radial basis: the sum over periodic images is taken once, before the layers.
 """
 
