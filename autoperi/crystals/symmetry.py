@@ -158,7 +158,7 @@ def _tensor(array: np.ndarray):
 
 
 def _free_coordinates(position: int, members: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """S of the first atom of an orbit that lies on the representative set; checks the whole orbit."""
+    """The s of the first atom of an orbit that lies on the representative set; checks the whole orbit."""
     table = wyckoff_table()
     dim = int(table.dim[position])
     y = (members - table.origin[position].numpy()) @ table.to_free[position].numpy().T

@@ -4,15 +4,16 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from autoperi.crystals.crystal import MAX_Z, CrystalBatch
 from autoperi.flow.ode import Velocity
 from autoperi.networks.condition import ConditionEmbedding
-from autoperi.networks.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, time_features
+from autoperi.networks.embedding import time_features
 from autoperi.networks.layers import mlp
 from autoperi.networks.manifold import Euclidean, FlatTorus, Point, Product
-from autoperi.networks.orbit_network import OrbitNetwork, OrbitNetworkConfig
+from autoperi.networks.orbit_network import OrbitNetworkConfig
+from autoperi.networks.trunk import GeometryNetwork
 
 LATENT_MANIFOLD = Product((Euclidean(), FlatTorus(), Euclidean()))
 """(h, s, z): chemical latents, free coordinates, standardised lattice coordinates."""
@@ -53,7 +54,7 @@ class VelocityOutput:
     """Species of each site, as read from the noisy crystal."""
 
 
-class VelocityNetwork(nn.Module):
+class VelocityNetwork(GeometryNetwork):
     """(t, h, s, z | gene, known species, conditions) -> (dh, ds, dz)/dt.
 
     The Cartesian arrow of each site is projected onto its Wyckoff set and the lattice rate is masked by
@@ -65,21 +66,10 @@ class VelocityNetwork(nn.Module):
     """
 
     def __init__(self, config: VelocityConfig) -> None:
-        super().__init__()
+        super().__init__(config.network, config.latent, _TIME_FEATURES + config.condition_width)
         self.config = config
         width = config.network.width
-        self.scale = LatticeScale()
-        self.sites = SiteEmbedding()
-        self.crystals = CrystalEmbedding()
         self.conditions = ConditionEmbedding(config.condition_width)
-        self.trunk = OrbitNetwork(
-            config.network,
-            self.sites.outputs + config.latent,
-            self.crystals.outputs + _TIME_FEATURES + config.condition_width,
-        )
-        self.arrow = nn.Linear(config.network.vectors, 1, bias=False)
-        self.arrow_scale = mlp(width, width, 1)
-        self.lattice = mlp(width + 6 + 6 * OrbitNetwork.tensors, width, 6)
         self.latent = mlp(width + config.latent, width, config.latent)
         self.species = mlp(width, width, MAX_Z + 1)
 
@@ -91,17 +81,12 @@ class VelocityNetwork(nn.Module):
         conditions: Float[Tensor, "crystals scalars"],
     ) -> VelocityOutput:
         """Velocity at time t; the geometry in ``genes`` is ignored, its species are what is known."""
-        h, s, z = point
-        batch = genes.with_geometry(s, self.scale.to_coords(z, genes))
-        crystal_inputs = [self.crystals(batch, z), time_features(t), self.conditions(conditions)]
-        features = self.trunk(batch, torch.cat([self.sites(batch), h], -1), torch.cat(crystal_inputs, -1))
-        arrows = self.arrow(features.vectors).squeeze(-1) * self.arrow_scale(features.scalars)
-        strain = features.strain.flatten(2)[..., [0, 4, 8, 5, 2, 1]].flatten(1)
-        clean_z = self.lattice(torch.cat([features.crystal, z, strain], -1))
+        h, _, z = point
+        batch, features = self.features(point, genes, [time_features(t), self.conditions(conditions)])
         displacement = (
             self.latent(torch.cat([features.scalars, h], -1)) - h,
-            batch.tangent(arrows * _spacing(batch)[batch.crystal]),
-            (clean_z - z) * batch.lattice_mask(),
+            batch.tangent(self.arrows(features) * _spacing(batch)[batch.crystal]),
+            (self.lattice_row(features, z) - z) * batch.lattice_mask(),
         )
         left = (1 - t).clamp_min(_LAST)
         velocity = (x / left[row][:, None] for x, row in zip(displacement, latent_rows(batch), strict=True))

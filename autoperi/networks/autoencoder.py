@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import MAX_Z, CrystalBatch
 from autoperi.crystals.graph import orbit_graph
-from autoperi.networks.embedding import CrystalEmbedding, LatticeScale, SiteEmbedding, known_sites
+from autoperi.networks.embedding import known_sites
 from autoperi.networks.layers import Interaction, Irreps, RadialBasis, edge_harmonics, mlp, rotate_features
 from autoperi.networks.manifold import Point
-from autoperi.networks.orbit_network import OrbitNetwork, OrbitNetworkConfig
+from autoperi.networks.orbit_network import OrbitNetworkConfig
 from autoperi.networks.physics import Physics
+from autoperi.networks.trunk import GeometryNetwork
 
 
 @dataclass(frozen=True)
@@ -107,32 +108,22 @@ class Decoded:
     """(Δs, Δz) towards the clean crystal."""
 
 
-class Decoder(nn.Module):
+class Decoder(GeometryNetwork):
     """(gene, h, s, z), all as noisy as the flow delivers them -> species and corrections of s and z."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
-        super().__init__()
+        super().__init__(config.decoder, config.latent)
         width = config.decoder.width
-        self.scale = LatticeScale()
-        self.sites = SiteEmbedding()
-        self.crystals = CrystalEmbedding()
-        self.trunk = OrbitNetwork(config.decoder, self.sites.outputs + config.latent, self.crystals.outputs)
         self.species = mlp(width + config.latent, width, MAX_Z + 1)
-        self.arrow = nn.Linear(config.decoder.vectors, 1, bias=False)
-        self.arrow_scale = mlp(width, width, 1)
-        self.lattice = mlp(width + 6 + 6 * OrbitNetwork.tensors, width, 6)
 
     def forward(self, point: Point, genes: CrystalBatch) -> Decoded:
         """Decode; species known in ``genes`` are used, geometry in it is not."""
-        h, s, z = point
-        batch = genes.with_geometry(s, self.scale.to_coords(z, genes))
-        features = self.trunk(batch, torch.cat([self.sites(batch), h], -1), self.crystals(batch, z))
-        arrows = self.arrow(features.vectors).squeeze(-1) * self.arrow_scale(features.scalars)
-        strain = features.strain.flatten(2)[..., [0, 4, 8, 5, 2, 1]].flatten(1)
-        pull = self.lattice(torch.cat([features.crystal, z, strain], -1))
+        h, _, z = point
+        batch, features = self.features(point, genes)
+        pull = self.lattice_row(features, z)
         return Decoded(
             logits=self.species(torch.cat([features.scalars, h], -1)),
-            step=(batch.tangent(arrows), 0.1 * pull * batch.lattice_mask()),
+            step=(batch.tangent(self.arrows(features)), 0.1 * pull * batch.lattice_mask()),
         )
 
     def correct(self, point: Point, genes: CrystalBatch) -> Point:

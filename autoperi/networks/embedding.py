@@ -1,4 +1,4 @@
-"""What a network is told of gene, species, lattice, time and conditions before it sees the geometry."""
+"""Embeddings of gene, species, lattice and time: the inputs of a network beside the geometry."""
 
 import math
 
@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from autoperi.crystals.crystal import MAX_Z, CrystalBatch
+from autoperi.crystals.lattice import constrain_lattice
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.networks.layers import sum_by
 
@@ -54,8 +55,6 @@ class LatticeScale(nn.Module):
 
     def to_coords(self, z: Float[Tensor, "crystals 6"], batch: CrystalBatch) -> Float[Tensor, "crystals 6"]:
         """ℓ from z; the family's fixed coordinates are put in."""
-        from autoperi.crystals.lattice import constrain_lattice
-
         family = batch.family()
         coords = z.clamp(-_FARTHEST, _FARTHEST) * self.spread[family].to(z) + self.mean[family].to(z)
         return constrain_lattice(coords + self._volume_shift(batch).to(z), family)
@@ -63,7 +62,7 @@ class LatticeScale(nn.Module):
     def from_coords(
         self, coords: Float[Tensor, "crystals 6"], batch: CrystalBatch
     ) -> Float[Tensor, "crystals 6"]:
-        """Z from ℓ, zero where the family fixes the coordinate."""
+        """The z of ℓ, zero where the family fixes the coordinate."""
         family = batch.family()
         z = coords - self._volume_shift(batch).to(coords) - self.mean[family].to(coords)
         return z / self.spread[family].to(coords) * batch.lattice_mask().to(coords)
@@ -114,7 +113,7 @@ class CrystalEmbedding(nn.Module):
 
 
 def time_features(t: Float[Tensor, "crystals"], count: int = 16) -> Float[Tensor, "crystals features"]:
-    """Sines and cosines of t at geometric frequencies, with t and 1 - t."""
+    """Sines and cosines of t at geometric frequencies, and t itself."""
     frequencies = 2.0 ** torch.arange(count // 2, device=t.device) * math.pi / 2
     phase = t[:, None] * frequencies.to(t)
     return torch.cat([phase.sin(), phase.cos(), t[:, None]], -1)

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 Irreps = o3.Irreps
 
+_NEIGHBOURS = 6.0
+"""Divides a sum over neighbours, to keep features of order one."""
+
 
 def sum_by(values: Tensor, index: Int[Tensor, "rows"], size: int) -> Tensor:
     """Sum rows of ``values`` that share an index; [rows, ...] -> [size, ...]."""
@@ -28,7 +31,10 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class RadialBasis(nn.Module):
-    """Bessel functions under a polynomial envelope (Gasteiger et al., arXiv:2003.03123, eqs. 7-8)."""
+    """Bessel functions under a polynomial envelope, after Gasteiger et al., arXiv:2003.03123, eqs. 7-8.
+
+    With x = d / cutoff it is sin(nπx) / (x + 0.1) where theirs is sin(nπx) / d: finite at zero distance.
+    """
 
     frequencies: Tensor
 
@@ -92,7 +98,7 @@ class Interaction(nn.Module):
     ) -> Float[Tensor, "sites channels_out"]:
         """Sum over atoms in range, plus a skip path; ``atoms`` are the sites' features, rotated."""
         message = self.product(self.before(atoms)[atom], edge, self.weights(radial))
-        gathered = sum_by(message, site, len(sites)) / 6.0
+        gathered = sum_by(message, site, len(sites)) / _NEIGHBOURS
         return self.gate(self.after(gathered) + self.skip(sites))
 
 

@@ -37,11 +37,11 @@ class Euclidean:
     """ℝⁿ with a standard normal base."""
 
     def exp(self, x: Tensor, tangent: Tensor) -> Tensor:
-        """X + tangent."""
+        """``x + tangent``."""
         return x + tangent
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        """Y - x."""
+        """``y - x``."""
         return y - x
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.graph import OrbitGraph, orbit_graph
 from autoperi.networks.layers import RadialBasis, mean_by, mlp, sum_by
+from autoperi.networks.trunk import TENSORS, OrbitFeatures, Trunk
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,9 @@ class OrbitNetworkConfig:
     cutoff: float = 6.0
     radial: int = 24
 
-
-@dataclass(frozen=True)
-class OrbitFeatures:
-    """What the network says of each site and each crystal."""
-
-    scalars: Float[Tensor, "sites width"]
-    vectors: Float[Tensor, "sites 3 vectors"]
-    """Cartesian, invariant under the site's stabiliser."""
-    crystal: Float[Tensor, "crystals width"]
-    strain: Float[Tensor, "crystals tensors 3 3"]
-    """Symmetric Cartesian tensors, invariant under the space group: what pulls on the cell."""
+    def trunk(self, site_inputs: int, crystal_inputs: int) -> "OrbitNetwork":
+        """The network of these sizes, see `TrunkConfig`."""
+        return OrbitNetwork(self, site_inputs, crystal_inputs)
 
 
 @dataclass(frozen=True)
@@ -65,14 +58,13 @@ class _Pairs:
     total_weight: Float[Tensor, "sites 1"]
 
 
-class OrbitNetwork(nn.Module):
+class OrbitNetwork(Trunk):
     """Site and crystal inputs plus geometry -> invariant, vector and tensor features.
 
     With ``mixed`` the matrix products of training's message passing run in bfloat16; geometry and sums
     over neighbours stay in the precision of the batch.
     """
 
-    tensors = 4
     mixed = False
 
     def __init__(self, config: OrbitNetworkConfig, site_inputs: int, crystal_inputs: int) -> None:
@@ -91,7 +83,7 @@ class OrbitNetwork(nn.Module):
         self.strain_site = nn.Linear(width, width)
         self.strain_sender = nn.Linear(width, width, bias=False)
         self.strain_radial = nn.Linear(config.radial, width, bias=False)
-        self.strain_out = nn.Linear(width, self.tensors * self.n_directions, bias=False)
+        self.strain_out = nn.Linear(width, TENSORS * self.n_directions, bias=False)
 
     def forward(
         self,
@@ -139,7 +131,7 @@ class OrbitNetwork(nn.Module):
     ) -> Float[Tensor, "crystals tensors 3 3"]:
         hidden = self.strain_site(scalars)[pairs.site] + self.strain_sender(scalars)[pairs.sender]
         hidden = nn.functional.silu(hidden + self.strain_radial(pairs.radial))
-        coefficients = self.strain_out(hidden).unflatten(-1, (self.tensors, self.n_directions))
+        coefficients = self.strain_out(hidden).unflatten(-1, (TENSORS, self.n_directions))
         six = sum_by(coefficients @ pairs.dyads, pairs.site, len(scalars))
         full = six[..., [0, 5, 4, 5, 1, 3, 4, 3, 2]].unflatten(-1, (3, 3))
         rotation = graph.rotation[:, None]

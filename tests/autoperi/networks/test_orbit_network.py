@@ -11,7 +11,8 @@ from autoperi.crystals.graph import orbit_graph
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.flow.coupling import nearest_image
-from autoperi.networks.orbit_network import OrbitFeatures, OrbitNetwork
+from autoperi.networks.orbit_network import OrbitNetwork
+from autoperi.networks.trunk import OrbitFeatures
 from tests.autoperi.small import (
     SOME_GROUPS,
     TINY,
