@@ -61,7 +61,7 @@ def encode_path(
         CheckpointError: no such checkpoint, or a damaged one.
     """
     from autoperi.data.dataset import load_dataset
-    from autoperi.data.files import write_run
+    from autoperi.data.run_folder import write_run
     from autoperi.generator import load
 
     dataset = load_dataset(path, None, workers=workers)

@@ -40,7 +40,7 @@ class Relax:
 
     def run(self) -> int:
         """Relax; exit status 1 if any crystal could not be read or relaxed."""
-        from autoperi.data.files import write_run
+        from autoperi.data.run_folder import write_run
         from evaluation.relaxation.batch import BatchSettings
         from evaluation.relaxation.relax_files import relax_path
         from evaluation.relaxation.relaxation import RelaxationSettings

@@ -1,17 +1,13 @@
 """Write crystals to a folder that people and programs can use, and read them back unchanged."""
 
 import json
-import platform
 import re
-import shlex
-import sys
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,17 +17,18 @@ from moyopy import SpaceGroupType
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.wyckoff import LETTERS, wyckoff_table
 from autoperi.data.cif import write_cifs
+from autoperi.data.names import file_names, one_line, unique_ids, without_formulas
+from autoperi.data.run_folder import run_folder
 
-_PACKAGES = ("autoperi-gnn", "torch", "numpy", "pymatgen", "moyopy", "torchdiffeq", "e3nn", "ase", "chgnet")
 _DENSITY = 1.66053906660
 """Atomic mass units per Å³ in g/cm³."""
 
 
-def write_crystals(crystals: Sequence[Crystal], out: str | Path, run: dict) -> None:
+def write_crystals(crystals: Sequence[Crystal], out: str | Path, run: Mapping[str, Any]) -> None:
     """Write ``crystals.extxyz``, ``cif/<id>.cif``, ``crystals.csv`` and ``run.json`` into a folder.
 
-    A crystal that cannot be written (unknown species, a cell or coordinates that are not finite) is left
-    out, named in a warning and under ``skipped`` in ``run.json``. Ids that occur twice get a number.
+    They replace what an earlier run has written there, all at once. See ``save_crystals`` for crystals
+    that cannot be written and for their ids.
 
     Args:
         crystals: what to write; an empty list gives a table without rows.
@@ -40,49 +37,43 @@ def write_crystals(crystals: Sequence[Crystal], out: str | Path, run: dict) -> N
 
     Raises:
         ValueError: ``run`` cannot be written as JSON.
+        FolderError: the folder cannot be written, is full or in use.
     """
-    out = Path(out)
-    (out / "cif").mkdir(parents=True, exist_ok=True)
+    with run_folder(out, asked=None) as folder:
+        found = save_crystals(crystals, folder.new)
+        folder.finish({**run, **found})
+
+
+def save_crystals(crystals: Sequence[Crystal], folder: Path) -> dict[str, Any]:
+    """Write ``crystals.extxyz``, ``cif/<id>.cif`` and ``crystals.csv`` into an empty folder.
+
+    A crystal that cannot be written (unknown species, a cell or coordinates that are not finite) is left
+    out and named in a warning. Ids that occur twice get a number; an id is one line of text.
+
+    Returns:
+        For the run's record: ``crystals``, how many were written, and ``skipped``, the reason for each other.
+    """
+    (folder / "cif").mkdir()
     good, skipped = _writable(crystals)
-    names = _unique_names([c.id for c in good])
+    ids = unique_ids([c.id for c in good])
     rows: list[dict] = []
-    with (out / "crystals.extxyz").open("w", encoding="utf-8") as stream:
+    with (folder / "crystals.extxyz").open("w", encoding="utf-8") as stream:
         if good:
-            named = [replace(crystal, id=name) for crystal, name in zip(good, names, strict=True)]
-            texts = write_cifs(named)
-            for crystal, text, (lattice, frac, numbers) in zip(named, texts, _cells(good), strict=True):
+            named = [replace(crystal, id=name) for crystal, name in zip(good, ids, strict=True)]
+            texts, files = write_cifs(named), file_names(ids)
+            parts = zip(named, texts, files, _cells(good), strict=True)
+            for crystal, text, file, (lattice, frac, numbers) in parts:
                 stream.write(_frame(crystal, lattice, frac, numbers))
-                (out / "cif" / f"{_file_name(crystal.id)}.cif").write_text(text, encoding="utf-8")
+                (folder / "cif" / f"{file}.cif").write_text(text, encoding="utf-8")
                 rows.append(_table_row(crystal, abs(np.linalg.det(lattice)), numbers))
-    _table(rows).to_csv(out / "crystals.csv", index=False)
-    write_run(out, {**run, "crystals": len(good), "skipped": skipped})
+    without_formulas(_table(rows)).to_csv(folder / "crystals.csv", index=False)
     if skipped:
         first = next(iter(skipped))
         warnings.warn(
             f"{len(skipped)} of {len(crystals)} crystals not written, first {first}: {skipped[first]}",
             stacklevel=2,
         )
-
-
-def write_run(out: Path, run: dict) -> None:
-    """Write ``run.json`` into a folder: what was asked and found, command, versions, platform, time.
-
-    Raises:
-        ValueError: ``run`` cannot be written as JSON.
-    """
-    record = {
-        "command": shlex.join(sys.argv),
-        **run,
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-    try:
-        text = json.dumps(record, indent=2)
-    except TypeError as error:
-        raise ValueError(f"expected a run record of plain numbers and texts: {error}") from error
-    (out / "run.json").write_text(text + "\n", encoding="utf-8")
+    return {"crystals": len(good), "skipped": skipped}
 
 
 def read_crystals(path: str | Path) -> list[Crystal]:
@@ -135,7 +126,8 @@ def _writable(crystals: Sequence[Crystal]) -> tuple[list[Crystal], dict[str, str
         else:
             good.append(crystal)
             continue
-        skipped[crystal.id or f"number {i}"] = reason
+        name = one_line(crystal.id)
+        skipped[name if name and name not in skipped else f"{name} number {i}".strip()] = reason
     return good, skipped
 
 
@@ -164,17 +156,21 @@ def _frame(crystal: Crystal, lattice: np.ndarray, frac: np.ndarray, numbers: np.
             k: v.item() if isinstance(v, np.generic) else v for k, v in crystal.provenance.items()
         },
     }
-    text = json.dumps(record, separators=(",", ":"))
-    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    text = _quoted(json.dumps(record, separators=(",", ":")))
     header = (
-        f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T" id="{crystal.id}" gene="{crystal.gene}"'
-        f'{_MARK}{text}"'
+        f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T" id="{_quoted(crystal.id)}" '
+        f'gene="{crystal.gene}"{_MARK}{text}"'
     )
     lines = [
         f"{chemical_symbols[z]:2} {x:14.8f} {y:14.8f} {w:14.8f}"
         for z, (x, y, w) in zip(numbers.tolist(), (frac @ lattice).tolist(), strict=True)
     ]
     return "\n".join([str(len(numbers)), header, *lines]) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """As it stands between quotation marks in the comment line of extxyz."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _crystal(record: dict) -> Crystal:
@@ -227,28 +223,3 @@ def _table(rows: list[dict]) -> pd.DataFrame:
 @cache
 def _symbol(number: int) -> str:
     return SpaceGroupType(number).hm_short.replace(" ", "")
-
-
-def _unique_names(ids: list[str]) -> list[str]:
-    """Ids as file names: empty ones numbered, repeated ones too."""
-    seen: set[str] = set()
-    names = []
-    for i, given in enumerate(ids):
-        base = given.replace('"', "'").replace("\n", " ") or f"crystal-{i:05d}"
-        name, again = base, 2
-        while _file_name(name).lower() in seen:
-            name, again = f"{base}-{again}", again + 1
-        seen.add(_file_name(name).lower())
-        names.append(name)
-    return names
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)[:120].lstrip(".") or "_"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from autoperi.data.dataset import CrystalDataset, load_dataset
-from autoperi.data.files import write_run
+from autoperi.data.run_folder import write_run
 from autoperi.networks.checkpoint import half_precision
 from property_models.model import PropertyModel, load, save
 from property_models.networks.ensemble import Ensemble, figures

@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from autoperi.crystals.crystal import Crystal
 from autoperi.data.dataset import load_dataset
-from autoperi.data.files import write_run
+from autoperi.data.run_folder import write_run
 from property_models.model import PropertyModel, load, shipped
 from property_models.targets import TARGETS
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import ase.io
 import numpy as np
@@ -11,6 +12,7 @@ from pymatgen.core import Structure
 
 from autoperi.crystals.crystal import Crystal
 from autoperi.data.files import read_crystals, write_crystals
+from autoperi.data.names import with_formulas
 from tests.prototypes import random_crystal
 
 
@@ -77,13 +79,43 @@ def test_bad_crystals_are_skipped_and_named(crystals, tmp_path):
     assert set(json.loads((tmp_path / "run.json").read_text())["skipped"]) == {"unknown", "broken", "huge"}
 
 
+def with_ids(crystals, ids):
+    return [replace(crystals[i % len(crystals)], id=name) for i, name in enumerate(ids)]
+
+
 def test_awkward_ids_are_kept_apart(crystals, tmp_path):
-    ids = ["a/b", "a:b", "", "../x", "A_b"]
-    named = [Crystal(c.space_group, c.wyckoff, c.species, c.free, c.lattice_coords, i) for c, i in zip(crystals, ids, strict=True)]  # fmt: skip # noqa: E501
-    write_crystals(named, tmp_path, {})
-    assert len(list((tmp_path / "cif").glob("*.cif"))) == 5
-    assert len({c.id for c in read_crystals(tmp_path)}) == 5
+    ids = ["a/b", "a:b", "", "../x", "A_b", "a_b-2", "x" * 300, "é" * 150, "x" * 300]
+    write_crystals(with_ids(crystals, ids), tmp_path, {})
+    assert len(list((tmp_path / "cif").glob("*.cif"))) == len(ids)
+    assert len({c.id for c in read_crystals(tmp_path)}) == len(ids)
     assert not (tmp_path / "x.cif").exists()
+
+
+def test_ids_come_back_as_they_were_by_any_reader(crystals, tmp_path):
+    ids = ['say "x"', "a\\b", "NaCl (1)", "a=b", "it's", "=1+1", "[/x]", "<b>", "-1+2", "é 中"]
+    write_crystals(with_ids(crystals, ids), tmp_path, {})
+    assert [c.id for c in read_crystals(tmp_path)] == ids
+    assert [atoms.info["id"] for atoms in ase.io.read(tmp_path / "crystals.extxyz", ":")] == ids
+    table = pd.read_csv(tmp_path / "crystals.csv")
+    assert [name[0] for name in table["id"] if name.endswith(("=1+1", "-1+2"))] == ["'", "'"]
+    assert with_formulas(table)["id"].tolist() == ids
+
+
+def test_an_id_is_one_line(crystals, tmp_path):
+    ids = ["a\nb", "a\rb", "a\u2028b", "\x1b[31mred", "a\udcff", "a b"]
+    write_crystals(with_ids(crystals, ids), tmp_path, {})
+    read = [c.id for c in read_crystals(tmp_path)]
+    assert len(set(read)) == len(ids)
+    assert all(name.isprintable() for name in read)
+    assert [atoms.info["id"] for atoms in ase.io.read(tmp_path / "crystals.extxyz", ":")] == read
+
+
+def test_a_second_smaller_run_leaves_no_file_of_the_first(crystals, tmp_path):
+    write_crystals(crystals, tmp_path, {"seed": 1})
+    write_crystals(with_ids(crystals[:2], ["new", "c1"]), tmp_path, {"seed": 2})
+    assert sorted(p.name for p in (tmp_path / "cif").iterdir()) == ["c1.cif", "new.cif"]
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["files"] == ["cif/c1.cif", "cif/new.cif", "crystals.csv", "crystals.extxyz"]
 
 
 def test_no_crystals_and_foreign_files(tmp_path):
