@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from autoperi.crystals.lattice import coords_from_lattice, free_lattice_mask, lattice_from_coords
-from autoperi.crystals.wyckoff import LETTERS, wyckoff_table
+from autoperi.crystals.wyckoff import LETTERS, gene_name, wyckoff_table
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -94,8 +94,8 @@ class Crystal:
 
     @property
     def gene(self) -> str:
-        """Space group and sorted letters, e.g. ``225:ab``: what symmetry fixes, without species."""
-        return f"{self.space_group}:{''.join(sorted(self.letters))}"
+        """Space group and letters, e.g. ``225:ab``: what symmetry fixes, without species (`gene_name`)."""
+        return gene_name(self.space_group, self.wyckoff.tolist())
 
     @property
     def formula(self) -> str:

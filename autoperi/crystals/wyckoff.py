@@ -12,6 +12,7 @@ Conventions (every file of the package follows them)
   ``x`` wrap together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 from pathlib import Path
@@ -162,6 +163,18 @@ def relabellings(
     names, rows = np.unique(np.take_along_axis(ranks, order, axis=1), axis=0, return_index=True)
     pairs = zip((start + names).tolist(), order[rows].tolist(), strict=True)
     return tuple((tuple(name), tuple(sites)) for name, sites in pairs)
+
+
+def gene_name(space_group: int, wyckoff: Sequence[int]) -> str:
+    """Name of a gene, e.g. ``221:abc``: space group and letters, the same however a crystal was described.
+
+    Args:
+        space_group: its number.
+        wyckoff: position index of each site, in any order and under any of the gene's names (`relabellings`).
+    """
+    first, _ = relabellings(int(space_group), tuple(int(p) for p in wyckoff))[0]
+    start = int(wyckoff_table().group_start[space_group])
+    return f"{space_group}:{''.join(LETTERS[p - start] for p in first)}"
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

@@ -37,7 +37,7 @@ def describe(structure: Structure, symmetry: SymmetrySettings = MP20_TOLERANCES)
         "volume_per_atom": structure.volume / len(structure),
         "space_group_loose": None if found is None else found.space_group,
         "space_group_tight": space_group(structure, symmetry.tight),
-        "gene": None if found is None else str(found),
+        "gene": None if found is None else found.name,
     }
 
 

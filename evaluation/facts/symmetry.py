@@ -2,11 +2,12 @@
 
 import logging
 from dataclasses import dataclass
-from functools import cache, lru_cache
 
 import moyopy
 import numpy as np
 from pymatgen.core import Structure
+
+from autoperi.crystals.wyckoff import gene_name, wyckoff_table
 
 # moyopy logs a line for each supercell it is given.
 logging.getLogger("moyopy").setLevel(logging.ERROR)
@@ -33,21 +34,17 @@ class SymmetrySettings:
 MP20_TOLERANCES = SymmetrySettings()
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Gene:
     """What symmetry fixes in a crystal, elements left out.
 
     Attributes:
         space_group: number, 1-230.
-        letters: Wyckoff letter of every orbit, sorted, repeated orbits repeated.
+        name: space group and Wyckoff letter of every orbit, for instance `225:ab`.
     """
 
     space_group: int
-    letters: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """For instance `225:a b`."""
-        return f"{self.space_group}:{' '.join(self.letters)}"
+    name: str
 
 
 def space_group(structure: Structure, symprec: float = SymmetrySettings.loose) -> int | None:
@@ -70,37 +67,24 @@ def keeps_space_group(before: Structure, after: Structure, symprec: float = Symm
 
 
 def gene(structure: Structure, symprec: float = SymmetrySettings.loose) -> Gene | None:
-    """Space group and Wyckoff letters, the same for every origin and setting of one crystal.
+    """Space group and Wyckoff letters, the same for every origin and setting; None without a group.
 
-    The letters depend on the choice of origin (NaCl is `a b` whichever ion sits at 0, but CaTiO3's
-    `a b c` may read `a b d`), so among the relabellings by the normaliser of the space group
-    (International Tables A, 3.5; PyXtal's tables) the alphabetically first is taken. None without a group.
+    The letters depend on the choice of origin (NaCl is `ab` whichever ion sits at 0, but CaTiO3's `abc` may
+    read `abd`), so among the relabellings by the normaliser of the space group (International Tables A, 3.5)
+    the first is taken.
     """
     dataset = _dataset(structure, symprec)
     if dataset is None:
         return None
-    letters = [dataset.wyckoffs[k] for k in set(dataset.orbits)]
-    return Gene(int(dataset.number), _first_relabelling(int(dataset.number), tuple(sorted(letters))))
+    number, table = int(dataset.number), wyckoff_table()
+    positions = [table.index(number, dataset.wyckoffs[k]) for k in sorted(set(dataset.orbits))]
+    return Gene(number, gene_name(number, positions))
 
 
 def equivalent_atoms(structure: Structure, symprec: float = SymmetrySettings.tight) -> np.ndarray:
     """For every atom the first one that symmetry maps it to; every atom itself without a group."""
     dataset = _dataset(structure, symprec)
     return np.arange(len(structure)) if dataset is None else np.array(dataset.orbits)
-
-
-@lru_cache(maxsize=100_000)
-def _first_relabelling(number: int, letters: tuple[str, ...]) -> tuple[str, ...]:
-    return min(tuple(sorted(map(names.__getitem__, letters))) for names in _relabellings(number))
-
-
-@cache
-def _relabellings(number: int) -> tuple[dict[str, str], ...]:
-    """What every letter of a group may be called instead, all at once; as they are, first."""
-    from pyxtal.symmetry import Group
-
-    rows = [row.split() for row in Group(number).get_alternatives()["Transformed WP"]]
-    return tuple(dict(zip(rows[0], row, strict=True)) for row in rows)
 
 
 def _searchable(structure: Structure) -> bool:

@@ -6,7 +6,7 @@ import torch
 from moyopy import Setting, operations_from_number
 from pyxtal.symmetry import Group
 
-from autoperi.crystals.wyckoff import LETTERS, SYSTEMS, crystal_system, relabellings, wyckoff_table
+from autoperi.crystals.wyckoff import LETTERS, SYSTEMS, crystal_system, gene_name, relabellings, wyckoff_table
 
 TABLE = wyckoff_table()
 SOME = [1, 2, 5, 15, 19, 47, 62, 70, 88, 122, 146, 148, 155, 167, 176, 186, 194, 205, 214, 225, 227, 230]
@@ -172,4 +172,7 @@ def test_a_gene_has_its_first_name_first():
     names = [name for name, _ in relabellings(221, tuple(table.index(221, x) for x in "dba"))]
     assert [table.letters(torch.tensor(name)) for name in names] == ["abc", "abd"]
     _, order = relabellings(221, tuple(table.index(221, x) for x in "dba"))[0]
+    for letters in ("abc", "abd", "dba", "cab"):
+        assert gene_name(221, [table.index(221, x) for x in letters]) == "221:abc"
+    assert gene_name(221, [table.index(221, x) for x in "aac"]) == "221:aac"
     assert order == (1, 2, 0)  # b is the new a, a the new b, d the new c
