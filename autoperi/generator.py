@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoperi.crystals.crystal import Crystal
+from autoperi.crystals.crystal import Crystal, Crystals
 from autoperi.flow.sampler import FlowModel, FlowSettings, Guide
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
@@ -141,7 +141,7 @@ class CrystalGenerator(nn.Module):
         config: SampleConfig | None = None,
         progress: Progress = _silent,
         guide: Guide | None = None,
-    ) -> list[Crystal]:
+    ) -> Crystals:
         """Draw n crystals; crystal i depends on (seed, i) and the arguments, not on n, batches or workers.
 
         Args:
@@ -208,7 +208,7 @@ class CrystalGenerator(nn.Module):
         config: SampleConfig | None = None,
         progress: Progress = _silent,
         guide: Guide | None = None,
-    ) -> list[Crystal]:
+    ) -> Crystals:
         """Geometry (and unknown species) for given genes: structure prediction when species are known."""
         config = config or SampleConfig()
         settings = replace(config.flow, guidance=config.guidance)
@@ -225,10 +225,10 @@ class CrystalGenerator(nn.Module):
         done = _in_threads([partial(geometry, part) for part in parts], config.workers)
         origin = {"checkpoint": self.name, "sha256": self.sha256}
         crystals = [crystal for drawn in done for crystal in drawn]
-        return [
+        return Crystals(
             replace(c, id=c.id or f"{i:06d}", provenance={**c.provenance, **origin})
             for i, c in sorted(zip(order.tolist(), crystals, strict=True), key=lambda pair: pair[0])
-        ]
+        )
 
 
 def _in_threads(jobs: Sequence[Callable[[], list[Crystal]]], workers: int) -> list[list[Crystal]]:

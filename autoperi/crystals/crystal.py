@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex, overload
 
 import numpy as np
 import torch
@@ -136,6 +136,32 @@ class Crystal:
         atoms = Atoms(numbers=species, scaled_positions=frac % 1.0, cell=lattice, pbc=True)
         atoms.info.update({**info, **self.properties})
         return atoms
+
+    def _repr_html_(self) -> str | None:
+        """The crystal in a notebook, to be turned; nothing where a species is not known."""
+        from autoperi.crystals.viewer.notebook import crystal_html
+
+        return None if (self.species < 1).any() else crystal_html(self)
+
+
+class Crystals(list[Crystal]):
+    """Crystals that a notebook shows as a gallery; a list in all else."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Crystal: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Crystals": ...
+    def __getitem__(self, index: SupportsIndex | slice) -> "Crystal | Crystals":
+        """A crystal, or some of them as a gallery again."""
+        found = super().__getitem__(index)
+        return found if isinstance(found, Crystal) else Crystals(found)
+
+    def _repr_html_(self) -> str | None:
+        """The gallery; nothing where a species is not known or there are none."""
+        from autoperi.crystals.viewer.notebook import gallery_html
+
+        unknown = not self or any((crystal.species < 1).any() for crystal in self)
+        return None if unknown else gallery_html(self)
 
 
 @dataclass(frozen=True)

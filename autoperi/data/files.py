@@ -15,17 +15,19 @@ from ase.data import atomic_masses, chemical_symbols
 from moyopy import SpaceGroupType
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.viewer.page import Scene, render_page, scene, spaced
 from autoperi.crystals.wyckoff import LETTERS, wyckoff_table
 from autoperi.data.cif import write_cifs
 from autoperi.data.names import file_names, one_line, unique_ids, without_formulas
 from autoperi.data.run_folder import run_folder
 
+_MOST_SHOWN = 2000  # crystals of a page: some 3 MB
 _DENSITY = 1.66053906660
 """Atomic mass units per Å³ in g/cm³."""
 
 
 def write_crystals(crystals: Sequence[Crystal], out: str | Path, run: Mapping[str, Any]) -> None:
-    """Write ``crystals.extxyz``, ``cif/<id>.cif``, ``crystals.csv`` and ``run.json`` into a folder.
+    """Write ``crystals.extxyz``, ``cif/<id>.cif``, ``crystals.csv``, ``index.html`` and ``run.json``.
 
     They replace what an earlier run has written there, all at once. See ``save_crystals`` for crystals
     that cannot be written and for their ids.
@@ -45,7 +47,7 @@ def write_crystals(crystals: Sequence[Crystal], out: str | Path, run: Mapping[st
 
 
 def save_crystals(crystals: Sequence[Crystal], folder: Path) -> dict[str, Any]:
-    """Write ``crystals.extxyz``, ``cif/<id>.cif`` and ``crystals.csv`` into an empty folder.
+    """Write ``crystals.extxyz``, ``cif/<id>.cif``, ``crystals.csv`` and ``index.html`` into an empty folder.
 
     A crystal that cannot be written (unknown species, a cell or coordinates that are not finite) is left
     out and named in a warning. Ids that occur twice get a number; an id is one line of text.
@@ -57,6 +59,7 @@ def save_crystals(crystals: Sequence[Crystal], folder: Path) -> dict[str, Any]:
     good, skipped = _writable(crystals)
     ids = unique_ids([c.id for c in good])
     rows: list[dict] = []
+    scenes: list[Scene] = []
     with (folder / "crystals.extxyz").open("w", encoding="utf-8") as stream:
         if good:
             named = [replace(crystal, id=name) for crystal, name in zip(good, ids, strict=True)]
@@ -64,9 +67,14 @@ def save_crystals(crystals: Sequence[Crystal], folder: Path) -> dict[str, Any]:
             parts = zip(named, texts, files, _cells(good), strict=True)
             for crystal, text, file, (lattice, frac, numbers) in parts:
                 stream.write(_frame(crystal, lattice, frac, numbers))
-                (folder / "cif" / f"{file}.cif").write_text(text, encoding="utf-8")
+                cif = f"cif/{file}.cif"
+                (folder / cif).write_text(text, encoding="utf-8")
                 rows.append(_table_row(crystal, abs(np.linalg.det(lattice)), numbers))
-    without_formulas(_table(rows)).to_csv(folder / "crystals.csv", index=False)
+                drawn = scene(crystal.id, crystal.formula, lattice, frac, numbers.tolist())
+                scenes.append({**drawn, "cif": cif})
+    table = _table(rows)
+    without_formulas(table).to_csv(folder / "crystals.csv", index=False)
+    (folder / "index.html").write_text(_gallery(scenes, table), encoding="utf-8")
     if skipped:
         first = next(iter(skipped))
         warnings.warn(
@@ -74,6 +82,14 @@ def save_crystals(crystals: Sequence[Crystal], folder: Path) -> dict[str, Any]:
             stacklevel=2,
         )
     return {"crystals": len(good), "skipped": skipped}
+
+
+def _gallery(scenes: list[Scene], table: pd.DataFrame) -> str:
+    """The page of the folder: pictures and the table, each id a link to its CIF."""
+    shown = [scenes[k] for k in spaced(len(scenes), _MOST_SHOWN)]
+    lead = "A heading sorts, an id opens its CIF file; run.json says what made these crystals."
+    crystals = {"crystals": (shown, table.to_dict("records"))}
+    return render_page(f"{len(table)} crystals", lead, crystals, "")
 
 
 def read_crystals(path: str | Path) -> list[Crystal]:

@@ -13,12 +13,13 @@ import pandas as pd
 from pymatgen.core import Structure
 from rich.console import Console
 
+from autoperi.crystals.viewer.page import Section, render_page
 from evaluation.facts.baselines import BASELINES, draw_baseline
 from evaluation.facts.reference import Reference, ReferenceSettings, load_reference
 from evaluation.reading.readers import ReadResult, as_read_result, read_groups, read_structures
 from evaluation.report.comparison import Comparison, Kind, Row
 from evaluation.report.figures import all_figures, svg_address
-from evaluation.report.page import Section, failure_section, figure_section, metric_table, render_page
+from evaluation.report.page import failure_section, figure_section, metric_table
 from evaluation.report.published import published_tables
 from evaluation.report.report import Report, library_versions
 from evaluation.report.suite import EvaluationSettings, evaluate
@@ -230,17 +231,17 @@ def _write_page(
         "Benchmark of crystal generators",
         f"{len(reports)} sets of crystals against {reference}. Every figure is measured here unless its row "
         "says published.",
+        {name: (report.scenes, report.per_structure.to_dict("records")) for name, report in reports.items()},
+        ", ".join(f"{name} {version}" for name, version in library_versions().items()),
         [
             Section("comparison-section", "Comparison", comparison.html()),
             figure_section(images),
         ],
-        {name: (report.scenes, report.per_structure) for name, report in reports.items()},
         [
             Section("metrics", "All figures and their provenance", metric_table(metrics)),
             Section("published", "Published figures", _published_html()),
             failure_section({name: report.failures for name, report in reports.items()}),
         ],
-        ", ".join(f"{name} {version}" for name, version in library_versions().items()),
     )
     (out / "report.html").write_text(page, encoding="utf-8")
 

@@ -10,17 +10,11 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from autoperi.crystals.viewer.page import Scene, Section, render_page
 from evaluation.metric import Metric
 from evaluation.reading.readers import Failure
 from evaluation.report.figures import all_figures, svg_address
-from evaluation.report.page import (
-    Section,
-    failure_section,
-    figure_section,
-    interval_text,
-    metric_table,
-    render_page,
-)
+from evaluation.report.page import failure_section, figure_section, interval_text, metric_table
 
 _LIBRARIES = ("autoperi-gnn", "pymatgen", "smact", "moyopy", "chgnet", "numpy", "scipy")
 _TEXT_COLUMNS = ("id", "formula", "gene", "duplicate_of", "match_error", "error")
@@ -50,7 +44,7 @@ class Report:
     reference_table: pd.DataFrame = field(repr=False)
     settings: Any = None
     pairs_compared: Mapping[str, int] = field(default_factory=dict)
-    scenes: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    scenes: Sequence[Scene] = field(default=(), repr=False)
 
     def table(self) -> Table:
         """The metrics for the terminal."""
@@ -102,10 +96,10 @@ class Report:
         page = render_page(
             "Crystal report",
             f"{self.source}: {self._counts()}. Reference: {self.reference_name}.",
-            [Section("metrics", "Metrics", metric_table({"samples": self.metrics})), figure_section(images)],
-            {"samples": (self.scenes, self.per_structure)},
-            [failure_section({"samples": self.failures})],
+            {"samples": (self.scenes, self.per_structure.to_dict("records"))},
             ", ".join(f"{name} {version}" for name, version in library_versions().items()),
+            [Section("metrics", "Metrics", metric_table({"samples": self.metrics})), figure_section(images)],
+            [failure_section({"samples": self.failures})],
         )
         (folder / "report.html").write_text(page, encoding="utf-8")
         return folder

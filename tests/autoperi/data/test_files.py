@@ -115,7 +115,7 @@ def test_a_second_smaller_run_leaves_no_file_of_the_first(crystals, tmp_path):
     write_crystals(with_ids(crystals[:2], ["new", "c1"]), tmp_path, {"seed": 2})
     assert sorted(p.name for p in (tmp_path / "cif").iterdir()) == ["c1.cif", "new.cif"]
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["files"] == ["cif/c1.cif", "cif/new.cif", "crystals.csv", "crystals.extxyz"]
+    assert record["files"] == ["cif/c1.cif", "cif/new.cif", "crystals.csv", "crystals.extxyz", "index.html"]
 
 
 def test_no_crystals_and_foreign_files(tmp_path):

@@ -2,11 +2,6 @@
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const make = (tag, properties = {}, ...children) => {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-};
 
 // A heading sorts its table: numbers by `data-value` or their text, empty cells last, groups kept together.
 const cellValue = (row, column) => {
@@ -31,6 +26,7 @@ const sortTable = (heading) => {
     rows.sort((a, b) => compare(cellValue(a, column), cellValue(b, column), down ? -1 : 1));
     body.append(...rows);
   }
+  if (table.id === "rows") showPictures();
 };
 const sortable = (table) => {
   for (const heading of table.tHead.rows[table.tHead.rows.length - 1].cells) {
@@ -41,80 +37,48 @@ const sortable = (table) => {
 };
 document.querySelectorAll("table.sortable:not(#rows)").forEach(sortable);
 
-// "Na1Cl1" with the ones left out and the numbers lowered.
-const formulaNode = (text) => {
-  const node = make("span", { className: "formula" });
-  for (const [, symbol, count] of text.matchAll(/([A-Z][a-z]?)(\d*)/g)) {
-    node.append(symbol);
-    if (count && count !== "1") node.append(make("sub", { textContent: count }));
-  }
-  return node;
-};
-const shown = (value) => {
-  if (value === null || value === undefined) return "";
-  if (typeof value === "number" && !Number.isInteger(value)) return Number(value.toPrecision(4)).toString();
-  return String(value);
-};
-
 // One crystal in large, with its row of facts.
 const dialog = document.getElementById("large");
-const large = new CrystalView(dialog.querySelector("canvas"), data.elements).interactive();
+const large = new CrystalFrame(dialog, data.elements);
 const openCrystal = (set, crystal) => {
-  dialog.querySelector("h3").replaceChildren(formulaNode(crystal.formula), ` ${crystal.id}`);
-  const facts = Object.entries(crystal.facts).filter(([, value]) => value !== null && value !== "");
-  dialog.querySelector("dl").replaceChildren(
-    ...facts.flatMap(([name, value]) => [
-      make("dt", { textContent: name.replaceAll("_", " ") }),
-      make("dd", { textContent: shown(value) }),
-    ]),
-  );
-  const legend = [...new Set(crystal.z)].map((z) => {
-    const dot = make("i");
-    dot.style.background = data.elements[z][1];
-    return make("span", {}, dot, data.elements[z][0]);
-  });
-  dialog.querySelector(".legend").replaceChildren(...legend);
   dialog.querySelector(".where").textContent = set;
-  if (!dialog.open) dialog.showModal();
-  large.show(crystal);
+  large.open(crystal);
 };
 dialog.querySelector(".close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("click", (e) => e.target === dialog && dialog.close());
-const cells = dialog.querySelector(".cells");
-cells.addEventListener("click", () => {
-  large.repeat = large.repeat === 1 ? 2 : 1;
-  cells.textContent = large.repeat === 1 ? "2×2×2 cells" : "one cell";
-  large.show(large.crystal);
-});
 
-// The crystals of the chosen set: pictures drawn when they scroll into sight, and their table.
+// The crystals of the chosen set: their table, and pictures that exist only while they are in sight.
 const gallery = document.getElementById("gallery"), rows = document.getElementById("rows");
 const drawn = new IntersectionObserver((entries) => {
-  for (const entry of entries) {
-    if (!entry.isIntersecting) continue;
-    drawn.unobserve(entry.target);
-    entry.target.view.show(entry.target.crystal);
+  for (const { isIntersecting, target } of entries) {
+    if (isIntersecting) target.view.show(target.crystal);
+    else target.width = target.height = 0;
   }
-}, { rootMargin: "200px" });
+}, { root: gallery, rootMargin: "200px" });
+const pictureOf = (name, crystal) => {
+  const canvas = make("canvas");
+  canvas.crystal = crystal;
+  canvas.view = new CrystalView(canvas, data.elements);
+  drawn.observe(canvas);
+  const group = crystal.facts.space_group_loose ?? crystal.facts.space_group;
+  const label = make("figcaption", {}, formulaNode(crystal.formula));
+  label.append(make("small", { textContent: group ? `space group ${group}` : "no space group" }));
+  const card = make("figure", { tabIndex: 0 }, canvas, label);
+  card.addEventListener("click", () => openCrystal(name, crystal));
+  card.addEventListener("keydown", (e) => e.key === "Enter" && openCrystal(name, crystal));
+  return card;
+};
+// Pictures follow the order and the filter of the rows.
+const showPictures = () => {
+  const all = [...(rows.tBodies[0]?.rows ?? [])];
+  for (const row of all) row.card.hidden = row.hidden;
+  gallery.replaceChildren(...all.map((row) => row.card));
+};
 const choose = (name) => {
   const set = data.sets[name];
   for (const button of document.querySelectorAll("#sets button"))
     button.setAttribute("aria-pressed", button.dataset.set === name);
-  gallery.replaceChildren(
-    ...set.crystals.slice(0, data.pictures).map((crystal) => {
-      const canvas = make("canvas");
-      canvas.crystal = crystal;
-      canvas.view = new CrystalView(canvas, data.elements);
-      drawn.observe(canvas);
-      const group = crystal.facts.space_group_loose;
-      const label = make("figcaption", {}, formulaNode(crystal.formula));
-      label.append(make("small", { textContent: group ? `space group ${group}` : "no space group" }));
-      const card = make("figure", { tabIndex: 0 }, canvas, label);
-      card.addEventListener("click", () => openCrystal(name, crystal));
-      card.addEventListener("keydown", (e) => e.key === "Enter" && openCrystal(name, crystal));
-      return card;
-    }),
-  );
+  drawn.disconnect();
   document.getElementById("rows-note").textContent = set.note;
   const head = make("tr", {}, ...set.columns.map((c) => make("th", { textContent: c.replaceAll("_", " ") })));
   const body = make("tbody");
@@ -124,17 +88,25 @@ const choose = (name) => {
       const value = column === "id" ? crystal.id : crystal.facts[column];
       const cell = make("td");
       cell.dataset.value = value === null || value === undefined ? "" : String(value);
-      cell.append(column === "formula" ? formulaNode(crystal.formula) : shown(value));
+      const linked = column === "id" && crystal.cif;
+      cell.append(
+        linked ? make("a", { textContent: shown(value), href: address(crystal.cif), title: "CIF" })
+        : column === "formula" ? formulaNode(crystal.formula)
+        : shown(value),
+      );
+      if (linked) cell.firstChild.addEventListener("click", (e) => e.stopPropagation());
       row.append(cell);
     }
+    row.card = pictureOf(name, crystal);
     row.addEventListener("click", () => openCrystal(name, crystal));
     body.append(row);
   }
   rows.replaceChildren(make("thead", {}, head), body);
   sortable(rows);
+  showPictures();
 };
 const names = Object.keys(data.sets);
-document.getElementById("sets").append(
+if (names.length > 1) document.getElementById("sets").append(
   ...names.map((name) => {
     const button = make("button", { type: "button", textContent: name });
     button.dataset.set = name;
@@ -147,4 +119,5 @@ document.getElementById("filter").addEventListener("input", (e) => {
   const wanted = e.target.value.trim().toLowerCase();
   for (const row of rows.tBodies[0]?.rows ?? [])
     row.hidden = wanted !== "" && !row.textContent.toLowerCase().includes(wanted);
+  showPictures();
 });
