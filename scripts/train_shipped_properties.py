@@ -11,7 +11,7 @@ import torch
 import tyro
 from rich import print as show
 
-from property_models.networks.crystal_gnn import Convolution, CrystalGNNConfig
+from property_models.networks.crystal_gnn import CrystalGNNConfig
 from property_models.targets import Half
 from property_models.training.fit_ensemble import PropertyRecipe
 from property_models.training.train_property import train_shipped
@@ -24,7 +24,7 @@ def main(
     half: Half = "all",
     members: int = 3,
     epochs: int = 60,
-    convolution: Convolution = "orbit",
+    convolution: str = "orbit",
     nearest: int | None = None,
     config: Path | None = None,
     workers: int = 2,

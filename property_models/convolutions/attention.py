@@ -7,16 +7,20 @@ are not added: a site may be its own periodic neighbour, and the stack keeps the
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GATv2Conv
 
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 _HEADS = 4
 
 
-class GATLayer(nn.Module):
+class GAT(Convolution):
     """Static attention, bond features in the logits; by torch-geometric's ``GATConv``."""
 
-    def __init__(self, width: int, edge_width: int) -> None:
+    is_layer = True
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        width, edge_width = shape.width, shape.edge_width
         self.conv = GATConv(width, width // _HEADS, _HEADS, edge_dim=edge_width, add_self_loops=False)
         self.act = nn.SiLU()
 
@@ -25,11 +29,14 @@ class GATLayer(nn.Module):
         return self.act(self.conv(sites, graph.edge_index, edges))
 
 
-class GATv2Layer(nn.Module):
+class GATv2(Convolution):
     """Attention that depends on both ends; by torch-geometric's ``GATv2Conv``."""
 
-    def __init__(self, width: int, edge_width: int) -> None:
+    is_layer = True
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        width, edge_width = shape.width, shape.edge_width
         self.conv = GATv2Conv(width, width // _HEADS, _HEADS, edge_dim=edge_width, add_self_loops=False)
         self.act = nn.SiLU()
 

@@ -4,17 +4,21 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import CGConv
 
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 
-class CGCNNLayer(nn.Module):
+class CGCNN(Convolution):
     """Eq. 5 by torch-geometric's ``CGConv``: sum over bonds of sigmoid(gate) * softplus(core), then softplus.
 
     The paper's batch norms are replaced by the norm of the stack, which does not mix crystals.
     """
 
-    def __init__(self, width: int, edge_width: int) -> None:
+    is_layer = True
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        width, edge_width = shape.width, shape.edge_width
         self.conv = CGConv(width, edge_width)
         self.norm = nn.LayerNorm(width)
 

@@ -1,4 +1,4 @@
-"""The house's fast convolution: messages between orbits, through densities that are summed only once.
+"""Orbit-pair message passing on ACE-like densities, l <= 2, summed once before the layers.
 
 The filters are linear in bond functions that vanish at the cutoff, so the sum over all images of all atoms
 of a sending orbit is taken before the layers: a crystal of K sites costs at most K² messages, whatever its
@@ -14,13 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from autoperi.networks.layers import edge_harmonics, mlp, sum_by
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 _NEIGHBOURS = 7.0
 """Square root of a typical number of bonds: keeps densities of the order of one."""
 
 
-class OrbitDensity(nn.Module):
+class OrbitDensity(Convolution):
     """Layers of pair messages, angular invariants with l <= 2, and a state of the crystal.
 
     Bonds must be functions of the distance alone that vanish at the cutoff (Bessel). Sites exchange scalars;
@@ -28,21 +29,16 @@ class OrbitDensity(nn.Module):
     ``local`` one goes without the state of the crystal: then a site knows only what is near it.
     """
 
-    def __init__(
-        self,
-        width: int,
-        edge_width: int,
-        layers: int,
-        dropout: float = 0.0,
-        channels: int = 32,
-        *,
-        local: bool = False,
-    ) -> None:
+    needs_smooth_bonds = True
+    is_smooth = True
+
+    def __init__(self, shape: Shape, *, channels: int = 32, local: bool = False) -> None:
         super().__init__()
+        width, edge_width, layers = shape.width, shape.edge_width, shape.layers
         self.angular = edge_width // 2
         self.state = None if local else nn.Linear(width, width)
         self.layers = nn.ModuleList(
-            _Layer(width, edge_width, self.angular, channels, dropout, local) for _ in range(layers)
+            _Layer(width, edge_width, self.angular, channels, shape.dropout, local) for _ in range(layers)
         )
         self.states = nn.ModuleList(mlp(2 * width, width, width) for _ in range(0 if local else layers - 1))
 
@@ -62,7 +58,7 @@ class OrbitDensity(nn.Module):
                 state = state + self.states[i](torch.cat([state, mean], -1))
         return sites
 
-    def pairs(self, edges: Float[Tensor, "edges edge_width"], graph: SiteGraph) -> "Pairs":
+    def bonds(self, edges: Float[Tensor, "edges edge_width"], graph: SiteGraph) -> "Pairs":
         """What the layers read of the bonds; holds no learned number, so networks may share it."""
         n = graph.n_sites
         key, pair = torch.unique(graph.site * n + graph.sender, return_inverse=True)

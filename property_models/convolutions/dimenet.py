@@ -10,23 +10,25 @@ from torch_geometric.nn.models.dimenet import (
     SphericalBasisLayer,
 )
 
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 _SPHERICAL, _RADIAL = 5, 6
 
 
-class DimeNetPlusPlus(nn.Module):
+class DimeNetPlusPlus(Convolution):
     """torch-geometric's blocks of DimeNet++ on periodic bonds; the bases are the paper's own.
 
     A message lives on the bond j -> i. What arrives at atom j is what arrives at j's site, turned: so the
     bonds into the sites suffice, and the angle is between ``v(i <- j)`` and the turned ``v(site of j <- k)``.
     """
 
-    def __init__(self, width: int, edge_width: int, layers: int, cutoff: float) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        width, edge_width, layers = shape.width, shape.edge_width, shape.layers
         act = nn.functional.silu
-        self.radial = BesselBasisLayer(_RADIAL, cutoff)
-        self.spherical = SphericalBasisLayer(_SPHERICAL, _RADIAL, cutoff)
+        self.radial = BesselBasisLayer(_RADIAL, shape.cutoff)
+        self.spherical = SphericalBasisLayer(_SPHERICAL, _RADIAL, shape.cutoff)
         self.embed = nn.Linear(2 * width + edge_width, width)
         self.interactions = nn.ModuleList(
             InteractionPPBlock(width, width // 2, 8, _SPHERICAL, _RADIAL, 1, 2, act) for _ in range(layers)

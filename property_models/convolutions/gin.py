@@ -4,14 +4,18 @@ from torch import Tensor, nn
 from torch_geometric.nn import GINEConv
 
 from autoperi.networks.layers import mlp
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 
-class GINLayer(nn.Module):
+class GIN(Convolution):
     """Sum over bonds of relu(h_j + bond), then a network; by torch-geometric's ``GINEConv``."""
 
-    def __init__(self, width: int, edge_width: int) -> None:
+    is_layer = True
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        width, edge_width = shape.width, shape.edge_width
         self.conv = GINEConv(mlp(width, width, width), train_eps=True, edge_dim=edge_width)
         self.norm = nn.LayerNorm(width)
 

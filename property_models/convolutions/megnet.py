@@ -5,18 +5,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.networks.layers import mean_by, mlp, sum_by
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 
-class MEGNet(nn.Module):
+class MEGNet(Convolution):
     """Blocks of eqs. 3-8 with residuals. The state starts at zero: temperature and the like are not given.
 
     torch-geometric's ``MetaLayer`` is the same three steps; they are written out because means over a crystal
     weigh each site by its atoms, for which ``MetaLayer`` has no place.
     """
 
-    def __init__(self, width: int, edge_width: int, layers: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        width, edge_width, layers = shape.width, shape.edge_width, shape.layers
         self.blocks = nn.ModuleList(_Block(width, edge_width) for _ in range(layers))
         self.width = width
 

@@ -5,15 +5,17 @@ from torch import Tensor, nn
 from torch_geometric.nn import NNConv
 
 from autoperi.networks.layers import mlp
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.convolutions.nnconv import CHANNELS
 from property_models.graph.site_graph import SiteGraph
 
 
-class MPNN(nn.Module):
+class MPNN(Convolution):
     """The same message and GRU at every step, as in section 5 of the paper."""
 
-    def __init__(self, width: int, edge_width: int, layers: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        width, edge_width, layers = shape.width, shape.edge_width, shape.layers
         self.steps = layers
         self.down = nn.Linear(width, CHANNELS)
         network = mlp(edge_width, CHANNELS, CHANNELS**2)

@@ -4,17 +4,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.networks.layers import Interaction, Irreps, edge_harmonics, rotate_features
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 
-class NequIP(nn.Module):
+class NequIP(Convolution):
     """Gated interactions of scalars, vectors and l = 2 tensors; the answer is the scalars.
 
     Features of an atom are its site's, turned by its rotation in every irreducible representation.
     """
 
-    def __init__(self, width: int, edge_width: int, layers: int) -> None:
+    needs_smooth_bonds = True
+    is_smooth = True
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        width, edge_width, layers = shape.width, shape.edge_width, shape.layers
         first = Irreps(f"{width}x0e")
         middle = Irreps(f"{width}x0e + {width // 4}x1o + {width // 8}x2e")
         self.irreps = []

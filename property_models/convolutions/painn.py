@@ -5,22 +5,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.networks.layers import mlp, sum_by
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 _NEIGHBOURS = 7.0
 """Square root of a typical number of bonds: keeps sums of the order of one."""
 
 
-class PaiNN(nn.Module):
+class PaiNN(Convolution):
     """Message (eqs. 7-8) and update (eq. 9) blocks; vectors of an atom are its site's, turned.
 
     The bonds must vanish at the cutoff (Bessel) for the result to be smooth, as in the paper.
     """
 
-    def __init__(self, width: int, edge_width: int, layers: int, dropout: float = 0.0) -> None:
+    needs_smooth_bonds = True
+    is_smooth = True
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        width, edge_width, layers = shape.width, shape.edge_width, shape.layers
         self.messages = nn.ModuleList(_Message(width, edge_width) for _ in range(layers))
-        self.updates = nn.ModuleList(_Update(width, dropout) for _ in range(layers))
+        self.updates = nn.ModuleList(_Update(width, shape.dropout) for _ in range(layers))
 
     def forward(
         self, sites: Float[Tensor, "sites width"], edges: Float[Tensor, "edges edge_width"], graph: SiteGraph

@@ -4,14 +4,18 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv
 
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 
-class SAGELayer(nn.Module):
+class GraphSAGE(Convolution):
     """Algorithm 1 by torch-geometric's ``SAGEConv``; a bond is a source node: sender and length."""
 
-    def __init__(self, width: int, edge_width: int) -> None:
+    is_layer = True
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
+        width, edge_width = shape.width, shape.edge_width
         self.bond = nn.Linear(edge_width, width)
         self.conv = SAGEConv((width, width), width)
         self.act = nn.SiLU()

@@ -3,18 +3,20 @@
 from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import InteractionBlock
 
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 
-class SchNetLayer(nn.Module):
-    """The interaction block of torch-geometric's SchNet (``CFConv``) on periodic bonds.
+class SchNet(Convolution):
+    """The interaction block of torch-geometric's SchNet (``CFConv``) on periodic bonds."""
 
-    The filter sum is halved by the square root of ten: a crystal has some fifty neighbours, a molecule a few.
-    """
+    is_layer = True
+    is_smooth = True
 
-    def __init__(self, width: int, edge_width: int, cutoff: float) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.block = InteractionBlock(width, edge_width, width, cutoff)
+        width, edge_width = shape.width, shape.edge_width
+        self.block = InteractionBlock(width, edge_width, width, shape.cutoff)
         self.out = nn.Linear(width, width)
 
     def forward(self, sites: Tensor, edges: Tensor, graph: SiteGraph) -> Tensor:

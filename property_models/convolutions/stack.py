@@ -1,26 +1,26 @@
-"""Layers that need nothing but sites and bonds, with residuals and, if asked, bonds that learn."""
-
-from collections.abc import Sequence
+"""Residual stacks of single layers, with bonds that learn where asked."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.networks.layers import mlp
+from property_models.convolutions.interface import Convolution, Shape
 from property_models.graph.site_graph import SiteGraph
 
 
-class LayerStack(nn.Module):
+class LayerStack(Convolution):
     """``sites + layer(norm(sites))`` for each layer; bonds are updated between them where asked.
 
     A layer is called as ``layer(sites, edges, graph)``. Norms are per site, so that no crystal sees another.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], width: int, edge_width: int, learn_edges: bool) -> None:
+    def __init__(self, layer: type[Convolution], shape: Shape) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in layers)
-        self.edge_updates = nn.ModuleList(EdgeUpdate(width, edge_width) for _ in layers[1:] if learn_edges)
+        self.layers = nn.ModuleList(layer(shape) for _ in range(shape.layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(shape.width) for _ in range(shape.layers))
+        updates = shape.layers - 1 if shape.learn_edges else 0
+        self.edge_updates = nn.ModuleList(EdgeUpdate(shape.width, shape.edge_width) for _ in range(updates))
 
     def forward(
         self, sites: Float[Tensor, "sites width"], edges: Float[Tensor, "edges edge_width"], graph: SiteGraph

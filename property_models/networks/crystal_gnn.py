@@ -1,27 +1,14 @@
-"""One skeleton for a decade of property networks: elements, bonds, convolution, read-out, heads."""
+"""Property network of a crystal graph: elements and bonds, convolution, read-out, heads."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.networks.layers import mlp
-from property_models.convolutions.attention import GATLayer, GATv2Layer
-from property_models.convolutions.cgcnn import CGCNNLayer
-from property_models.convolutions.density import OrbitDensity, Pairs
-from property_models.convolutions.dimenet import DimeNetPlusPlus
-from property_models.convolutions.gcn import GCNLayer
-from property_models.convolutions.gin import GINLayer
-from property_models.convolutions.megnet import MEGNet
-from property_models.convolutions.mpnn import MPNN
-from property_models.convolutions.nequip import NequIP
-from property_models.convolutions.nnconv import NNConvLayer
-from property_models.convolutions.painn import PaiNN
-from property_models.convolutions.sage import SAGELayer
-from property_models.convolutions.schnet import SchNetLayer
-from property_models.convolutions.stack import LayerStack
+from property_models.convolutions import Shape, convolution, convolution_class
 from property_models.graph.crystal_features import CrystalFeatures
 from property_models.graph.edge_basis import (
     BesselBasis,
@@ -48,27 +35,12 @@ _EDGES = {
     "pair_gaussian": PairGaussianBasis,
     "periodic_gaussian": PeriodicGaussianBasis,
 }
-_LAYERS = {
-    "cgcnn": CGCNNLayer,
-    "nnconv": NNConvLayer,
-    "gcn": GCNLayer,
-    "sage": SAGELayer,
-    "gin": GINLayer,
-    "gat": GATLayer,
-    "gatv2": GATv2Layer,
-}
-_STACKS = {"mpnn": MPNN, "megnet": MEGNet, "painn": PaiNN, "nequip": NequIP, "orbit": OrbitDensity}
 _READOUTS = {
     "mean": MeanReadout,
     "sum": SumReadout,
     "attention": AttentionReadout,
     "set2set": Set2SetReadout,
 }
-
-Convolution = Literal[
-    "cgcnn", "nnconv", "gcn", "sage", "gin", "gat", "gatv2", "mpnn", "schnet", "dimenet", "megnet", "painn",
-    "nequip", "orbit",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,8 +50,9 @@ class CrystalGNNConfig:
     Attributes:
         nodes: what is told of an element.
         edges: what is told of a bond.
-        learn_edges: bonds have an embedding that is updated after every layer (operators of torch-geometric).
-        convolution: the stack of layers; ``orbit`` is the house's fast one.
+        learn_edges: bonds have an embedding that is updated after every layer (convolutions that are stacks
+            of single layers).
+        convolution: a name in ``convolutions.CONVOLUTIONS``.
         readout: from sites to the crystal.
         crystal_features: also tell the heads of the lattice (six numbers) and of the space group.
         width: channels of a site.
@@ -97,7 +70,7 @@ class CrystalGNNConfig:
     nodes: Literal["one_hot", "five", "extended", "bits", "learned"] = "learned"
     edges: Literal["gaussian", "bessel", "weighted_gaussian", "pair_gaussian", "periodic_gaussian"] = "bessel"
     learn_edges: bool = False
-    convolution: Convolution = "orbit"
+    convolution: str = "orbit"
     readout: Literal["mean", "sum", "attention", "set2set"] = "mean"
     crystal_features: tuple[Literal["lattice", "symmetry"], ...] = ()
     width: int = 128
@@ -112,12 +85,13 @@ class CrystalGNNConfig:
     kl: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.learn_edges and self.convolution not in _LAYERS:
+        kind = convolution_class(self.convolution)
+        if self.learn_edges and not kind.is_layer:
             raise ValueError(
-                f"expected learn_edges with a convolution among {', '.join(_LAYERS)}: "
+                f"expected learn_edges with a convolution that is a stack of single layers, such as 'cgcnn': "
                 f"got {self.convolution!r}"
             )
-        if self.convolution in ("orbit", "painn", "nequip") and self.edges != "bessel":
+        if kind.needs_smooth_bonds and self.edges != "bessel":
             raise ValueError(
                 f"expected edges = 'bessel' for {self.convolution!r}, whose filters are linear in bond "
                 f"functions that vanish at the cutoff: got {self.edges!r}"
@@ -160,7 +134,8 @@ class CrystalGNN(nn.Module):
         self.embed = nn.Linear(self.nodes.outputs, width)
         edge_width = self.edges.outputs
         self.embed_edges = mlp(edge_width, width, edge_width) if config.learn_edges else nn.Identity()
-        self.convolution = _stack(config, edge_width)
+        sizes = (width, edge_width, config.layers, config.cutoff, config.dropout, config.learn_edges)
+        self.convolution = convolution(config.convolution, Shape(*sizes))
         self.norm = nn.LayerNorm(width)
         self.readout = _READOUTS[config.readout](width)
         self.crystals = CrystalFeatures(config.crystal_features)
@@ -172,14 +147,11 @@ class CrystalGNN(nn.Module):
         self.register_buffer("centre", torch.zeros(targets))
         self.register_buffer("spread", torch.ones(targets))
 
-    def bonds(self, graph: SiteGraph) -> Tensor | Pairs:
-        """What the convolution reads of the bonds: features of each, or their sums (``OrbitDensity``)."""
-        edges = self.embed_edges(self.edges(graph))
-        if isinstance(self.convolution, OrbitDensity):
-            return self.convolution.pairs(edges, graph)
-        return edges
+    def bonds(self, graph: SiteGraph) -> Any:
+        """What the convolution reads of the bonds (``Convolution.bonds``)."""
+        return self.convolution.bonds(self.embed_edges(self.edges(graph)), graph)
 
-    def forward(self, graph: SiteGraph, bonds: Tensor | Pairs | None = None) -> Prediction:
+    def forward(self, graph: SiteGraph, bonds: Any = None) -> Prediction:
         """Predict every crystal of a batch (``SiteGraph.select`` or ``site_graph``).
 
         Networks of one configuration without learned numbers in their bonds may share ``bonds``.
@@ -204,10 +176,6 @@ class CrystalGNN(nn.Module):
             features=features,
             kl=kl,
         )
-
-    def graph_settings(self) -> tuple[float, int | None]:
-        """Cutoff and number of neighbours of the graphs it reads."""
-        return self.config.cutoff, self.config.nearest
 
     @torch.no_grad()
     def standardise(self, labels: Float[Tensor, "crystals targets"]) -> None:
@@ -245,20 +213,3 @@ _HEADS = ("mean.", "gate.", "scale.", "centre", "spread")
 
 ZERO = 1e-3
 """A gated label below this (eV for gaps) counts as zero."""
-
-
-def _stack(config: CrystalGNNConfig, edge_width: int) -> nn.Module:
-    width, layers = config.width, config.layers
-    match config.convolution:
-        case "schnet":
-            stack = [SchNetLayer(width, edge_width, config.cutoff) for _ in range(layers)]
-            return LayerStack(stack, width, edge_width, learn_edges=False)
-        case "dimenet":
-            return DimeNetPlusPlus(width, edge_width, layers, config.cutoff)
-        case "orbit" | "painn" as name:
-            return _STACKS[name](width, edge_width, layers, config.dropout)
-        case name if name in _LAYERS:
-            stack = [_LAYERS[name](width, edge_width) for _ in range(layers)]
-            return LayerStack(stack, width, edge_width, config.learn_edges)
-        case name:
-            return _STACKS[name](width, edge_width, layers)

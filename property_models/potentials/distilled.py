@@ -19,6 +19,7 @@ from autoperi.networks.checkpoint import (
 )
 from autoperi.networks.layers import mlp
 from property_models.convolutions.density import OrbitDensity
+from property_models.convolutions.interface import Shape
 from property_models.graph.edge_basis import BesselBasis
 from property_models.graph.site_graph import SiteGraph, site_graph
 from property_models.potentials.potential import ELEMENTS, Bonds, Potential
@@ -65,9 +66,8 @@ class DistilledPotential(Potential):
         self.elements = nn.Linear(ELEMENTS, config.width, bias=False)
         nn.init.normal_(self.elements.weight)
         self.edges = BesselBasis(config.radial, config.cutoff)
-        self.convolution = OrbitDensity(
-            config.width, self.edges.outputs, config.layers, channels=config.channels, local=True
-        )
+        shape = Shape(config.width, self.edges.outputs, config.layers, config.cutoff)
+        self.convolution = OrbitDensity(shape, channels=config.channels, local=True)
         self.head = mlp(config.width, config.width, 1)
         self.register_buffer("reference", torch.zeros(ELEMENTS))
         self.register_buffer("scale", torch.ones(()))
@@ -97,7 +97,7 @@ class DistilledPotential(Potential):
         """Reference and surroundings, eV."""
         assert isinstance(bonds, SiteGraph)
         graph = replace(bonds, vector=vector, rotation=bonds.rotation.to(vector))
-        pairs = self.convolution.pairs(self.edges(graph), graph)
+        pairs = self.convolution.bonds(self.edges(graph), graph)
         sites = self.convolution(self.elements(weights), pairs, graph)
         return self.scale * self.head(sites).squeeze(-1) + weights @ self.reference
 

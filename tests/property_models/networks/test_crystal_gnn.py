@@ -1,18 +1,19 @@
 import copy
 from dataclasses import replace
 from functools import cache
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from autoperi.crystals.crystal import MAX_Z, Crystal, CrystalBatch
+from property_models.convolutions import CONVOLUTIONS, convolution_class
 from property_models.graph.site_graph import SiteGraph, site_graph
-from property_models.networks.crystal_gnn import Convolution, CrystalGNN, CrystalGNNConfig
+from property_models.networks.crystal_gnn import CrystalGNN, CrystalGNNConfig
 from tests.autoperi.small import largest, small_batch, without_symmetry
 
-CONVOLUTIONS = get_args(Convolution)
+SMOOTH = [name for name in CONVOLUTIONS if convolution_class(name).is_smooth]
+LAYERS = [name for name in CONVOLUTIONS if convolution_class(name).is_layer]
 ATOM_READOUTS = ("mean", "attention", "set2set")
 
 
@@ -29,7 +30,7 @@ def _built(convolution: str, changes: tuple) -> CrystalGNN:
 
 
 def _answer(network: CrystalGNN, batch: CrystalBatch) -> torch.Tensor:
-    return network(site_graph(batch, *network.graph_settings())).features
+    return network(site_graph(batch, network.config.cutoff, network.config.nearest)).features
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,8 @@ PARTS += [
     {"edges": e, "convolution": "cgcnn"}
     for e in ("gaussian", "weighted_gaussian", "pair_gaussian", "periodic_gaussian")
 ]
-PARTS += [{"convolution": "cgcnn", "learn_edges": True}, {"convolution": "cgcnn", "nearest": 6}]
+PARTS += [{"convolution": name, "learn_edges": True} for name in LAYERS]
+PARTS += [{"convolution": "cgcnn", "nearest": 6}]
 PARTS += [{"nodes": n} for n in ("one_hot", "five", "extended", "bits")]
 
 
@@ -135,7 +137,7 @@ def test_batch_equals_single_and_crystals_do_not_touch(convolution):
     assert largest(gradient[batch.crystal == 2]) > 0
 
 
-@pytest.mark.parametrize("convolution", ["orbit", "schnet", "painn", "nequip"])
+@pytest.mark.parametrize("convolution", SMOOTH)
 def test_smooth_at_the_cutoff(convolution, cell):
     """Networks that serve as potentials do not jump when an atom enters the cutoff."""
     network = _network(convolution)
@@ -199,6 +201,8 @@ def test_wrong_choices_are_named():
         CrystalGNNConfig(convolution="painn", edges="gaussian")
     with pytest.raises(ValueError, match="expected learn_edges"):
         CrystalGNNConfig(convolution="megnet", learn_edges=True)
+    with pytest.raises(ValueError, match=r"a convolution among .*: got 'cgcn'; did you mean 'cgcnn'"):
+        CrystalGNNConfig(convolution="cgcn")
     with pytest.raises(ValueError, match=r"got \['hardness'\]"):
         CrystalGNNConfig(log=("hardness",))
 
