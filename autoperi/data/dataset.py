@@ -256,7 +256,7 @@ def fill_e_above_hull(datasets: Sequence[CrystalDataset], overwrite: bool = Fals
     for dataset, amounts, energy in zip(datasets, compositions, energies, strict=True):
         values = dataset.labels["e_above_hull"].copy()
         for i in np.flatnonzero(np.isfinite(energy) & (np.isnan(values) | overwrite)):
-            values[i] = hull.above(amounts[i], energy[i])
+            values[i] = max(0.0, hull.above(amounts[i], energy[i]))
         filled.append(replace(dataset, labels={**dataset.labels, "e_above_hull": values}))
     return filled
 

@@ -8,12 +8,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
-from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
-from pymatgen.core import Composition
 from pymatgen.io.cif import CifWriter
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.crystals.hull import Hull
 from autoperi.data import download, preprocess
 from autoperi.data.dataset import CrystalDataset, fill_e_above_hull, load_dataset
 from autoperi.data.download import DownloadError, dataset_file, git_blob_id
@@ -255,32 +252,6 @@ def test_corrupted_download_is_refused(server, tmp_path):
 
 def test_git_blob_id_is_git_s():
     assert git_blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
-
-
-def test_hull_is_pymatgen_s():
-    """Random ternary systems against the phase diagram of pymatgen."""
-    rng = np.random.default_rng(0)
-    compositions = [
-        {z: int(n) for z, n in zip((3, 8, 26), row, strict=True) if n} for row in rng.integers(0, 4, (40, 3))
-    ]
-    compositions = [c for c in compositions if c]
-    energies = np.where([len(c) > 1 for c in compositions], rng.normal(-0.6, 0.6, len(compositions)), 0.02)
-    hull = Hull(compositions, energies)
-    symbols = {3: "Li", 8: "O", 26: "Fe"}
-    entries = [
-        PDEntry(Composition({symbols[z]: n for z, n in c.items()}), e * sum(c.values()))
-        for c, e in zip(compositions, energies, strict=True)
-    ]
-    diagram = PhaseDiagram([*entries, *(PDEntry(Composition(s), 0.0) for s in symbols.values())])
-    for composition, energy, entry in zip(compositions, energies, entries, strict=True):
-        expected = diagram.get_e_above_hull(entry)
-        assert hull.above(composition, energy) == pytest.approx(expected, abs=1e-8)
-
-
-def test_hull_of_nothing_is_zero():
-    hull = Hull([{11: 1, 17: 1}], np.array([np.nan]))
-    assert hull.above({11: 1, 17: 1}, 0.3) == 0.3
-    assert hull.above({11: 1}, 0.1) == pytest.approx(0.1)
 
 
 def test_fill_keeps_what_is_there(table):

@@ -24,8 +24,7 @@ def fractions(amounts: dict[int, float]) -> torch.Tensor:
     return row / row.sum()
 
 
-def test_is_the_hull_of_the_geometric_construction(hull):
-    """The linear programme and the convex hull of points agree at random compositions."""
+def test_is_the_hull_at_hard_and_mixed_compositions(hull):
     compositions, energies = zip(*PHASES, strict=True)
     facets = Hull(compositions, np.array(energies))
     rng = np.random.default_rng(0)
@@ -59,5 +58,5 @@ def test_traces_are_left_out(hull):
 def test_unlabelled_and_unknown_phases_do_not_count():
     hull = SoftHull([{11: 1, 17: 1}, {11: 1, 17: 1}, {95: 1, 17: 1}], np.array([np.nan, -1.0, -9.0]))
     assert largest(hull(fractions({11: 1, 17: 1})[None]) + 1.0) < 1e-9
-    with pytest.raises(ValueError, match="one energy per phase"):
+    with pytest.raises(ValueError, match="one energy per composition"):
         SoftHull([{11: 1}], np.array([1.0, 2.0]))
