@@ -17,9 +17,9 @@ import numpy as np
 from pymatgen.core import Composition, Structure
 from rich.progress import track
 
+from autoperi.data.element_references import ElementReferences
 from evaluation.relaxation.journal import append, end_last_line, read_journal
 from evaluation.relaxation.potential import static_energies
-from evaluation.stability.element_references import ElementReferences
 from evaluation.stability.hull import ConvexHull
 
 _CHUNK = 256  # crystals read at a time

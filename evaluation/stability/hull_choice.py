@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pymatgen.core import Composition
 
+from autoperi.data.element_references import SHIPPED, ElementReferences
 from evaluation.relaxation.potential import static_energies
 from evaluation.relaxation.relaxation import CHGNET, AseRelaxer
 from evaluation.stability.consistent_hull import consistent_hull, known_phases
-from evaluation.stability.element_references import ElementReferences
 from evaluation.stability.hull import ConvexHull
 
 _WORDS = {
@@ -87,7 +87,7 @@ def load_hull(
             f"no element references for {relaxer.name}: fit them (element_references.fit_on_mp20), save "
             "them and name the file as HullChoice.references; CHGNet's would shift every energy"
         )
-    references = ElementReferences.load(choice.references)
+    references = ElementReferences.load(choice.references or SHIPPED)
     if choice.phases == "mp_20":
         return ConvexHull.from_mp20(data_dir), references
     if choice.phases != "consistent":

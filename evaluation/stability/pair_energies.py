@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from pymatgen.core import Structure
 
+from autoperi.data.element_references import ElementReferences
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
 from evaluation.relaxation.potential import static_energies
-from evaluation.stability.element_references import ElementReferences
 from evaluation.stability.hull import ConvexHull
 
 _COLUMNS = ("energy", "target_energy", "e_above_hull", "target_e_above_hull")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 from pymatgen.core import Structure
 
+from autoperi.data.element_references import ElementReferences
 from evaluation.reading.readers import Sample
 from evaluation.relaxation.batch import BatchSettings, relax_all
-from evaluation.stability.element_references import ElementReferences
 from evaluation.stability.hull import ConvexHull
 from evaluation.stability.hull_choice import HullChoice
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from autoperi.data.element_references import ElementReferences
 from evaluation.relaxation.operations import Projection, symmetric_crystal
 from evaluation.relaxation.potential import chgnet, full_graph, static_energies
 from evaluation.relaxation.quotient_graph import quotient_graph
-from evaluation.stability.element_references import ElementReferences
 from tests.evaluation.crystals import disguised, rocksalt, rutile, wurtzite, zoo
 
 GPA = 160.21766208

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from pymatgen.core import Composition
 
+from autoperi.data.element_references import ElementReferences
 from evaluation.stability.consistent_hull import consistent_hull, known_phases
-from evaluation.stability.element_references import ElementReferences
 from tests.evaluation.crystals import diamond, rocksalt
 
 REFERENCES = ElementReferences({"Na": -1.0, "Cl": -2.0, "Si": -5.0, "Mg": -1.5, "O": -5.0})

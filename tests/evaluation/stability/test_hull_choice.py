@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from ase.calculators.lj import LennardJones
 
+from autoperi.data.element_references import ElementReferences
 from evaluation.relaxation.relaxation import AseRelaxer
 from evaluation.stability import consistent_hull
-from evaluation.stability.element_references import ElementReferences
 from evaluation.stability.hull_choice import HullChoice, load_hull
 from tests.evaluation.crystals import diamond, rocksalt
 

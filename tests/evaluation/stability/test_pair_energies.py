@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from autoperi.data.element_references import ElementReferences
 from evaluation.metric import BootstrapSettings
-from evaluation.stability.element_references import ElementReferences
 from evaluation.stability.hull import ConvexHull
 from evaluation.stability.pair_energies import energy_metrics, pair_energies
 from tests.evaluation.crystals import diamond, rocksalt

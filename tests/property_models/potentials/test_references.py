@@ -1,10 +1,12 @@
-import numpy as np
+import pytest
 import torch
+from ase.data import chemical_symbols
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
+from autoperi.data.element_references import ElementReferences
 from property_models.potentials.potential import element_weights
-from property_models.potentials.references import composition, element_references, fit_references
+from property_models.potentials.references import composition, element_references
 from tests.autoperi.small import largest
 from tests.prototypes import prototype
 
@@ -28,13 +30,19 @@ def test_composition_counts_atoms():
     assert largest(found.sum() - 1) < 1e-12
 
 
-def test_fit_finds_the_references_that_made_the_labels():
-    """Exact labels give the references back where there is data, and the prior where there is none."""
-    rng = np.random.default_rng(0)
-    fractions = np.zeros((500, 94))
-    fractions[:, :4] = rng.dirichlet(np.ones(4), 500)
-    true, prior = rng.normal(size=94), np.full(94, -3.0)
-    labels = rng.normal(size=500)
-    fitted = fit_references(fractions, labels + fractions @ true, labels, prior)
-    assert np.abs(fitted[:4] - true[:4]).max() < 0.01
-    assert np.abs(fitted[4:] + 3.0).max() < 1e-12
+def test_both_rooms_have_one_set_of_references(potential):
+    """A crystal's formation energy is the same number to the losses and to the judge."""
+    crystals = {name: symmetrise(prototype(name)) for name in FORMATION}
+    batch = CrystalBatch.from_crystals(list(crystals.values()))
+    with torch.no_grad():
+        energies = potential.energy(batch)
+        ours = energies - composition(batch, element_weights(batch)) @ element_references()
+    judge = ElementReferences.load()
+    for crystal, energy, found in zip(crystals.values(), energies.tolist(), ours.tolist(), strict=True):
+        assert judge.formation_energy(crystal.formula, energy) == pytest.approx(found, abs=1e-9)
+
+
+def test_elements_without_a_reference_stand_at_zero():
+    assert [chemical_symbols[i + 1] for i in torch.where(element_references() == 0)[0].tolist()] == [
+        *("Ne", "Po", "At", "Rn", "Fr", "Ra")
+    ]
