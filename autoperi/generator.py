@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from autoperi.crystals.crystal import Crystal, Crystals
+from autoperi.crystals.device import usable_device
 from autoperi.flow.sampler import FlowModel, FlowSettings, Guide
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
@@ -249,7 +250,9 @@ def load(name_or_path: str | Path = "mp_20", device: str = "cpu") -> CrystalGene
 
     Raises:
         CheckpointError: no such checkpoint, or a damaged one.
+        ValueError: a device that is not there.
     """
+    device = usable_device(device)
     path = Path(name_or_path)
     folder = path if path.is_dir() else PRETRAINED / str(name_or_path)
     if not folder.is_dir():

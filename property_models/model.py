@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.device import usable_device
 from autoperi.crystals.symmetry import SymmetriseError, symmetrise
 from autoperi.networks.checkpoint import (
     CheckpointError,
@@ -176,9 +177,10 @@ def load(name_or_path: str | Path, family: str = "guide", device: str = "cpu") -
         device: where the networks run.
 
     Raises:
-        ValueError: an unknown property; the nearest known one is named.
+        ValueError: an unknown property; the nearest known one is named. A device that is not there.
         CheckpointError: a damaged checkpoint, or none is shipped for this property and family.
     """
+    device = usable_device(device)
     path = Path(name_or_path)
     if path.is_dir() or isinstance(name_or_path, Path):
         return _read(path, None, device)

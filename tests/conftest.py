@@ -9,6 +9,12 @@ from tests.prototypes import PROTOTYPES, prototype
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item):
+    """Tests marked ``gpu`` are skipped, with the reason in the summary, where there is no CUDA."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip(f"torch {torch.__version__} finds no CUDA device")
+
+
 @pytest.fixture(scope="session")
 def prototypes():
     """About thirty well-known crystals with published lattice constants, by name."""

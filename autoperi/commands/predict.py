@@ -25,7 +25,7 @@ class Predict:
         family: of the shipped models: guide to screen, judge to score what the guide has chosen.
         fast: one network of each ensemble alone, two to three times faster.
         workers: processes that read and symmetrise, then threads that predict.
-        device: cpu, cuda or mps.
+        device: cpu, cuda or cuda:N.
     """
 
     path: Annotated[Path, tyro.conf.Positional]

@@ -25,7 +25,7 @@ class Relax:
         time_limit: computing time after which a crystal is given up, seconds.
         trajectories: also write every step, trajectories/<id>.extxyz.
         workers: processes.
-        device: cpu, cuda or mps.
+        device: cpu, cuda or cuda:N.
     """
 
     path: Annotated[Path, tyro.conf.Positional]

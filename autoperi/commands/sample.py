@@ -59,7 +59,7 @@ class Sample:
         predict: also write what the shipped models predict of these properties, e.g. formation_energy.
         log_likelihood: also write the log-density of geometry given gene and species, in nats.
         workers: threads; the result does not depend on it.
-        device: cpu, cuda or mps.
+        device: cpu, cuda or cuda:N.
     """
 
     out: Path

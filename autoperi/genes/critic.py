@@ -70,7 +70,7 @@ class GeneCritic(GeneTables):
     @torch.no_grad()
     def acceptance(self, batch: GeneBatch) -> Float[Tensor, "crystals"]:
         """Probability with which a drawn crystal is kept: its ratio over the ceiling, at most 1."""
-        return (self(batch).exp() / self.config.ceiling).clamp(max=1.0)
+        return (self(batch.to(self.multiplicity.device)).exp() / self.config.ceiling).clamp(max=1.0)
 
     @torch.no_grad()
     def standardise(self, batch: GeneBatch) -> None:

@@ -87,7 +87,7 @@ class EmpiricalGenes:
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> "EmpiricalGenes":
         """The prior that `state_dict` described."""
-        return cls(**{name: tensor.numpy() for name, tensor in state.items()})
+        return cls(**{name: tensor.cpu().numpy() for name, tensor in state.items()})
 
     def __len__(self) -> int:
         """Number of training crystals."""

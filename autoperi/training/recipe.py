@@ -245,6 +245,7 @@ def _flow(
 
     def sampled(velocity: nn.Module, epoch: int) -> dict[str, float]:
         model.velocity = cast(VelocityNetwork, velocity)
+        model.to(next(velocity.parameters()).device)
         settings = FlowSettings(Solver(steps=20), Restart(rounds=0), corrections=1)
         drawn = {
             "prior": model.draw(some, epoch, settings=settings),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pymatgen.core import Lattice, Structure
 
+from autoperi.crystals.device import usable_device
 from evaluation.facts.matching import MatchSettings
 from evaluation.facts.symmetry import MP20_TOLERANCES, space_group
 from evaluation.reading.readers import Sample
@@ -52,6 +53,9 @@ class BatchSettings:
     device: str = "cpu"
     relaxer: AseRelaxer | None = None
     batch_atoms: int = 128
+
+    def __post_init__(self) -> None:
+        usable_device(self.device)
 
     @property
     def relaxer_name(self) -> str:

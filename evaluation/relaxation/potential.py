@@ -22,6 +22,7 @@ from pymatgen.core import Structure
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, silu
 
+from autoperi.crystals.device import usable_device
 from evaluation.relaxation.operations import Operations
 from evaluation.relaxation.quotient_graph import ANGLE_CUTOFF, EDGE_CUTOFF, QuotientGraph, quotient_graph
 
@@ -49,7 +50,7 @@ class Forces:
 @cache
 def chgnet(device: str = "cpu") -> "CHGNetPotential":
     """The potential, loaded once per process."""
-    return CHGNetPotential(device)
+    return CHGNetPotential(usable_device(device))
 
 
 class CHGNetPotential:

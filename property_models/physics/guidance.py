@@ -43,7 +43,8 @@ def energy_guidance(model: FlowModel, strength: float) -> "Guidance":
 
     With given species the hull below it does not move; raises CheckpointError where the weights are damaged.
     """
-    return Guidance(distilled.load().energy, model, strength)
+    device = next(model.parameters()).device
+    return Guidance(distilled.load().to(device).energy, model, strength)
 
 
 @dataclass(frozen=True)
