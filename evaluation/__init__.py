@@ -7,9 +7,9 @@
 This room imports neither the generator nor the property models.
 """
 
+from autoperi.data.reading import read_structures
 from evaluation.facts.reference import Reference
 from evaluation.metrics.coverage import CoverageSettings
-from evaluation.reading.readers import read_structures
 from evaluation.report.report import Report
 from evaluation.report.suite import EvaluationSettings, evaluate
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import tyro
 
+from autoperi.data.reading import read_structures
 from evaluation.facts.distribution import density, wasserstein
 from evaluation.facts.reference import ReferenceSettings, load_reference
 from evaluation.metrics.coverage import CoverageSettings, coverage_report
 from evaluation.metrics.validity import smact_valid, structural_validity
-from evaluation.reading.readers import read_structures
 
 NAMES = ("structural %", "compositional %", "W density", "W elements", "COV-R %", "COV-P %")
 PUBLISHED = {  # arXiv:2309.04475; validity arXiv:2402.03992, the rest by SymmCD's authors, arXiv:2502.03638
@@ -17,11 +17,11 @@ PUBLISHED = {  # arXiv:2309.04475; validity arXiv:2402.03992, the rest by SymmCD
 }
 
 
-def main(data_dir: Path, samples: int = 0, reference_samples: int | None = None, workers: int = 1) -> None:
+def main(data_dir: Path, samples: int = 0, reference_samples: int | None = None) -> None:
     """Validity of all, distances of the first 1,000 valid, coverage of a draw of ``samples`` (0: none)."""
-    test = load_reference("mp_20/test", ReferenceSettings(data_dir, workers=workers))
+    test = load_reference("mp_20/test", ReferenceSettings(data_dir))
     for name, published in PUBLISHED.items():
-        read = read_structures(data_dir / "peers" / f"{name}.npz", workers=workers)
+        read = read_structures(data_dir / "peers" / f"{name}.npz")
         passed = [(structural_validity(s), smact_valid(s.composition)) for s in read.structures]
         valid = [s for s, both in zip(read.structures, passed, strict=True) if all(both)][:1000]
         ours = [100 * sum(one) / (len(passed) + len(read.failures)) for one in zip(*passed, strict=True)]
@@ -29,7 +29,7 @@ def main(data_dir: Path, samples: int = 0, reference_samples: int | None = None,
         ours.append(wasserstein([len(s.composition) for s in valid], test.table["n_elements"]))
         if samples:
             how = CoverageSettings(None, samples, reference_samples)
-            found = coverage_report(read, test, how, workers=workers)[1][:2]
+            found = coverage_report(read, test, how)[1][:2]
             ours += [100 * metric.value for metric in found]
             print(f"{found[0].protocol}; {found[0].note}")
         for what, value, theirs in zip(NAMES, ours, published, strict=False):

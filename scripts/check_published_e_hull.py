@@ -8,8 +8,8 @@ import tyro
 from pymatgen.core import Composition
 
 from autoperi.data.element_references import ElementReferences
+from autoperi.data.reading import as_read_result, read_structures
 from evaluation.facts.reference import data_folder
-from evaluation.reading.readers import as_read_result, read_structures
 from evaluation.relaxation.relaxation import RelaxationSettings
 from evaluation.stability.consistent_hull import MP_20, MPTS_52, consistent_hull, known_phases
 from evaluation.stability.hull import ConvexHull

@@ -6,7 +6,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from rich.progress import track
 
 from autoperi.data.dataset import load_dataset
-from autoperi.data.readers import iterate_rows, parse_row
+from autoperi.data.reading import iterate_rows, parse_row
 
 
 def main(source: str, first: int = 0, last: int | None = None) -> None:

@@ -48,7 +48,7 @@ def encode_path(
     """Read, symmetrise and encode; writes ``latents.csv`` (a row per site) and ``run.json`` into a folder.
 
     Args:
-        path: whatever ``readers.iterate_rows`` understands.
+        path: whatever ``reading.iterate_rows`` understands.
         out: folder, made if it is missing.
         checkpoint: a shipped checkpoint or a checkpoint folder.
         workers: processes that read and symmetrise.

@@ -56,7 +56,7 @@ class Evaluate:
         settings = settings_from_options(**{name: getattr(self, name) for name in _JUDGED_BY})
         self.out.mkdir(parents=True, exist_ok=True)
         journal = self.out / "relaxations.jsonl" if self.stability else None
-        read = read_structures(self.path, workers=self.workers)
+        read = read_structures(self.path)
         report = evaluate(read, self.reference, self.data_dir, settings, self.workers, journal)
         report.save(self.out)
         console.out.print(report.table())

@@ -192,7 +192,7 @@ def load_dataset(
     What fails is left out, counted in one warning, listed in ``failures`` and in a CSV file of the cache.
 
     Args:
-        name_or_path: mp_20, perov_5, carbon_24, mpts_52, or a path that ``readers.iterate_rows`` understands.
+        name_or_path: mp_20, perov_5, carbon_24, mpts_52, or a path that ``reading.iterate_rows`` understands.
         split: train, val or test: of a public data set, or of a folder of ``<split>.csv`` files. Any other
             file or folder is one training set; with None a path is read whole.
         data_dir: folder that holds ``<name>/<split>.csv(.gz)``; default ``AUTOPERI_DATA``, else download.

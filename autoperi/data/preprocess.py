@@ -25,8 +25,7 @@ from rich.progress import Progress
 from autoperi.crystals import wyckoff
 from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
 from autoperi.data.cache import DAMAGED, cached, keep, versions, written_whole
-from autoperi.data.readers import Row, iterate_rows, parse_row, whole_file
-from autoperi.data.structure_text import ReadError
+from autoperi.data.reading import ReadError, Row, iterate_rows, parse_row, whole_file
 
 _SCHEMA = 1
 """Raise it when the meaning of the cached arrays or of a label changes."""
@@ -45,7 +44,7 @@ def prepare(
     """Arrays of all crystals of a file, and the CSV file that lists what failed.
 
     Args:
-        file: anything ``readers.iterate_rows`` understands.
+        file: anything ``reading.iterate_rows`` understands.
         cache: folder for chunks and results; one that cannot be written costs a warning.
         config: tolerances.
         workers: processes; 1 stays in this one.

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from autoperi.data.readers import whole_file
+from autoperi.data.reading import whole_file
 
 _PACKAGES = ("autoperi-gnn", "torch", "numpy", "pymatgen", "moyopy", "torchdiffeq", "e3nn", "ase", "chgnet")
 _RECORD = "run.json"

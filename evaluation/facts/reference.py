@@ -14,11 +14,9 @@ import numpy as np
 import pandas as pd
 from pymatgen.core import Structure
 
+from autoperi.data.reading import ReadError, Row, as_read_result, iterate_rows, parse_row
 from evaluation.facts.description import describe, table_from_rows
 from evaluation.facts.symmetry import MP20_TOLERANCES, SymmetrySettings
-from evaluation.reading.formats import RawItem
-from evaluation.reading.raw_items import raw_items
-from evaluation.reading.readers import as_read_result, parsed_items
 
 _Record = tuple[np.ndarray, np.ndarray, np.ndarray, dict]
 _SETS = ("mp_20", "perov_5", "carbon_24")
@@ -166,38 +164,39 @@ def _build(path: Path, folder: Path, settings: ReferenceSettings) -> None:
     """Describe every crystal at a path and store the result; a broken-off build leaves nothing."""
     from rich.progress import track
 
-    items = list(raw_items(path, []))
-    described = _described(items, settings)
-    progress = track(described, total=len(items), description=f"reading {path.name} once")
+    rows = list(iterate_rows(path))
+    described = _described(rows, settings)
+    progress = track(described, total=len(rows), description=f"reading {path.name} once")
     kept: list[_Record] = []
     unreadable = 0
-    for records in progress:
-        kept.extend(records)
-        unreadable += not records
-    rows, arrays = _collect(kept)
+    for record in progress:
+        if record is None:
+            unreadable += 1
+        else:
+            kept.append(record)
+    facts, arrays = _collect(kept)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"partial-{os.getpid()}.npz"
     np.savez(partial, unreadable=np.array(unreadable), **arrays)  # type: ignore[arg-type]
-    table_from_rows(rows).to_parquet(folder / "table.parquet", index=False)
+    table_from_rows(facts).to_parquet(folder / "table.parquet", index=False)
     partial.replace(folder / "crystals.npz")
 
 
-def _described(items: list[RawItem], settings: ReferenceSettings) -> Iterator[list[_Record]]:
-    tolerances = [settings.symmetry] * len(items)
+def _described(rows: list[Row], settings: ReferenceSettings) -> Iterator[_Record | None]:
+    tolerances = [settings.symmetry] * len(rows)
     if settings.workers <= 1:
-        yield from map(_describe_item, items, tolerances)
+        yield from map(_describe_row, rows, tolerances)
         return
     with ProcessPoolExecutor(settings.workers) as pool:
-        yield from pool.map(_describe_item, items, tolerances, chunksize=128)
+        yield from pool.map(_describe_row, rows, tolerances, chunksize=128)
 
 
-def _describe_item(item: RawItem, symmetry: SymmetrySettings) -> list[_Record]:
-    """Structures of an item with their facts; empty when it is unreadable or disordered."""
-    _, parsed = next(parsed_items(iter([item])))
-    if isinstance(parsed, str):
-        return []
-    samples = as_read_result(parsed).samples
-    return [_record(s.structure, symmetry) for s in samples]
+def _describe_row(row: Row, symmetry: SymmetrySettings) -> _Record | None:
+    """A crystal with its facts; None when it cannot be read."""
+    try:
+        return _record(parse_row(row), symmetry)
+    except ReadError:
+        return None
 
 
 def _record(structure: Structure, symmetry: SymmetrySettings) -> _Record:

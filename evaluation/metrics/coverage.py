@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 
+from autoperi.data.reading import ReadResult
 from evaluation.facts.reference import Reference, ReferenceSettings, held_out, load_reference
 from evaluation.facts.symmetry import MP20_TOLERANCES, SymmetrySettings
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
 from evaluation.metrics.divergence import frechet_distance, squared_mmd
 from evaluation.metrics.fingerprints import Fingerprints, FingerprintSettings, fingerprints
-from evaluation.reading.readers import ReadResult
 
 _MMD_CRYSTALS = 2000  # kernels grow with the square
 

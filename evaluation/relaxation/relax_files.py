@@ -13,8 +13,8 @@ from pymatgen.io.cif import CifWriter
 from rich.console import Console
 from rich.progress import Progress
 
+from autoperi.data.reading import Failure, Sample, read_structures
 from evaluation.facts.symmetry import keeps_space_group, space_group
-from evaluation.reading.readers import Failure, Sample, read_structures
 from evaluation.relaxation.batch import BatchSettings, relax_all
 
 JOURNAL = "relaxations.jsonl"
@@ -119,7 +119,7 @@ def relax_path(path: Path, out: Path, settings: BatchSettings) -> RelaxedFile:
     Raises:
         FileNotFoundError, ValueError: nothing there, a format that is not known, or not one crystal.
     """
-    read = read_structures(path, workers=settings.workers)
+    read = read_structures(path)
     if not read.samples:
         first = f"; first {read.failures[0].id}: {read.failures[0].reason}" if read.failures else ""
         raise ValueError(f"expected crystals in {path}: got {len(read.failures)} unreadable items{first}")

@@ -14,9 +14,9 @@ from pymatgen.core import Structure
 from rich.console import Console
 
 from autoperi.crystals.viewer.page import Section, render_page
+from autoperi.data.reading import ReadResult, as_read_result, read_groups, read_structures
 from evaluation.facts.baselines import BASELINES, draw_baseline
 from evaluation.facts.reference import Reference, ReferenceSettings, load_reference
-from evaluation.reading.readers import ReadResult, as_read_result, read_groups, read_structures
 from evaluation.report.comparison import Comparison, Kind, Row
 from evaluation.report.figures import all_figures, svg_address
 from evaluation.report.page import failure_section, figure_section, metric_table
@@ -207,11 +207,11 @@ class _Stages:
         return Report.load(folder, self._reference.table)
 
     def _read(self, source: Source) -> ReadResult:
-        limit, seed, workers = self._settings.limit, self._settings.seed, self._workers
+        limit, seed = self._settings.limit, self._settings.seed
         if isinstance(source, TableGroup):
-            return read_groups(source.path, source.column, limit, workers, seed)[source.value]
+            return read_groups(source.path, source.column, limit, seed)[source.value]
         if isinstance(source, str | Path):
-            return read_structures(source, limit, workers, seed)
+            return read_structures(source, limit, seed)
         read = as_read_result(source)
         return read if limit is None else ReadResult(read.samples[:limit], read.failures, read.source)
 

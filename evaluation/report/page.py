@@ -6,8 +6,8 @@ from html import escape
 import numpy as np
 
 from autoperi.crystals.viewer.page import Scene, Section, scene, spaced
+from autoperi.data.reading import Failure, Sample
 from evaluation.metric import Metric
-from evaluation.reading.readers import Failure, Sample
 
 
 def scenes(samples: Sequence[Sample], most: int = 300) -> list[Scene]:

@@ -11,8 +11,8 @@ import pandas as pd
 from rich.table import Table
 
 from autoperi.crystals.viewer.page import Scene, Section, render_page
+from autoperi.data.reading import Failure
 from evaluation.metric import Metric
-from evaluation.reading.readers import Failure
 from evaluation.report.figures import all_figures, svg_address
 from evaluation.report.page import failure_section, figure_section, interval_text, metric_table
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from pymatgen.core import Structure
 
+from autoperi.data.reading import ReadResult, as_read_result
 from evaluation.facts.description import description_table
 from evaluation.facts.matching import MatchSettings, Twins, duplicates, known_in
 from evaluation.facts.reference import Reference, ReferenceSettings, cache_folder, data_folder, load_reference
@@ -22,7 +23,6 @@ from evaluation.metrics.validity import (
     smact_valid,
     structural_validity,
 )
-from evaluation.reading.readers import ReadResult, as_read_result
 from evaluation.report.measures import Protocols, measure
 from evaluation.report.page import scenes
 from evaluation.report.report import Report

@@ -8,7 +8,7 @@ import pandas as pd
 from pymatgen.core import Structure
 
 from autoperi.data.element_references import ElementReferences
-from evaluation.reading.readers import Sample
+from autoperi.data.reading import Sample
 from evaluation.relaxation.batch import BatchSettings, relax_all
 from evaluation.stability.hull import ConvexHull
 from evaluation.stability.hull_choice import HullChoice

@@ -114,7 +114,7 @@ def train_property(
     was read, learned and left out.
 
     Args:
-        path: CSV with a column cif, poscar or structure, or whatever ``readers.iterate_rows`` reads.
+        path: CSV with a column cif, poscar or structure, or whatever ``reading.iterate_rows`` reads.
         targets: columns to learn together; empty cells are missing labels.
         out: folder of logs, resumable checkpoints and the finished one.
         recipe: sizes and fit; by default epochs follow the number of crystals.

@@ -74,7 +74,7 @@ def predict_path(
     """Predict properties of every crystal of a file, folder or archive.
 
     Args:
-        path: whatever ``readers.iterate_rows`` understands.
+        path: whatever ``reading.iterate_rows`` understands.
         properties: names in ``TARGETS``, or of the checkpoint's targets; empty for all that there are.
         family: ``guide`` or ``judge``.
         checkpoint: folder of a model of one's own (``train_property``); default the shipped ones.

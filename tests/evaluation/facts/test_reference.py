@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from evaluation.facts.reference import Reference, ReferenceSettings, held_out, load_reference
+from tests.autoperi.data.reading.test_formats import write_npz
 from tests.evaluation.crystals import rocksalt, zoo
-from tests.evaluation.reading.test_readers import write_npz
 
 
 def test_crystals_come_back_as_they_were():

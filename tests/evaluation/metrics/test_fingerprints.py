@@ -5,11 +5,11 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 import evaluation.metrics.fingerprints as module
+from autoperi.data.reading import Failure, ReadResult, as_read_result
 from evaluation.facts.reference import Reference
 from evaluation.metric import BootstrapSettings
 from evaluation.metrics.coverage import CoverageSettings, Cutoffs, coverage_report, nearest_distances
 from evaluation.metrics.fingerprints import CompositionScale, Fingerprints, FingerprintSettings, fingerprints
-from evaluation.reading.readers import Failure, ReadResult, as_read_result
 from tests.evaluation.crystals import disguised, perovskite, rocksalt, wurtzite, zoo
 
 QUICK = BootstrapSettings(resamples=20, resamples_distance=5)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from autoperi.data.reading import Failure, ReadResult, as_read_result
 from evaluation import EvaluationSettings, Reference, evaluate
 from evaluation.metric import BootstrapSettings
-from evaluation.reading.readers import Failure, ReadResult, as_read_result
 from evaluation.report.benchmark import BenchmarkSettings, benchmark
 from evaluation.report.page import scenes
 from tests.browser import IN_A_BROWSER, opened

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from autoperi.data.reading import Failure, ReadResult, as_read_result
 from evaluation import EvaluationSettings, Reference, evaluate, read_structures
 from evaluation.metric import BootstrapSettings, mean_metric
-from evaluation.reading.readers import Failure, ReadResult, as_read_result
 from tests.evaluation.crystals import disguised, rocksalt, zoo
 
 QUICK = EvaluationSettings(bootstrap=BootstrapSettings(resamples=20, resamples_distance=10))

@@ -7,8 +7,8 @@ from ase.calculators.lj import LennardJones
 from pymatgen.core import Lattice, Structure
 
 from autoperi.data.element_references import ElementReferences
+from autoperi.data.reading import Sample
 from evaluation.facts.matching import MatchSettings
-from evaluation.reading.readers import Sample
 from evaluation.relaxation import batch
 from evaluation.relaxation.batch import relax_all
 from evaluation.relaxation.journal import read_journal

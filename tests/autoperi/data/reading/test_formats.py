@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from autoperi.data.reading import as_read_result, read_groups, read_structures
 from evaluation.facts.matching import formula_key
-from evaluation.reading.readers import as_read_result, read_groups, read_structures
 from tests.evaluation.crystals import zoo
 
 
@@ -158,7 +158,7 @@ def test_corrupt_items_are_named_and_the_others_kept(tmp_path):
     (folder / "torn.json.gz").write_bytes(gzip.compress(b"[1, 2")[:-3])
     result = read_structures(folder)
     assert len(result.samples) == 2
-    assert {failure.id for failure in result.failures} == {"broken.cif", "empty.cif", "torn.json.gz"}
+    assert {failure.id for failure in result.failures} == {"broken", "empty", "torn"}
     assert all(failure.reason for failure in result.failures)
 
 
@@ -189,10 +189,10 @@ def test_nan_cells_and_partial_occupancies_are_failures():
     assert [failure.id for failure in result.failures] == ["1", "2"]
 
 
-def test_limit_and_workers(tmp_path):
+def test_a_limit_and_names_by_number(tmp_path):
     path = write_npz(tmp_path / "a.npz", zoo())
     assert len(read_structures(path, limit=2).samples) == 2
-    assert [s.id for s in read_structures(path, workers=2).samples] == list("012345")
+    assert [s.id for s in read_structures(path).samples] == [f"a-{k}" for k in range(6)]
 
 
 def test_unknown_formats_and_missing_paths_are_refused(tmp_path):
@@ -209,7 +209,7 @@ def test_a_damaged_row_of_an_ase_database_costs_itself_alone(tmp_path):
         plain.execute("UPDATE systems SET positions = X'00' WHERE id = 3")
     plain.close()
     result = read_structures(path)
-    assert [failure.id for failure in result.failures] == ["3"]
+    assert [failure.id for failure in result.failures] == ["rows-3"]
     assert len(result.samples) == len(zoo()) - 1
 
 
@@ -231,12 +231,12 @@ def test_objects_without_a_structure_count_once_each(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(rows))
     result = read_structures(tmp_path / "a.json")
     assert len(result.samples) == 1
-    assert [failure.id for failure in result.failures] == ["0", "2"]
+    assert [failure.id for failure in result.failures] == ["a-0", "a-2"]
 
 
 def test_a_site_that_is_no_element_is_a_failure():
     crystal = Structure(zoo()[0].lattice, ["X"], [[0, 0, 0]])
-    assert as_read_result([crystal]).failures[0].reason == "a site that is no element"
+    assert as_read_result([crystal]).failures[0].reason.startswith("a site that is no element")
 
 
 # Uncompressed: a checksum would catch every damage before the format is looked at.
@@ -275,6 +275,7 @@ def test_damaged_bytes_never_stop_a_reader(name, whole_files, tmp_path, data):
             del whole[position : position + len(junk)]
     path = tmp_path / name
     path.write_bytes(bytes(whole))
+    assume(name != "table.csv" or whole.count(b"\n") > 1)  # a header alone is refused whole
     result = read_structures(path)
     assert all(failure.reason for failure in result.failures)
     for structure in result.structures:
@@ -304,7 +305,7 @@ def test_awkward_real_cifs_are_read_or_named(file, readable, data_folder):
         "wyformer_diffcsp_pp_mp20.npz",
         "crystalformer_mp20.npz",
         "flowmm_mp20_chgnet_relaxed.csv.gz",
-        *(f"carbon4science/{name}.json.gz" for name in ("cdvae", "crystallm", "diffcsp", "flowmm")),
+        *(f"carbon4science/{name}.json.gz" for name in ("cdvae", "diffcsp", "flowmm")),
     ],
 )
 def test_the_files_of_peers_load(file, data_folder):

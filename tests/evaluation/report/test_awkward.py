@@ -10,9 +10,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
+from autoperi.data.reading import ReadResult, as_read_result
 from evaluation import EvaluationSettings, Reference, evaluate, read_structures
 from evaluation.metric import BootstrapSettings
-from evaluation.reading.readers import ReadResult, as_read_result
 from evaluation.relaxation.relaxation import RelaxationSettings, relax_together
 from evaluation.stability.hull_choice import HullChoice
 from evaluation.stability.stability import StabilitySettings

@@ -1,1 +1,0 @@
-"""Reading crystals of any generator."""
