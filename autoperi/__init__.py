@@ -10,25 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autoperi.crystals.crystal import Crystal, CrystalBatch
+    from autoperi.crystals.labels import Condition, Window
     from autoperi.crystals.symmetry import SymmetriseConfig, symmetrise
     from autoperi.data.dataset import CrystalDataset, load_dataset
     from autoperi.data.files import read_crystals, write_crystals
-    from autoperi.flow.ode import Solver
-    from autoperi.flow.sampler import FlowSettings, Restart
+    from autoperi.flow.settings import FlowSettings, Restart, Solver
     from autoperi.generator import CrystalGenerator, SampleConfig, load
     from autoperi.genes.request import GeneRequest
+    from autoperi.genes.settings import DrawConfig
 
 _HOME = {
+    "Condition": "autoperi.crystals.labels",
     "Crystal": "autoperi.crystals.crystal",
     "CrystalBatch": "autoperi.crystals.crystal",
     "CrystalDataset": "autoperi.data.dataset",
     "CrystalGenerator": "autoperi.generator",
-    "FlowSettings": "autoperi.flow.sampler",
+    "DrawConfig": "autoperi.genes.settings",
+    "FlowSettings": "autoperi.flow.settings",
     "GeneRequest": "autoperi.genes.request",
-    "Restart": "autoperi.flow.sampler",
+    "Restart": "autoperi.flow.settings",
     "SampleConfig": "autoperi.generator",
-    "Solver": "autoperi.flow.ode",
+    "Solver": "autoperi.flow.settings",
     "SymmetriseConfig": "autoperi.crystals.symmetry",
+    "Window": "autoperi.crystals.labels",
     "load": "autoperi.generator",
     "load_dataset": "autoperi.data.dataset",
     "read_crystals": "autoperi.data.files",
@@ -37,16 +41,19 @@ _HOME = {
 }
 
 __all__ = [
+    "Condition",
     "Crystal",
     "CrystalBatch",
     "CrystalDataset",
     "CrystalGenerator",
+    "DrawConfig",
     "FlowSettings",
     "GeneRequest",
     "Restart",
     "SampleConfig",
     "Solver",
     "SymmetriseConfig",
+    "Window",
     "load",
     "load_dataset",
     "read_crystals",

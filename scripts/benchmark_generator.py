@@ -15,8 +15,7 @@ import autoperi
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.data.dataset import CrystalDataset
-from autoperi.flow.ode import Solver
-from autoperi.flow.sampler import FlowSettings, Restart
+from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.generator import CrystalGenerator, SampleConfig
 from autoperi.training.fit import FitConfig
 from autoperi.training.stages import FlowTraining, TrainingSet
@@ -26,7 +25,7 @@ def main(n: int = 1000, workers: int = 2, sizes: tuple[int, ...] = (10, 20, 50, 
     """Time genes, geometry and training; then, for one P1 cell of growing size, a step of either."""
     generator = autoperi.load("mp_20")
     began = time.perf_counter()
-    genes = generator.learned_genes().sample(n, 0)
+    genes = generator.learned_genes().sample(range(n), 0)
     middle = time.perf_counter()
     drawn = generator.draw(genes, 0, config=SampleConfig(workers=workers))
     print(f"{n} crystals: genes {middle - began:.1f} s, geometry {time.perf_counter() - middle:.1f} s")
@@ -51,7 +50,7 @@ def main(n: int = 1000, workers: int = 2, sizes: tuple[int, ...] = (10, 20, 50, 
 def _training_step(generator: CrystalGenerator, crystals: list[Crystal], repeats: int = 3) -> float:
     """Seconds of loss and gradients of one batch, after one to warm up."""
     with torch.no_grad():
-        data = TrainingSet.from_dataset(CrystalDataset.from_crystals(crystals))
+        data = TrainingSet.from_dataset(CrystalDataset.from_crystals(crystals), generator.config.conditions)
         data = data.encoded(generator.flow.autoencoder.encoder)
     training = FlowTraining(copy.deepcopy(generator.flow.velocity).train(), FitConfig())
     draws = torch.Generator().manual_seed(0)

@@ -14,10 +14,11 @@ from rich.progress import track
 
 import autoperi
 import property_models
+from autoperi.crystals.labels import Window
 from autoperi.data.dataset import load_dataset
 from autoperi.generator import SampleConfig
 from evaluation.facts.matching import duplicates
-from evaluation.metrics.conditional import Window, conditional_metrics
+from evaluation.metrics.conditional import conditional_metrics
 from evaluation.metrics.validity import smact_valid, structural_validity
 from property_models.uses.picture import steered_distributions
 

@@ -10,7 +10,6 @@ from scipy.stats import binomtest
 
 import autoperi
 from autoperi.crystals.crystal import Crystal
-from autoperi.genes.prior import DrawConfig
 
 NONMETALS = {1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 32, 33, 34, 35, 36, 51, 52, 53, 54}
 HALIDES_OXIDES = {8, 9, 17, 35, 53}
@@ -28,7 +27,8 @@ def main(n: int = 500, seed: int = 0, guidance: tuple[float, ...] = (1.0, 2.0)) 
     prior = autoperi.load("mp_20").learned_genes()
     asks = [({}, 1.0)] + [({"band_gap": gap}, g) for gap in (0.0, 3.0) for g in guidance]
     for conditions, strength in asks:
-        drawn = prior.sample(n, seed, None, conditions, config=DrawConfig(guidance=strength))
+        targets = prior.network.condition.targets([conditions] * n, strength)
+        drawn = prior.sample(range(n), seed, targets=targets)
         elements = np.mean([len(set(c.species.tolist())) for c in drawn])
         print(f"{conditions!s:20s} guidance {strength:.0f} n {n}: elements {elements:.2f}", end=", ")
         print("all-metal", share(drawn, NONMETALS, none=True), end=", ")

@@ -12,10 +12,10 @@ import torch
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.device import usable_device
+from autoperi.crystals.labels import DEFAULT_CONDITIONS
 from autoperi.data.dataset import CrystalDataset
 from autoperi.data.files import write_crystals
-from autoperi.flow.ode import Solver
-from autoperi.flow.sampler import FlowSettings, Restart
+from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.flow.velocity import VelocityNetwork
 from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load
 from autoperi.genes.batch import GeneBatch
@@ -158,7 +158,7 @@ def test_every_training_learns_on_a_device():
     autoencoder, velocity = Autoencoder(TINY_AUTOENCODER), VelocityNetwork(TINY_VELOCITY)
     autoencoder.decoder.scale.fit(batch.crystals)
     velocity.scale.fit(batch.crystals)
-    genes = GeneBatch.from_crystals(crystals)
+    genes = GeneBatch.from_crystals(crystals, DEFAULT_CONDITIONS)
     targets = PropertyRecipe(targets=("formation_energy", "band_gap"), network=TINY).filled()
     labelled = CrystalDataset.from_crystals(labelled_crystals(6))
     graphs = LabelledGraphs.from_dataset(labelled, targets.network)

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.hull import Hull
-from autoperi.crystals.labels import SCALARS
+from autoperi.crystals.labels import DEFAULT_CONDITIONS
 from autoperi.crystals.symmetry import SymmetriseConfig
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.data.cache import cache_folder, cached
@@ -59,7 +59,8 @@ class CrystalDataset(Sequence[Crystal]):
         """
         batch = CrystalBatch.from_crystals(crystals)
         counts = torch.tensor([c.n_sites for c in crystals])
-        keys = list(SCALARS) + sorted({k for c in crystals for k in c.properties} - set(SCALARS))
+        others = {k for c in crystals for k in c.properties} - set(DEFAULT_CONDITIONS)
+        keys = [*DEFAULT_CONDITIONS, *sorted(others)]
         return cls(
             space_group=batch.space_group,
             lattice_coords=batch.lattice_coords,
@@ -112,11 +113,19 @@ class CrystalDataset(Sequence[Crystal]):
         )
 
     def conditions(
-        self, indices: Sequence[int] | np.ndarray | Int[Tensor, "crystals"]
+        self, indices: Sequence[int] | np.ndarray | Int[Tensor, "crystals"], names: Iterable[str]
     ) -> Float[Tensor, "crystals scalars"]:
-        """The labels that models are conditioned on, as ``labels.SCALARS``; NaN if missing."""
-        index = torch.as_tensor(indices).long().numpy()
-        return torch.from_numpy(np.stack([self.labels[key][index] for key in SCALARS], axis=1)).float()
+        """The labels that a model is conditioned on, a column for each name; NaN where one is missing.
+
+        Raises:
+            ValueError: a name that no crystal of the data set has a label of.
+        """
+        index, names = torch.as_tensor(indices).long().numpy(), list(names)
+        unknown = [name for name in names if name not in self.labels]
+        if unknown:
+            raise ValueError(f"expected labels {unknown} in {self.name}: it has {sorted(self.labels)}")
+        columns = [self.labels[name][index] for name in names]
+        return torch.from_numpy(np.stack(columns, axis=1) if columns else np.zeros((len(index), 0))).float()
 
     def select(self, indices: Sequence[int] | np.ndarray | Int[Tensor, "crystals"]) -> "CrystalDataset":
         """A part of the data set, in the order of the indices."""
@@ -232,7 +241,7 @@ def load_dataset(
     return CrystalDataset(
         **flat,
         ids=arrays["ids"],
-        labels={**{key: missing.copy() for key in SCALARS}, **labels},
+        labels={**{key: missing.copy() for key in DEFAULT_CONDITIONS}, **labels},
         symprec=arrays["symprec"],
         failures=failures,
         name=f"{name_or_path}/{split}" if str(name_or_path) in DATASETS else str(file),

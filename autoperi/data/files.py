@@ -219,6 +219,7 @@ def _table_row(crystal: Crystal, volume: float, numbers: np.ndarray) -> dict:
         "volume_per_atom": round(volume / len(numbers), 6),
         "density": round(float(atomic_masses[numbers].sum()) / volume * _DENSITY, 6),
         **({"new_gene": bool(new)} if (new := crystal.provenance.get("new_gene")) is not None else {}),
+        **{name: value for name, value in crystal.provenance.items() if name.startswith("target_")},
         **crystal.properties,
     }
 

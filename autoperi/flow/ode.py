@@ -6,13 +6,13 @@ The only file that knows torchdiffeq; it knows nothing of crystals. A velocity i
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torchdiffeq import odeint
 
+from autoperi.flow.settings import Solver
 from autoperi.networks.manifold import Point, Product
 
 Velocity = Callable[[Tensor, Point], Point]
@@ -45,41 +45,19 @@ def geodesic_path(
     return PathSample(x_0, manifold.exp(x_0, velocity), t, manifold.exp(x_0, moved), velocity)
 
 
-@dataclass(frozen=True)
-class Solver:
-    """How the flow's differential equation is solved.
+def time_grid(solver: Solver, like: Tensor, start: float = 0.0) -> Float[Tensor, "times"]:
+    """The times from ``start`` to 1 at which a fixed-step method stands; the ends for an adaptive one."""
+    points = 2 if solver.method == "dopri5" else solver.steps + 1
+    u = torch.linspace(0, 1, points, dtype=torch.float64)
+    return (1 - (1 - start) * (1 - u) ** solver.crowding).to(like)
 
-    Attributes:
-        method: a torchdiffeq method.
-        steps: steps of a fixed-step method.
-        crowding: exponent that crowds the steps towards t = 1, where geometry becomes sharp:
-            ``t = 1 - (1 - u)**crowding``; 1 is an even grid.
-        tolerance: relative and absolute tolerance of ``dopri5``.
-    """
 
-    method: Literal["euler", "midpoint", "rk4", "dopri5"] = "euler"
-    steps: int = 8
-    crowding: float = 1.5
-    tolerance: float = 1e-4
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"expected at least one solver step: got {self.steps}")
-        if self.crowding <= 0 or self.tolerance <= 0:
-            raise ValueError(
-                f"expected positive crowding and tolerance: got {self.crowding} and {self.tolerance}"
-            )
-
-    def grid(self, like: Tensor, start: float = 0.0) -> Float[Tensor, "times"]:
-        """The times from ``start`` to 1 at which a fixed-step method stands; the ends for an adaptive one."""
-        points = 2 if self.method == "dopri5" else self.steps + 1
-        u = torch.linspace(0, 1, points, dtype=torch.float64)
-        return (1 - (1 - start) * (1 - u) ** self.crowding).to(like)
-
-    def integrate(self, velocity: Velocity, start: Point, times: Float[Tensor, "times"]) -> Point:
-        """State at each of ``times``, stacked in front; unwrapped, as torchdiffeq leaves it."""
-        states = odeint(velocity, start, times, method=self.method, rtol=self.tolerance, atol=self.tolerance)
-        return tuple(torch.as_tensor(state) for state in states)
+def _integrate(solver: Solver, velocity: Velocity, start: Point, times: Float[Tensor, "times"]) -> Point:
+    """State at each of ``times``, stacked in front; unwrapped, as torchdiffeq leaves it."""
+    states = odeint(
+        velocity, start, times, method=solver.method, rtol=solver.tolerance, atol=solver.tolerance
+    )
+    return tuple(torch.as_tensor(state) for state in states)
 
 
 def sample_flow(
@@ -90,7 +68,7 @@ def sample_flow(
     def wrapped(t: Tensor, point: Point) -> Point:
         return velocity(t, manifold.exp(point, tuple(torch.zeros_like(a) for a in point)))
 
-    states = solver.integrate(wrapped, x, solver.grid(x[0], start))
+    states = _integrate(solver, wrapped, x, time_grid(solver, x[0], start))
     zeros = tuple(torch.zeros_like(a) for a in x)
     return [manifold.exp(point, zeros) for point in zip(*states, strict=True)]
 
@@ -110,15 +88,15 @@ def log_prob(divergence: Divergence, base: Callable[[Point], Tensor], x_1: Point
         x_1: data points.
         solver: how to integrate.
     """
-    v, d = divergence(solver.grid(x_1[0])[-1], x_1)
+    v, d = divergence(time_grid(solver, x_1[0])[-1], x_1)
     del v
 
     def augmented(t: Tensor, state: Point) -> Point:
         velocity, trace = divergence(t, state[:-1])
         return (*velocity, trace)
 
-    times = solver.grid(x_1[0]).flip(0)
-    states = solver.integrate(augmented, (*x_1, torch.zeros_like(d)), times)
+    times = time_grid(solver, x_1[0]).flip(0)
+    states = _integrate(solver, augmented, (*x_1, torch.zeros_like(d)), times)
     *x_0, integral = (s[-1] for s in states)
     return base(tuple(x_0)) + integral
 

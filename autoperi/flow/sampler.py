@@ -1,7 +1,7 @@
 """The generator as one object: gene prior, encoder, flow and decoder, sampled together."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.graph import orbit_graph
-from autoperi.crystals.labels import condition_row
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.flow.loss import path_from
-from autoperi.flow.ode import Solver, Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
+from autoperi.flow.ode import Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
+from autoperi.flow.settings import FlowSettings, Solver
 from autoperi.flow.velocity import (
     LATENT_MANIFOLD,
     VelocityConfig,
@@ -21,6 +22,7 @@ from autoperi.flow.velocity import (
     latent_rows,
 )
 from autoperi.networks.autoencoder import Autoencoder, AutoencoderConfig, Latents
+from autoperi.networks.condition import Targets
 from autoperi.networks.layers import sum_by
 from autoperi.networks.manifold import Point
 
@@ -37,88 +39,47 @@ Guide = Callable[[Tensor, Point, CrystalBatch], Point]
 """``guide(t, (h, s, z), genes) -> tangent``, added to the velocity in the free directions; t is a scalar."""
 
 
-@dataclass(frozen=True)
-class Restart:
-    """Going back some way and forth again, which corrects what went wrong the first time.
-
-    A drawn crystal is noised to an earlier time, as in training, and carried to the data again (Xu et al.,
-    arXiv:2306.14878). The noise forgets errors of the geometry; what is right is found again.
-
-    Attributes:
-        rounds: how often; 0 leaves the plain flow.
-        time: how far back; 1 is the crystal, 0 is pure noise.
-        steps: solver steps from there.
-    """
-
-    rounds: int = 3
-    time: float = 0.6
-    steps: int = 5
-
-    def __post_init__(self) -> None:
-        if self.rounds < 0 or self.steps < 1 or not 0 <= self.time < 1:
-            raise ValueError(f"expected rounds >= 0, steps >= 1 and 0 <= time < 1: got {self}")
-
-
-@dataclass(frozen=True)
-class FlowSettings:
-    """How geometry (and, where unknown, chemistry) is drawn for given genes.
-
-    Attributes:
-        solver: integration of the flow.
-        restart: rounds of going back and forth after it.
-        guidance: strength of the scalar conditions; 1 is the plain conditional model.
-        corrections: passes of the denoising decoder after the flow.
-        settling: where there is a guide, steps along it alone after the corrections, which do not know it.
-        batch_size: crystals integrated together; does not change the result.
-    """
-
-    solver: Solver = field(default_factory=Solver)
-    restart: Restart = field(default_factory=Restart)
-    guidance: float = 1.0
-    corrections: int = 5
-    settling: int = 20
-    batch_size: int = 128
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or min(self.corrections, self.settling) < 0:
-            raise ValueError(f"expected batch_size >= 1, corrections and settling >= 0: got {self}")
-
-
 class FlowModel(nn.Module):
     """Autoencoder and velocity: geometry given genes, and the latent space both ways."""
 
-    def __init__(self, autoencoder: AutoencoderConfig, velocity: VelocityConfig) -> None:
+    def __init__(
+        self,
+        autoencoder: AutoencoderConfig,
+        velocity: VelocityConfig,
+        conditions: Mapping[str, Condition] = DEFAULT_CONDITIONS,
+    ) -> None:
         super().__init__()
         self.autoencoder = Autoencoder(autoencoder)
-        self.velocity = VelocityNetwork(velocity)
+        self.velocity = VelocityNetwork(velocity, conditions)
 
     @torch.no_grad()
     def draw(
         self,
         genes: Sequence[Crystal],
         seed: int,
-        conditions: dict[str, float] | None = None,
+        targets: Targets | None = None,
         settings: FlowSettings | None = None,
-        indices: Sequence[int] | None = None,
+        keys: Sequence[tuple[int, ...]] | None = None,
         guide: Guide | None = None,
     ) -> list[Crystal]:
         """Free coordinates, lattice and unknown species of genes; order and provenance are kept.
 
-        Gene i takes its noise from (seed, indices[i]) alone (i where no indices are given), so neither batch
-        size nor neighbours matter.
+        Gene i takes its noise from (seed, *keys[i]) alone (i where no keys are given), so neither batch
+        size nor neighbours matter. The first number of a key is the crystal's.
         Crystals of like size are integrated together. ``guide`` steers the flow; symmetry is kept exactly.
         A crystal in which atoms meet is drawn again from other noise, up to four times: two orbits in one
         place are another gene than the one asked for.
         """
         settings = settings or FlowSettings()
-        keys = [(seed, i) for i in (range(len(genes)) if indices is None else indices)]
-        drawn = self._draw(genes, keys, conditions or {}, settings, guide)
+        targets = targets or self._nothing(len(genes))
+        keys = [(seed, *key) for key in (keys or [(i,) for i in range(len(genes))])]
+        drawn = self._draw(genes, keys, targets, settings, guide)
         for attempt in range(1, _ATTEMPTS):
             again = [i for i, (_, overlaps) in enumerate(drawn) if overlaps]
             if not again:
                 break
             fresh = [(*keys[i], _FRESH, attempt) for i in again]
-            redrawn = self._draw([genes[i] for i in again], fresh, conditions or {}, settings, guide)
+            redrawn = self._draw([genes[i] for i in again], fresh, targets.select(again), settings, guide)
             for i, crystal in zip(again, redrawn, strict=True):
                 drawn[i] = crystal
         return [
@@ -135,7 +96,7 @@ class FlowModel(nn.Module):
         self,
         genes: Sequence[Crystal],
         keys: Sequence[tuple[int, ...]],
-        conditions: dict[str, float],
+        targets: Targets,
         settings: FlowSettings,
         guide: Guide | None,
     ) -> list[tuple[Crystal, bool]]:
@@ -145,7 +106,8 @@ class FlowModel(nn.Module):
         for start in range(0, len(order), settings.batch_size):
             part = order[start : start + settings.batch_size]
             batch = self._collate([genes[i] for i in part])
-            done = self._integrate(batch, [keys[i] for i in part], conditions, settings, guide)
+            own = targets.select(part)
+            done = self._integrate(batch, [keys[i] for i in part], own, settings, guide)
             drawn += zip(done.to("cpu").to_crystals(), _overlapping(done).tolist(), strict=True)
         return [drawn[k] for k in np.argsort(order)]
 
@@ -157,7 +119,7 @@ class FlowModel(nn.Module):
         settings = settings or FlowSettings()
         batch = self._collate(genes)
         noise = self._seeded_noise(batch, [(seed, i) for i in range(len(genes))])
-        velocity = self.velocity.field(batch, self._conditions({}, batch), settings.guidance)
+        velocity = self._field(batch, self._nothing(len(genes)))
         points = sample_flow(velocity, LATENT_MANIFOLD, noise, settings.solver)
         return [self._crystals_at(p, batch) for p in points]
 
@@ -190,7 +152,7 @@ class FlowModel(nn.Module):
         solver: Solver | None = None,
         probes: int = 0,
         seed: int = 0,
-        conditions: dict[str, float] | None = None,
+        conditions: Mapping[str, float] | None = None,
         batch_size: int = 64,
     ) -> Float[Tensor, "crystals"]:
         """Log p(h, s, ℓ | gene, species) in nats, at the encoder's mean latents.
@@ -214,7 +176,7 @@ class FlowModel(nn.Module):
         solver: Solver,
         probes: int,
         seed: int,
-        conditions: dict[str, float],
+        conditions: Mapping[str, float],
     ) -> Float[Tensor, "crystals"]:
         batch = self._collate(crystals)
         with torch.no_grad():
@@ -222,7 +184,8 @@ class FlowModel(nn.Module):
         scale = self.velocity.scale
         point = (h, batch.free, scale.from_coords(batch.lattice_coords, batch))
         masks, rows = latent_masks(batch, h.shape[1]), latent_rows(batch)
-        velocity = self.velocity.field(batch, self._conditions(conditions, batch))
+        asked = self.velocity.conditions.targets([conditions] * len(crystals))
+        velocity = self._field(batch, asked)
         n = batch.n_crystals
         if probes:
             generator = torch.Generator().manual_seed(seed)
@@ -246,8 +209,11 @@ class FlowModel(nn.Module):
         parameter = next(self.velocity.parameters())
         return CrystalBatch.from_crystals(crystals).to(parameter.device, parameter.dtype)
 
-    def _conditions(self, values: dict[str, float], batch: CrystalBatch) -> Tensor:
-        return torch.tensor([condition_row(values)] * batch.n_crystals).to(batch.free)
+    def _field(self, batch: CrystalBatch, targets: Targets) -> Velocity:
+        return self.velocity.field(batch, targets.values.to(batch.free), targets.guidance)
+
+    def _nothing(self, crystals: int) -> Targets:
+        return self.velocity.conditions.targets([{}] * crystals)
 
     def _seeded_noise(self, batch: CrystalBatch, seeds: Sequence[tuple[int, ...]]) -> Point:
         """Base points, those of each crystal from its own seed."""
@@ -266,11 +232,11 @@ class FlowModel(nn.Module):
         self,
         batch: CrystalBatch,
         seeds: Sequence[tuple[int, ...]],
-        conditions: dict[str, float],
+        targets: Targets,
         settings: FlowSettings,
         guide: Guide | None,
     ) -> CrystalBatch:
-        field_ = self.velocity.field(batch, self._conditions(conditions, batch), settings.guidance)
+        field_ = self._field(batch, targets)
         if guide is not None:
             field_ = _guided(field_, guide, batch, latent_masks(batch, self.velocity.config.latent))
         point = sample_flow(field_, LATENT_MANIFOLD, self._seeded_noise(batch, seeds), settings.solver)[-1]

@@ -1,5 +1,6 @@
 """The velocity of the flow: what the orbit-reduced network answers in the free directions only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -7,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoperi.crystals.crystal import MAX_Z, CrystalBatch
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.flow.ode import Velocity
 from autoperi.networks.condition import ConditionEmbedding
 from autoperi.networks.embedding import time_features
@@ -65,11 +67,13 @@ class VelocityNetwork(GeometryNetwork):
     steep the field becomes towards t = 1.
     """
 
-    def __init__(self, config: VelocityConfig) -> None:
+    def __init__(
+        self, config: VelocityConfig, conditions: Mapping[str, Condition] = DEFAULT_CONDITIONS
+    ) -> None:
         super().__init__(config.network, config.latent, _TIME_FEATURES + config.condition_width)
         self.config = config
         width = config.network.width
-        self.conditions = ConditionEmbedding(config.condition_width)
+        self.conditions = ConditionEmbedding(config.condition_width, conditions)
         self.latent = mlp(width + config.latent, width, config.latent)
         self.species = mlp(width, width, MAX_Z + 1)
 

@@ -1,6 +1,6 @@
 """Genes and species of many crystals as padded tensors: what the gene network reads."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from autoperi.crystals.crystal import MAX_Z, Crystal
-from autoperi.crystals.labels import SCALARS, condition_row
+from autoperi.crystals.labels import condition_row
 from autoperi.crystals.wyckoff import relabellings
 
 _RATIOS = 8
@@ -30,8 +30,8 @@ class GeneBatch:
     """See `composition_hint`; zero where nothing is told."""
 
     @classmethod
-    def from_crystals(cls, crystals: Sequence[Crystal]) -> "GeneBatch":
-        """Collate, with the crystals' own properties as conditions; raises ValueError for an empty list.
+    def from_crystals(cls, crystals: Sequence[Crystal], conditions: Collection[str] = ()) -> "GeneBatch":
+        """Collate, with properties of the crystals as conditions; raises ValueError for an empty list.
 
         Genes go by their first name (`relabellings`), sites in its order.
         """
@@ -44,12 +44,12 @@ class GeneBatch:
             named, order = relabellings(c.space_group, tuple(c.wyckoff.tolist()))[0]
             wyckoff[i, : c.n_sites] = torch.tensor(named)
             species[i, : c.n_sites] = torch.from_numpy(c.species).long()[list(order)]
-        known = [{k: v for k, v in c.properties.items() if k in SCALARS} for c in crystals]
+        values = [condition_row(c.properties, conditions) for c in crystals]
         return cls(
             space_group=torch.tensor([c.space_group for c in crystals]),
             wyckoff=wyckoff,
             species=species,
-            conditions=torch.tensor([condition_row(values) for values in known]),
+            conditions=torch.tensor(values).view(len(crystals), len(conditions)),
             hint=torch.zeros(len(crystals), HINT_SIZE),
         )
 

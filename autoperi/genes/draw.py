@@ -7,6 +7,7 @@ on which others share its batch.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import isnan, nan
 
 import numpy as np
 import torch
@@ -18,30 +19,7 @@ from autoperi.genes.batch import GeneBatch, composition_hint
 from autoperi.genes.network import GeneNetwork
 from autoperi.genes.request import GeneRequest
 from autoperi.genes.search import OrbitSearch, SpeciesSearch
-
-
-@dataclass(frozen=True)
-class DrawConfig:
-    """How choices are made from the network's logits.
-
-    Attributes:
-        new_genes: share of crystals whose gene is drawn until it is none of the known ones; the others take
-            the first gene that comes, which is new as often as the network has learned.
-        guidance: factor of classifier-free guidance on the conditions: 1 uses the conditional
-            distribution as learned, larger values exaggerate the condition (arXiv:2207.12598).
-        sweeps: rounds in which a random half of the drawn species is hidden and drawn again given the
-            rest (block Gibbs): corrects early choices in the light of later ones.
-        batch_size: crystals per network call; does not change the result.
-    """
-
-    new_genes: float = 0.0
-    guidance: float = 1.0
-    sweeps: int = 2
-    batch_size: int = 256
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.new_genes <= 1 or self.sweeps < 0 or self.batch_size < 1:
-            raise ValueError(f"expected new_genes from 0 to 1, sweeps >= 0 and batch_size >= 1: got {self}")
+from autoperi.genes.settings import DrawConfig
 
 
 def request_hint(request: GeneRequest) -> Float[Tensor, "1 hint"]:
@@ -58,8 +36,10 @@ def request_hint(request: GeneRequest) -> Float[Tensor, "1 hint"]:
     return composition_hint(torch.tensor([species]), torch.tensor([atoms]), torch.tensor([kind]))
 
 
-_Prefix = tuple[int, tuple[int, ...]] | None
-"""Space group and positions so far; None before the group is drawn."""
+_Row = tuple[float | None, ...]
+"""Targets of a crystal, None where nothing is asked."""
+_Prefix = tuple[_Row, tuple[int, tuple[int, ...]] | None]
+"""Targets, then space group and positions so far; None before the group is drawn."""
 _REMEMBERED = 30_000
 """Prefixes, some 6 kB each, beyond which a draw begins to learn them anew."""
 
@@ -76,42 +56,38 @@ class _Memory:
 
 
 class LetterDraw:
-    """Draws genes under one request and one set of conditions.
+    """Draws genes under one request.
 
-    What may follow a prefix of orbits depends on nothing else then, so every prefix is read once, and of it
-    only the last token: most crystals begin alike, and the search for new genes goes the same ways again and
-    again.
+    What may follow a prefix of orbits depends on the crystal's targets and nothing else then, so every prefix
+    is read once, and of it only the last token: most crystals begin alike, and the search for new genes goes
+    the same ways again and again.
     """
 
-    def __init__(
-        self,
-        network: GeneNetwork,
-        search: OrbitSearch,
-        conditions: Float[Tensor, "1 scalars"],
-        guidance: float,
-    ) -> None:
+    def __init__(self, network: GeneNetwork, search: OrbitSearch, guidance: float | None) -> None:
+        """Draw as the network has learned, or, with guidance, mixed with its unconditional self."""
         self._network, self._search, self._guidance = network, search, guidance
         self._positions = network.positions().detach()
         self._hint = request_hint(search.request)
-        guided = guidance != 1.0 and not bool(conditions.isnan().all())
-        self._streams = [conditions, torch.full_like(conditions, torch.nan)] if guided else [conditions]
-        size = (0, len(self._streams), network.config.depth, 2, network.config.width)
-        self._nothing = self._positions.new_zeros(size)
+        streams = 1 if guidance is None else 2
+        self._nothing = self._positions.new_zeros(0, streams, network.config.depth, 2, network.config.width)
         self._known: dict[_Prefix, _Memory] = {}
 
     @torch.no_grad()
-    def draw(self, generators: Sequence[np.random.Generator]) -> list[tuple[int, tuple[int, ...]]]:
+    def draw(
+        self, generators: Sequence[np.random.Generator], values: Float[Tensor, "crystals scalars"]
+    ) -> list[tuple[int, tuple[int, ...]]]:
         """One gene per generator: space group and ascending position indices, within the search's request."""
         if len(self._known) > _REMEMBERED:
             self._known = {}
         known = self._known  # a draw in another thread may begin a new one meanwhile
         first = wyckoff_table().group_start.tolist()
-        (start,) = self._read(known, [None])
-        groups = [start.following.choose(rng) for rng in generators]
+        rows: list[_Row] = [tuple(None if isnan(v) else v for v in row) for row in values.tolist()]
+        starts = self._read(known, [(row, None) for row in rows])
+        groups = [start.following.choose(rng) for start, rng in zip(starts, generators, strict=True)]
         chosen: list[tuple[int, ...]] = [() for _ in generators]
         active = list(range(len(generators)))
         while active:
-            memories = self._read(known, [(groups[i], chosen[i]) for i in active])
+            memories = self._read(known, [(rows[i], (groups[i], chosen[i])) for i in active])
             going = []
             for i, memory in zip(active, memories, strict=True):
                 letter = memory.following.choose(generators[i])
@@ -125,13 +101,14 @@ class LetterDraw:
         """What is made of each prefix; all are of one length, and what they begin with is known."""
         missing = [prefix for prefix in dict.fromkeys(prefixes) if prefix not in known]
         if missing:
-            orbits = torch.tensor([p[1] if p else () for p in missing], dtype=torch.long)
+            orbits = torch.tensor([gene[1] if gene else () for _, gene in missing], dtype=torch.long)
             orbits = orbits.view(len(missing), -1)
+            values = [[nan if v is None else v for v in row] for row, _ in missing]
             batch = GeneBatch(
-                space_group=torch.tensor([p[0] if p else 0 for p in missing]),
+                space_group=torch.tensor([gene[0] if gene else 0 for _, gene in missing]),
                 wyckoff=orbits,
                 species=torch.zeros_like(orbits),
-                conditions=self._streams[0].expand(len(missing), -1),
+                conditions=torch.tensor(values).to(self._positions),
                 hint=self._hint.expand(len(missing), -1),
             )
             before = [[known[p] for p in _beginnings(prefix)] for prefix in missing]
@@ -148,10 +125,11 @@ class LetterDraw:
     ) -> _Memory:
         """What may follow a prefix within the request, and how likely it is."""
         state = before[-1].state if before else self._search.start
-        if prefix is None:
+        _, gene = prefix
+        if gene is None:
             allowed = np.isin(np.arange(231), self._search.groups)
         else:
-            group, orbits = prefix
+            group, orbits = gene
             state = self._search.step(state, orbits[-1]) if orbits else state
             allowed = self._search.allowed(group, state, orbits)
         return _Memory(_Options.of(logits, allowed), state, tokens)
@@ -159,26 +137,29 @@ class LetterDraw:
     def _next(self, batch: GeneBatch, past: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits of each prefix in float64, and its last token in every stream."""
         before = torch.cat([self._nothing, *past]).unflatten(0, (len(batch), len(past) // len(batch)))
+        streams = [batch] if self._guidance is None else [batch, _unconditional(batch)]
         found = [
-            self._network.next_letter(
-                replace(batch, conditions=conditions.to(before).expand(len(batch), -1)),
-                self._positions,
-                before[:, :, stream].transpose(1, 2),
-            )
-            for stream, conditions in enumerate(self._streams)
+            self._network.next_letter(part, self._positions, before[:, :, k].transpose(1, 2))
+            for k, part in enumerate(streams)
         ]
         logits, *without = (rows.double() for rows, _ in found)
-        if without:
+        if self._guidance is not None:
             logits = _exaggerated(logits, without[0], self._guidance)
         return logits, torch.stack([tokens for _, tokens in found], dim=1)
 
 
+def _unconditional(batch: GeneBatch) -> GeneBatch:
+    """The same crystals with nothing asked of them."""
+    return replace(batch, conditions=torch.full_like(batch.conditions, torch.nan))
+
+
 def _beginnings(prefix: _Prefix) -> list[_Prefix]:
     """What a prefix begins with, from nothing to all but its last token."""
-    if prefix is None:
+    row, gene = prefix
+    if gene is None:
         return []
-    group, orbits = prefix
-    return [None, *((group, orbits[:n]) for n in range(len(orbits)))]
+    group, orbits = gene
+    return [(row, None), *((row, (group, orbits[:n])) for n in range(len(orbits)))]
 
 
 @torch.no_grad()
@@ -187,15 +168,10 @@ def draw_hidden(
     search: SpeciesSearch,
     batch: GeneBatch,
     generators: Sequence[np.random.Generator],
-    temperature: float,
+    guidance: float,
     config: DrawConfig,
 ) -> list[list[int]]:
-    """Species of every site of each crystal: given ones stay, hidden ones (0) are drawn in random order.
-
-    A ``temperature`` below 1 favours likely chemistry.
-    """
-    if not temperature > 0:
-        raise ValueError(f"expected a temperature above zero: got {temperature}")
+    """Species of every site of each crystal: given ones stay, hidden ones (0) are drawn in random order."""
     wyckoff = [[p for p in row if p >= 0] for row in batch.wyckoff.tolist()]
     table = wyckoff_table().multiplicity.tolist()
     atoms = [[table[p] for p in row] for row in wyckoff]
@@ -225,15 +201,15 @@ def draw_hidden(
                     network,
                     replace(part, species=filled),
                     lambda b, rows=rows, where=where: network.species_logits(b, rows, where, positions),
-                    config.guidance,
+                    guidance,
                 )
                 for i, row in zip(active, logits, strict=True):
                     site = orders[i][step]
                     mask = search.allowed(species[i], atoms[i], site)
                     # an element repeats as often as was learned: only which one is tempered
-                    if temperature != 1.0:
+                    if config.temperature != 1.0:
                         present = np.isin(np.arange(len(row)), species[i])
-                        row = _tempered(row, mask, present, temperature)
+                        row = _tempered(row, mask, present, config.temperature)
                     species[i][site] = _Options.of(row, mask).choose(generators[i])
     return species
 
@@ -255,7 +231,7 @@ def _guided(
     batch = batch.to(network.multiplicity.device)
     out = logits(batch).double()
     if guidance != 1.0 and not bool(batch.conditions.isnan().all()):
-        null = logits(replace(batch, conditions=torch.full_like(batch.conditions, torch.nan))).double()
+        null = logits(_unconditional(batch)).double()
         out = _exaggerated(out, null, guidance)
     return out.cpu().numpy()
 
@@ -273,7 +249,7 @@ def _tempered(logits: np.ndarray, allowed: np.ndarray, kinds: np.ndarray, temper
     out = np.where(allowed, logits, -np.inf)
     for kind in np.unique(kinds[np.isfinite(out)]):
         part = kinds == kind
-        mass, scaled = _log_sum_exp(out[part]), out[part] / temperature
+        mass, scaled = _log_sum_exp(out[part]), (out[part] - out[part].max()) / temperature
         out[part] = scaled - _log_sum_exp(scaled) + mass
     return out
 

@@ -6,6 +6,7 @@ likelihood. Read in both directions with some species hidden, they predict the h
 masked scheme of arXiv:2110.02037. There is no positional encoding, so sites are treated as a set.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, pad
 
 from autoperi.crystals.crystal import MAX_Z
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.genes.batch import HINT_SIZE, GeneBatch, composition_hint
 from autoperi.genes.features import charge_assignments
 from autoperi.genes.tables import GeneTables
@@ -52,11 +54,15 @@ class GeneConfig:
 class GeneNetwork(GeneTables):
     """p(group), p(next orbit | group, orbits so far) and p(species of a site | gene, some species)."""
 
-    def __init__(self, config: GeneConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: GeneConfig | None = None,
+        conditions: Mapping[str, Condition] = DEFAULT_CONDITIONS,
+    ) -> None:
         super().__init__()
         self.config = config = config or GeneConfig()
         d = config.width
-        self.condition = ConditionEmbedding(d)
+        self.condition = ConditionEmbedding(d, conditions)
         self.hint = nn.Linear(HINT_SIZE, d)
         self.group = nn.Embedding(231, d)
         self.position = nn.Embedding(len(self.position_features), d)

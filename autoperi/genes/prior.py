@@ -1,14 +1,13 @@
-"""Priors over gene and species, p(space group, Wyckoff letters, species | conditions), with one interface.
+"""Priors over gene and species, p(space group, Wyckoff letters, species | targets).
 
-`EmpiricalGenes` resamples the training set; `LearnedGenes` draws new genes from the network. Both honour a
-`GeneRequest` exactly and seed crystal i by (seed, i), so neither batch size nor the number of crystals
-changes what crystal i is.
+`EmpiricalGenes` resamples the genes of the training set; `LearnedGenes` draws new ones from the network, and
+species for either. Both honour a `GeneRequest` exactly and seed crystal i by (seed, i), so neither batch size
+nor the number of crystals changes what crystal i is.
 """
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,47 +15,40 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoperi.crystals.crystal import Crystal
-from autoperi.crystals.labels import SCALARS, condition_row
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.crystals.wyckoff import relabellings, wyckoff_table
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critic import GeneCritic
-from autoperi.genes.draw import DrawConfig, LetterDraw, draw_hidden, request_hint
+from autoperi.genes.draw import LetterDraw, draw_hidden, request_hint
 from autoperi.genes.likelihood import gene_log_prob, species_log_prob
 from autoperi.genes.network import GeneNetwork
 from autoperi.genes.request import GeneRequest
 from autoperi.genes.search import OrbitSearch, SpeciesSearch
-
-
-class GenePrior(Protocol):
-    """What draws genes, and species where asked, as crystals without geometry."""
-
-    def sample(
-        self,
-        n: int,
-        seed: int,
-        request: GeneRequest | None = None,
-        conditions: dict[str, float] | None = None,
-        temperature: float = 1.0,
-        species: bool = True,
-        config: DrawConfig | None = None,
-        first: int = 0,
-    ) -> list[Crystal]:
-        """Crystals ``first`` to ``first + n - 1`` of the seed; geometry zero, species 0 unless asked for."""
-        ...
+from autoperi.genes.settings import DrawConfig
+from autoperi.networks.condition import Targets
 
 
 class EmpiricalGenes:
     """The genes and species of a training set, as compact arrays that travel inside a checkpoint."""
 
     def __init__(
-        self, n_sites: np.ndarray, wyckoff: np.ndarray, species: np.ndarray, properties: np.ndarray
+        self,
+        n_sites: np.ndarray,
+        wyckoff: np.ndarray,
+        species: np.ndarray,
+        properties: np.ndarray,
+        conditions: Mapping[str, Condition] = DEFAULT_CONDITIONS,
     ) -> None:
         """Sites per crystal [crystals]; positions and species [sites]; scalars [crystals, scalars]."""
-        if not n_sites.sum() == len(wyckoff) == len(species) or len(properties) != len(n_sites):
+        if not n_sites.sum() == len(wyckoff) == len(species) or properties.shape != (
+            len(n_sites),
+            len(conditions),
+        ):
             raise ValueError(
-                f"expected {n_sites.sum()} sites and {len(n_sites)} rows of properties: got {len(wyckoff)} "
-                f"positions, {len(species)} species, {len(properties)} rows"
+                f"expected {n_sites.sum()} sites and properties {[len(n_sites), len(conditions)]}: got "
+                f"{len(wyckoff)} positions, {len(species)} species, properties {list(properties.shape)}"
             )
+        self._conditions = dict(conditions)
         self._arrays = {
             "n_sites": n_sites.astype(np.int16),
             "wyckoff": wyckoff.astype(np.int16),
@@ -69,15 +61,18 @@ class EmpiricalGenes:
         self._groups = wyckoff_table().space_group.numpy()[[o[0] for o in self._orbits]]
 
     @classmethod
-    def from_crystals(cls, crystals: Sequence[Crystal]) -> "EmpiricalGenes":
+    def from_crystals(
+        cls, crystals: Sequence[Crystal], conditions: Mapping[str, Condition] = DEFAULT_CONDITIONS
+    ) -> "EmpiricalGenes":
         """Keep gene, species and known scalars of each crystal; raises ValueError for an empty list."""
-        batch = GeneBatch.from_crystals(crystals)
+        batch = GeneBatch.from_crystals(crystals, conditions)
         is_site = batch.wyckoff >= 0
         return cls(
             is_site.sum(dim=1).numpy(),
             batch.wyckoff[is_site].numpy(),
             batch.species[is_site].numpy(),
             batch.conditions.numpy(),
+            conditions,
         )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -85,9 +80,11 @@ class EmpiricalGenes:
         return {name: torch.from_numpy(array) for name, array in self._arrays.items()}
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Tensor]) -> "EmpiricalGenes":
-        """The prior that `state_dict` described."""
-        return cls(**{name: tensor.cpu().numpy() for name, tensor in state.items()})
+    def from_state_dict(
+        cls, state: dict[str, Tensor], conditions: Mapping[str, Condition] = DEFAULT_CONDITIONS
+    ) -> "EmpiricalGenes":
+        """The prior that `state_dict` described; columns of its properties are the conditions."""
+        return cls(**{name: tensor.cpu().numpy() for name, tensor in state.items()}, conditions=conditions)
 
     def __len__(self) -> int:
         """Number of training crystals."""
@@ -100,64 +97,59 @@ class EmpiricalGenes:
 
     def sample(
         self,
-        n: int,
+        numbers: Sequence[int],
         seed: int,
         request: GeneRequest | None = None,
-        conditions: dict[str, float] | None = None,
-        temperature: float = 1.0,
-        species: bool = True,
-        config: DrawConfig | None = None,
-        first: int = 0,
+        targets: Targets | None = None,
+        attempt: int = 0,
     ) -> list[Crystal]:
-        """Draw training genes (with their own species if asked) among those that meet the request.
+        """Draw a training gene for each number, among those that meet the request; species stay open (0).
 
-        ``conditions`` weigh the training crystals by a Gaussian kernel around each value, 1/20 of the
-        condition's range wide, raised to the guidance factor. ``temperature`` t raises each gene's number
-        of occurrences to 1/t: above 1 rare genes appear more often.
+        Targets weigh the training crystals by a Gaussian kernel around each value, 1/20 of the
+        condition's range wide, raised to the guidance. Further attempts take other random numbers.
 
         Raises:
             ValueError: an impossible request, or one that no training crystal meets.
         """
-        request, config = request or GeneRequest(), config or DrawConfig()
+        request = request or GeneRequest()
         table = wyckoff_table().multiplicity.numpy()
-        sizes = [int(table[list(o)].sum()) for o in self._orbits]
-        search, elements = OrbitSearch(request, max(sizes)), SpeciesSearch(request)
+        search = OrbitSearch(request, max(int(table[list(o)].sum()) for o in self._orbits))
         known = {orbits: search.accepts(orbits) for orbits in set(self._orbits)}
-        keep = np.array([known[orbits] for orbits in self._orbits])
-        if species:
-            for i in np.flatnonzero(keep):
-                keep[i] = elements.accepts(self._species[i].tolist(), table[list(self._orbits[i])].tolist())
-        weight = keep * self._kernel(condition_row(conditions or {}), config.guidance)
-        if temperature != 1.0:
-            count = Counter(self._orbits)
-            weight = weight * np.array([count[o] ** (1 / temperature - 1) for o in self._orbits])
-        if not weight.sum() > 0:
-            raise ValueError(
-                f"none of the {len(self)} training crystals meets {request} with conditions {conditions}: "
-                "widen the request, or use the learned prior, which draws genes beyond the training set"
-            )
-        cumulative = weight.cumsum()
-        rows = []
-        for i in range(first, first + n):
-            u = np.random.default_rng([seed, i, 0]).random()
-            rows.append(int(np.searchsorted(cumulative, u * cumulative[-1], side="right")))
-        return [
-            _crystal(
-                int(self._groups[row]),
-                self._orbits[row],
-                self._species[row] if species else np.zeros(len(self._orbits[row])),
-                {"seed": seed, "index": first + i, "gene_prior": "empirical"},
-            )
-            for i, row in enumerate(rows)
-        ]
+        keep = np.array([known[orbits] for orbits in self._orbits], dtype=float)
+        cumulative: dict[tuple[str, ...], np.ndarray] = {}
+        drawn = []
+        for i, values in zip(numbers, _rows(targets, len(numbers), len(self._conditions)), strict=True):
+            key = tuple(map(str, values))
+            if key not in cumulative:
+                weight = keep * self._kernel(values, targets.guidance if targets else 1.0)
+                if not weight.sum() > 0:
+                    raise ValueError(
+                        f"none of the {len(self)} training crystals has a gene for {request} near "
+                        f"{dict(zip(self._conditions, values, strict=True))}: widen the request, or use the "
+                        "learned prior, which draws genes beyond the training set"
+                    )
+                cumulative = {key: weight.cumsum()}
+            sums = cumulative[key]
+            u = np.random.default_rng([seed, i, 0, attempt] if attempt else [seed, i, 0]).random()
+            row = int(np.searchsorted(sums, u * sums[-1], side="right"))
+            origin = {"seed": seed, "index": i, "gene_prior": "empirical"}
+            orbits = self._orbits[row]
+            drawn.append(_crystal(int(self._groups[row]), orbits, np.zeros(len(orbits)), origin))
+        return drawn
 
-    def _kernel(self, values: list[float], power: float) -> np.ndarray:
+    def _kernel(self, values: Sequence[float], power: float) -> np.ndarray:
         weight = np.ones(len(self))
-        for column, ((low, high), value) in enumerate(zip(SCALARS.values(), values, strict=True)):
+        for column, (condition, value) in enumerate(zip(self._conditions.values(), values, strict=True)):
             if np.isfinite(value):
-                distance = (self._arrays["properties"][:, column] - value) / (0.05 * (high - low))
+                width = 0.05 * (condition.high - condition.low)
+                distance = (self._arrays["properties"][:, column] - value) / width
                 weight *= np.nan_to_num(np.exp(-0.5 * power * distance**2))
         return weight
+
+
+def _rows(targets: Targets | None, crystals: int, scalars: int) -> list[list[float]]:
+    """Target values of each crystal."""
+    return [[float("nan")] * scalars] * crystals if targets is None else targets.values.tolist()
 
 
 _ATTEMPTS = (8, 16, 32, 64, 40)
@@ -184,7 +176,7 @@ class LearnedGenes:
     ) -> None:
         self.network, self.known = network.eval(), frozenset(known)
         self.critic = critic.eval() if critic is not None else None
-        self._letters: dict[tuple, LetterDraw] = {}
+        self._letters: dict[tuple[GeneRequest, float | None], LetterDraw] = {}
 
     def is_new(self, space_group: int, wyckoff: Sequence[int]) -> bool:
         """Whether no known gene is this one, whatever origin and axes it is written in."""
@@ -192,55 +184,76 @@ class LearnedGenes:
 
     def sample(
         self,
-        n: int,
+        numbers: Sequence[int],
         seed: int,
         request: GeneRequest | None = None,
-        conditions: dict[str, float] | None = None,
-        temperature: float = 1.0,
+        targets: Targets | None = None,
         species: bool = True,
         config: DrawConfig | None = None,
-        first: int = 0,
+        attempt: int = 0,
     ) -> list[Crystal]:
-        """Draw space group, orbits and (if asked) species, these at ``temperature``.
+        """Draw space group, orbits and (if asked) species of each number's crystal.
 
         Where species are drawn and there is a critic, a crystal is drawn anew until the critic accepts it or
         sixteen have been drawn, those that are to have a new gene among themselves.
         ``provenance["new_gene"]`` says which genes are new. Where a new one is wanted (``config.new_genes``)
         and none turns up in 160 draws, because the request leaves none, the first gene drawn is kept.
 
+        Args:
+            numbers: of the crystals; number i is drawn from (seed, i).
+            seed: of all randomness.
+            request: hard constraints, met exactly.
+            targets: of each crystal, in the same order.
+            species: whether to draw them; else they stay open (0).
+            config: how choices are made.
+            attempt: further ones take other random numbers.
+
         Raises:
             ValueError: an impossible request, refused before anything is drawn.
         """
         request, config = request or GeneRequest(), config or DrawConfig()
-        letters = self._letter_draw(request, condition_row(conditions or {}), config.guidance)
-        numbers = range(first, first + n)
+        targets = targets or self._nothing(len(numbers))
+        rows = {i: row for row, i in enumerate(numbers)}
+        first = attempt * sum(_CANDIDATES)
         if not species:
-            return self._genes([(i, 0) for i in numbers], seed, request, letters, config)
+            return self._genes([(i, first) for i in numbers], seed, request, targets, config)
         drawn: dict[int, Crystal] = {}
-        refused, attempt = list(numbers), 0
+        refused = list(numbers)
         for count in _CANDIDATES if self.critic else (1,):
-            tries = [(i, k) for i in refused for k in range(attempt, attempt + count)]
-            genes = self._genes(tries, seed, request, letters, config)
+            tries = [(i, k) for i in refused for k in range(first, first + count)]
+            own = targets.select([rows[i] for i, _ in tries])
+            genes = self._genes(tries, seed, request, own, config)
             keys = [(seed, i, 1, k) for i, k in tries]
-            crystals = self._with_species(genes, keys, request, conditions, temperature, config)
+            crystals = self._with_species(genes, keys, request, own, config)
             accepted: set[int] = set()
             for (i, _), crystal, kept in zip(tries, crystals, self._kept(crystals, tries, seed), strict=True):
                 if i not in accepted:
                     drawn[i] = crystal
                     accepted |= {i} if kept else set()
-            refused, attempt = [i for i in refused if i not in accepted], attempt + count
+            refused, first = [i for i in refused if i not in accepted], first + count
             if not refused:
                 break
         return [drawn[i] for i in numbers]
 
-    def _letter_draw(self, request: GeneRequest, values: list[float], guidance: float) -> LetterDraw:
-        """One for all workers: what a prefix leads to is worked out once."""
-        key = (repr(request), *map(str, values), guidance)
-        if key not in self._letters:
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle takes along: not what was remembered of prefixes."""
+        return {**self.__dict__, "_letters": {}}
+
+    def _nothing(self, crystals: int) -> Targets:
+        return self.network.condition.targets([{}] * crystals)
+
+    def _letter_draw(self, request: GeneRequest, targets: Targets) -> LetterDraw:
+        """One for all workers and calls with the same request: what a prefix leads to is worked out once."""
+        guidance = targets.guidance if targets.guided else None
+        key = (request, guidance)
+        found = self._letters.get(key)
+        if found is None:
             search = OrbitSearch(request, self.network.config.n_max)
-            made = LetterDraw(self.network, search, torch.tensor([values]), guidance)
-            self._letters.setdefault(key, made)
-        return self._letters[key]
+            made = LetterDraw(self.network, search, guidance)
+            if key not in self._letters:
+                self._letters.clear()
+            found = self._letters.setdefault(key, made)
+        return found
 
     def _kept(self, crystals: Sequence[Crystal], tries: Sequence[tuple[int, int]], seed: int) -> list[bool]:
         """Whether the critic accepts each."""
@@ -257,14 +270,16 @@ class LearnedGenes:
         tries: Sequence[tuple[int, int]],
         seed: int,
         request: GeneRequest,
-        letters: LetterDraw,
+        targets: Targets,
         config: DrawConfig,
     ) -> list[Crystal]:
         """Crystals without species, each by its number and the number of the try."""
+        letters = self._letter_draw(request, targets)
         genes: list[tuple[int, tuple[int, ...]]] = []
         for start in range(0, len(tries), config.batch_size):
             some = tries[start : start + config.batch_size]
-            genes += letters.draw([np.random.default_rng([seed, i, 0, k]) for i, k in some])
+            generators = [np.random.default_rng([seed, i, 0, k]) for i, k in some]
+            genes += letters.draw(generators, targets.values[start : start + config.batch_size])
         if request.gene is None:
             wanted = {
                 row: (seed, i, 3, k)
@@ -272,7 +287,7 @@ class LearnedGenes:
                 if np.random.default_rng([seed, i, 2]).random() < config.new_genes
                 and not self.is_new(*genes[row])
             }
-            for row, gene in self._new(wanted, letters).items():
+            for row, gene in self._new(wanted, letters, targets).items():
                 genes[row] = gene
         origin = {"seed": seed, "gene_prior": "learned"}
         return [
@@ -281,14 +296,15 @@ class LearnedGenes:
         ]
 
     def _new(
-        self, keys: dict[int, tuple[int, ...]], letters: LetterDraw
+        self, keys: dict[int, tuple[int, ...]], letters: LetterDraw, targets: Targets
     ) -> dict[int, tuple[int, tuple[int, ...]]]:
         """The first new gene that each key draws."""
         found: dict[int, tuple[int, tuple[int, ...]]] = {}
         attempt = 0
         for count in _ATTEMPTS:
             tries = [(k, t) for k in keys if k not in found for t in range(attempt, attempt + count)]
-            genes = letters.draw([np.random.default_rng([*keys[k], t]) for k, t in tries])
+            generators = [np.random.default_rng([*keys[k], t]) for k, t in tries]
+            genes = letters.draw(generators, targets.values[[k for k, _ in tries]])
             for (k, _), gene in zip(tries, genes, strict=True):
                 if k not in found and self.is_new(*gene):
                     found[k] = gene
@@ -298,31 +314,30 @@ class LearnedGenes:
     def draw_species(
         self,
         crystals: Sequence[Crystal],
+        numbers: Sequence[int],
         seed: int,
         request: GeneRequest | None = None,
-        conditions: dict[str, float] | None = None,
-        temperature: float = 1.0,
+        targets: Targets | None = None,
         config: DrawConfig | None = None,
-        first: int = 0,
+        attempt: int = 0,
     ) -> list[Crystal]:
         """Species of the sites that have none (0), given the genes and the species already there.
 
-        Crystal i of the list is drawn from (seed, first + i). Geometry is kept with its site.
+        Each crystal is drawn from (seed, its number). Geometry is kept with its site.
 
         Raises:
             ValueError: a crystal whose gene or given species cannot meet the request.
         """
-        keys = [(seed, first + i, 1) for i in range(len(crystals))]
+        keys = [(seed, i, 1, attempt) if attempt else (seed, i, 1) for i in numbers]
         request, config = request or GeneRequest(), config or DrawConfig()
-        return self._with_species(crystals, keys, request, conditions, temperature, config)
+        return self._with_species(crystals, keys, request, targets or self._nothing(len(crystals)), config)
 
     def _with_species(
         self,
         crystals: Sequence[Crystal],
         keys: Sequence[tuple[int, ...]],
         request: GeneRequest,
-        conditions: dict[str, float] | None,
-        temperature: float,
+        targets: Targets,
         config: DrawConfig,
     ) -> list[Crystal]:
         """Crystals with the species that each key draws."""
@@ -334,7 +349,6 @@ class LearnedGenes:
                     f"{request}: change its gene, its given species or the request"
                 )
         ordered = [_canonical(c) for c in crystals]
-        values = torch.tensor([condition_row(conditions or {})])
         hint = request_hint(request)
         # neighbours in size share a batch, which spares padding and changes nothing else
         by_size = np.argsort([c.n_sites for c in ordered], kind="stable")
@@ -343,9 +357,10 @@ class LearnedGenes:
             if len(numbers) == 0:
                 continue
             batch = GeneBatch.from_crystals([ordered[i] for i in numbers])
-            batch = replace(batch, conditions=values.expand(len(batch), -1), hint=hint.expand(len(batch), -1))
+            own = targets.select(numbers.tolist())
+            batch = replace(batch, conditions=own.values, hint=hint.expand(len(batch), -1))
             generators = [np.random.default_rng(keys[i]) for i in numbers]
-            drawn = draw_hidden(self.network, search, batch, generators, temperature, config)
+            drawn = draw_hidden(self.network, search, batch, generators, own.guidance, config)
             for i, named in zip(numbers, drawn, strict=True):
                 _, order = relabellings(ordered[i].space_group, tuple(ordered[i].wyckoff.tolist()))[0]
                 species = np.empty(len(order), dtype=np.int64)
@@ -368,7 +383,8 @@ class LearnedGenes:
         for numbers in np.split(by_size, range(batch_size, len(crystals), batch_size)):
             if len(numbers):
                 chosen = [crystals[i] for i in numbers]
-                batch = GeneBatch.from_crystals([replace(c, properties={}) for c in chosen])
+                unasked = [replace(c, properties={}) for c in chosen]
+                batch = GeneBatch.from_crystals(unasked, self.network.condition.conditions)
                 generators = [np.random.default_rng([seed, int(i)]) for i in numbers]
                 index = torch.from_numpy(numbers)
                 out[index, 0] = gene_log_prob(self.network, batch)

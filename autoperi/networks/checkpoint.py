@@ -99,6 +99,8 @@ def build(kind: type[T], values: dict[str, Any]) -> T:
         hint = hints[name]
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             value = build(hint, value)
+        elif typing.get_origin(hint) is dict and dataclasses.is_dataclass(typing.get_args(hint)[1]):
+            value = {key: build(typing.get_args(hint)[1], part) for key, part in value.items()}
         elif typing.get_origin(hint) is tuple and value is not None:
             value = tuple(value)
         arguments[name] = value

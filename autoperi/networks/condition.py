@@ -1,10 +1,36 @@
-"""Scalar conditions: what a crystal is asked to be worth, embedded with a null for "not asked"."""
+"""Embedding of scalar conditions, with a null for "not asked", and the targets of a draw."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.crystals.labels import SCALARS
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition, condition_row
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What crystals are steered to.
+
+    Attributes:
+        values: a row for each crystal, a column for each condition; NaN where nothing is asked.
+        guidance: strength, as in classifier-free guidance; 1 is the plain conditional model.
+    """
+
+    values: Float[Tensor, "crystals scalars"]
+    guidance: float = 1.0
+
+    @property
+    def guided(self) -> bool:
+        """Whether the unconditional model is needed beside the conditional one."""
+        return self.guidance != 1.0 and bool((~self.values.isnan()).any())
+
+    def select(self, crystals: Sequence[int]) -> Self:
+        """Those of some crystals."""
+        return type(self)(self.values[torch.as_tensor(crystals, dtype=torch.long)], self.guidance)
 
 
 def drop_conditions(
@@ -28,13 +54,38 @@ class ConditionEmbedding(nn.Module):
 
     centres: Tensor
 
-    def __init__(self, width: int, resolution: int = 24) -> None:
+    def __init__(
+        self,
+        width: int,
+        conditions: Mapping[str, Condition] = DEFAULT_CONDITIONS,
+        resolution: int = 24,
+    ) -> None:
         super().__init__()
-        ranges = torch.tensor(list(SCALARS.values()))
+        self.conditions = dict(conditions)
+        ranges = torch.tensor([[c.low, c.high] for c in conditions.values()]).view(-1, 2)
         centres = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * torch.linspace(0, 1, resolution)
         self.register_buffer("centres", centres, persistent=False)
-        self.project = nn.Parameter(torch.randn(len(SCALARS), resolution + 1, width) / resolution**0.5)
-        self.null = nn.Parameter(torch.zeros(len(SCALARS), width))
+        self.project = nn.Parameter(torch.randn(len(conditions), resolution + 1, width) / resolution**0.5)
+        self.null = nn.Parameter(torch.zeros(len(conditions), width))
+
+    def targets(self, asked: Sequence[Mapping[str, float]], guidance: float = 1.0) -> Targets:
+        """Targets of crystals from values by name; raises ValueError for unknown names."""
+        unknown = {name for values in asked for name in values} - set(self.conditions)
+        if unknown:
+            raise ValueError(
+                f"expected conditions among {sorted(self.conditions)}: got {sorted(unknown)}, which this "
+                "model has not learned"
+            )
+        rows = [condition_row(values, self.conditions) for values in asked]
+        return Targets(torch.tensor(rows).view(len(asked), len(self.conditions)), guidance)
+
+    @torch.no_grad()
+    def keep(self, older: "ConditionEmbedding") -> None:
+        """Take over what another embedding has learned of the conditions that both have."""
+        names, others = list(self.conditions), list(older.conditions)
+        for name in set(names) & set(others):
+            i, j = names.index(name), others.index(name)
+            self.project[i], self.null[i] = older.project[j], older.null[j]
 
     def forward(self, conditions: Float[Tensor, "crystals scalars"]) -> Float[Tensor, "crystals width"]:
         """Embed one row per crystal; NaN means the condition is absent."""

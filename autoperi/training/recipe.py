@@ -15,13 +15,12 @@ from torch import nn
 
 from autoperi.data.cache import versions
 from autoperi.data.dataset import CrystalDataset, load_dataset
-from autoperi.flow.ode import Solver
-from autoperi.flow.sampler import FlowModel, FlowSettings, Restart
+from autoperi.flow.sampler import FlowModel
+from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.flow.velocity import VelocityNetwork
-from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
+from autoperi.generator import CrystalGenerator, GeneratorConfig, load, save
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critic import GeneCritic, RealVsDrawn
-from autoperi.genes.draw import DrawConfig
 from autoperi.genes.network import GeneNetwork
 from autoperi.genes.prior import EmpiricalGenes, LearnedGenes
 from autoperi.networks.autoencoder import Autoencoder
@@ -66,7 +65,7 @@ class Recipe:
             the curve of the genes, which need no geometry, is of sixteen times as many.
         sample_every: epochs between them.
         start: checkpoint (shipped name or folder) whose weights training starts from: fine-tuning, or one
-            more sitting. Its sizes are used.
+            more sitting. Its sizes are used, and its conditions beside those of the recipe.
         generator: sizes of all networks.
         physics: weights of physics losses in the training of autoencoder and flow; none by default.
         autoencoder, genes, critic, flow: how each is fitted; with ``epochs = 0`` it stays as it is in
@@ -117,7 +116,9 @@ def read_recipe(path: Path | None, seed: int | None = None) -> Recipe:
         if idle:
             raise ValueError(f"expected `start`, a checkpoint, for parts that are not trained: {idle}")
         return recipe
-    return replace(recipe, generator=load(recipe.start).config)
+    started = load(recipe.start).config
+    conditions = {**started.conditions, **recipe.generator.conditions}
+    return replace(recipe, generator=replace(started, conditions=conditions))
 
 
 def run_stages(
@@ -149,6 +150,8 @@ def run_stages(
     torch.set_num_threads(1)
     splits = (load_dataset(recipe.data, split, data_dir, fill_hull=True) for split in ("train", "val"))
     train, val = splits
+    for part in (train, val):
+        part.conditions([], recipe.generator.conditions)  # refuses conditions without a label
     val = val.select(range(min(recipe.validation, len(val))))
     made = (
         physics(recipe.physics, train) if weighed and physics and stage in ("autoencoder", "flow") else None
@@ -170,7 +173,7 @@ def _autoencoder(
     config = recipe.autoencoder
     lightning.seed_everything(config.seed, workers=True)
     data = BatchData(
-        TrainingSet.from_dataset(train), TrainingSet.from_dataset(val), config.batch_size, config.seed
+        TrainingSet.from_dataset(train, ()), TrainingSet.from_dataset(val, ()), config.batch_size, config.seed
     )
     if recipe.start:
         network = load(recipe.start).flow.autoencoder.train()
@@ -185,14 +188,18 @@ def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path
 
     config = recipe.genes
     lightning.seed_everything(config.seed, workers=True)
-    data = BatchData(
-        GeneBatch.from_crystals(train), GeneBatch.from_crystals(val), config.batch_size, config.seed
+    names = recipe.generator.conditions
+    seen, held_out = (GeneBatch.from_crystals(part, names) for part in (train, val))
+    data = BatchData(seen, held_out, config.batch_size, config.seed)
+    network = (
+        starting_generator(recipe).gene_network
+        if recipe.start
+        else GeneNetwork(recipe.generator.genes, names)
     )
-    network = load(recipe.start).gene_network if recipe.start else GeneNetwork(recipe.generator.genes)
     known, n = _formulas(train), 16 * recipe.sampled
 
     def sampled(genes: nn.Module, epoch: int) -> dict[str, float]:
-        drawn = LearnedGenes(cast(GeneNetwork, genes)).sample(n, epoch)
+        drawn = LearnedGenes(cast(GeneNetwork, genes)).sample(range(n), epoch)
         return judge([Composition(c.formula) for c in drawn], known)
 
     curve = SampleCurve(sampled, recipe.sample_every, n, out / "genes" / _CHOSEN, config)
@@ -202,13 +209,10 @@ def _genes(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path
 def _critic(recipe: Recipe, train: CrystalDataset, val: CrystalDataset, out: Path) -> Path:
     """Learned from as many draws as there are real crystals, made as the sampler makes them by default."""
     config = recipe.critic
-    network = GeneNetwork(recipe.generator.genes)
+    network = GeneNetwork(recipe.generator.genes, recipe.generator.conditions)
     network.load_state_dict(_weights(recipe, out, "genes"))
     prior = LearnedGenes(network, EmpiricalGenes.from_crystals(train).names())
-    usual = SampleConfig()
-    drawn = prior.sample(
-        len(train) + len(val), config.seed, config=DrawConfig(usual.new_genes, sweeps=usual.sweeps)
-    )
+    drawn = prior.sample(range(len(train) + len(val)), config.seed)
     lightning.seed_everything(config.seed, workers=True)
     seen = RealVsDrawn.of(list(train), drawn[: len(train)])
     held_out = RealVsDrawn.of(list(val), drawn[len(train) :])
@@ -230,14 +234,18 @@ def _flow(
     autoencoder = Autoencoder(recipe.generator.autoencoder).eval()
     autoencoder.load_state_dict(_weights(recipe, out, "autoencoder"))
     lightning.seed_everything(config.seed, workers=True)
-    seen, held_out = (TrainingSet.from_dataset(part).encoded(autoencoder.encoder) for part in (train, val))
+    seen, held_out = (
+        TrainingSet.from_dataset(part, recipe.generator.conditions).encoded(autoencoder.encoder)
+        for part in (train, val)
+    )
     data = BatchData(seen, held_out, config.batch_size, config.seed)
     if recipe.start:
-        network = load(recipe.start).flow.velocity.train()
+        network = starting_generator(recipe).flow.velocity.train()
     else:
-        network = VelocityNetwork(recipe.generator.velocity)
+        network = VelocityNetwork(recipe.generator.velocity, recipe.generator.conditions)
         network.scale.fit(data.train.crystals)
-    model = FlowModel(recipe.generator.autoencoder, recipe.generator.velocity)
+    sizes = recipe.generator
+    model = FlowModel(sizes.autoencoder, sizes.velocity, sizes.conditions)
     model.autoencoder = autoencoder
     known = _formulas(train)
     some = list(val)[: recipe.sampled]
@@ -267,7 +275,7 @@ def _assemble(recipe: Recipe, train: CrystalDataset, out: Path) -> Path:
     generator = CrystalGenerator(recipe.generator)
     for stage in _FITTED:
         _part(generator, stage).load_state_dict(_weights(recipe, out, stage))
-    generator.empirical.put(EmpiricalGenes.from_crystals(train).state_dict())
+    generator.empirical.put(EmpiricalGenes.from_crystals(train, recipe.generator.conditions).state_dict())
     origin, folder = provenance(train), out / "checkpoint"
     save(generator, folder, {"recipe": asdict(recipe), **origin})
     parts = [
@@ -294,6 +302,15 @@ def provenance(train: CrystalDataset) -> dict[str, str]:
     }
 
 
+def starting_generator(recipe: Recipe) -> CrystalGenerator:
+    """The checkpoint that training starts from, with the recipe's conditions."""
+    assert recipe.start is not None
+    generator = load(recipe.start)
+    if generator.config.conditions == recipe.generator.conditions:
+        return generator
+    return generator.with_conditions(recipe.generator.conditions)
+
+
 def _formulas(dataset: CrystalDataset) -> set[str]:
     return {crystal.formula for crystal in dataset}
 
@@ -314,7 +331,7 @@ def _weights(recipe: Recipe, out: Path, stage: Stage) -> dict[str, torch.Tensor]
     The critic's are those of the lowest held-out loss: one that knows train by heart would only copy it.
     """
     if recipe.start and getattr(recipe, stage).epochs == 0:
-        return _part(load(recipe.start), stage).state_dict()
+        return _part(starting_generator(recipe), stage).state_dict()
     path = out / stage / ("best.ckpt" if stage == "critic" else _CHOSEN)
     if not path.exists():
         path = out / stage / "last.ckpt"

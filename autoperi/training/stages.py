@@ -1,6 +1,6 @@
 """The generator's trainings: data, one Lightning module per network, the curve of drawn crystals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +30,10 @@ class TrainingSet:
     latents: Latents | None = None
 
     @classmethod
-    def from_dataset(cls, dataset: CrystalDataset) -> "TrainingSet":
-        """Everything of a data set, in float32."""
-        everything = range(len(dataset))
-        return cls(dataset.batch(everything).to(dtype=torch.float32), dataset.conditions(everything))
+    def from_dataset(cls, dataset: CrystalDataset, conditions: Iterable[str]) -> "TrainingSet":
+        """Everything of a data set, in float32, with its labels of these names."""
+        every = range(len(dataset))
+        return cls(dataset.batch(every).to(dtype=torch.float32), dataset.conditions(every, conditions))
 
     def __len__(self) -> int:
         """Number of crystals."""

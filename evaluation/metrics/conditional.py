@@ -1,53 +1,9 @@
 """Did the crystals get the property that was asked for, and would a random known one have had it?"""
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from autoperi.crystals.labels import Window
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
-
-
-@dataclass(frozen=True)
-class Window:
-    """What was asked for: a value, a range or an inequality of one property.
-
-    Attributes:
-        low: least value that counts as a hit; -inf for "at most".
-        high: greatest value that counts as a hit; inf for "at least".
-        target: the value errors are taken to; None where a range alone was asked for.
-        unit: of the property.
-    """
-
-    low: float
-    high: float
-    target: float | None = None
-    unit: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.low <= self.high:
-            raise ValueError(f"expected low <= high: got a window from {self.low} to {self.high}")
-
-    @classmethod
-    def around(cls, target: float, tolerance: float, unit: str = "") -> "Window":
-        """The values within a tolerance of a target."""
-        return cls(target - tolerance, target + tolerance, target, unit)
-
-    def hits(self, values: np.ndarray) -> np.ndarray:
-        """Which values lie inside, ends included; NaN does not."""
-        values = np.asarray(values, dtype=float)
-        return (values >= self.low) & (values <= self.high)
-
-    def errors(self, values: np.ndarray) -> np.ndarray:
-        """Distance of each value to the target, or to the window where there is no target."""
-        values = np.asarray(values, dtype=float)
-        if self.target is not None:
-            return np.abs(values - self.target)
-        return np.maximum(0.0, np.maximum(self.low - values, values - self.high))
-
-    def __str__(self) -> str:
-        """For instance `1.4 to 1.6 eV, target 1.5`."""
-        aim = "" if self.target is None else f", target {self.target:g}"
-        return f"{self.low:g} to {self.high:g} {self.unit}".rstrip() + aim
 
 
 def conditional_metrics(

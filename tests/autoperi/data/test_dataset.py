@@ -200,7 +200,7 @@ def test_batch_equals_collate():
             assert torch.equal(getattr(got, name), getattr(expected, name)), name
     assert data.n_atoms().tolist() == [c.n_atoms for c in crystals]
     assert [c.gene for c in data[1:3]] == [c.gene for c in crystals[1:3]]
-    assert data.conditions([0, 1]).isnan().all()
+    assert data.conditions([0, 1], ["band_gap", "e_above_hull"]).isnan().all()
     with pytest.raises(IndexError, match="below 5"):
         data[5]
 

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.flow.ode import (
-    Solver,
     exact_divergence,
     geodesic_path,
     hutchinson_divergence,
     log_prob,
     sample_flow,
+    time_grid,
 )
+from autoperi.flow.settings import Solver
 from autoperi.flow.velocity import (
     LATENT_MANIFOLD,
     VelocityConfig,
@@ -106,18 +107,20 @@ def test_constant_field_winds_round_the_torus():
 def test_grid_runs_from_noise_to_data():
     """Times rise from exactly 0 to exactly 1, and crowding makes the last step the shortest."""
     like = torch.zeros(1, dtype=torch.float64)
-    grid = Solver(steps=10, crowding=2.0).grid(like)
+    grid = time_grid(Solver(steps=10, crowding=2.0), like)
     assert grid[0] == 0
     assert grid[-1] == 1
     steps = grid.diff()
     assert bool((steps > 0).all())
     assert bool((steps.diff() < 0).all())
-    assert torch.allclose(Solver(steps=10, crowding=1.0).grid(like).diff(), torch.full((10,), 0.1).double())
+    assert torch.allclose(
+        time_grid(Solver(steps=10, crowding=1.0), like).diff(), torch.full((10,), 0.1).double()
+    )
 
 
 @pytest.mark.parametrize(
     ("settings_", "message"),
-    [({"steps": 0}, "at least one"), ({"crowding": 0.0}, "positive"), ({"tolerance": -1.0}, "positive")],
+    [({"steps": 0}, "solver steps"), ({"crowding": 0.0}, "positive"), ({"tolerance": -1.0}, "positive")],
 )
 def test_impossible_solvers_are_refused(settings_, message):
     """A solver without steps or with a tolerance that is not positive cannot be made."""

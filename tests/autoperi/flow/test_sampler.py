@@ -10,8 +10,8 @@ from spglib import get_spacegroup_type, get_symmetry_from_database
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.flow.ode import Solver
-from autoperi.flow.sampler import FlowModel, FlowSettings, Restart, _overlapping
+from autoperi.flow.sampler import FlowModel, _overlapping
+from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.flow.velocity import latent_masks
 from autoperi.networks.autoencoder import Latents
 from tests.autoperi.small import SOME_GROUPS, largest, small_batch, small_crystal, tiny_model
@@ -148,7 +148,7 @@ def test_a_crystal_with_overlapping_atoms_is_drawn_again(model, monkeypatch):
     assert [len(k) for k in keys] == [3, 1]
     assert [np.allclose(a.free, b.free) for a, b in zip(plain, again, strict=True)] == [True, False, True]
     assert again[1].provenance == plain[1].provenance
-    alone = model.draw(genes[1:2], 0, settings=QUICK, indices=[1])[0]
+    alone = model.draw(genes[1:2], 0, settings=QUICK, keys=[(1,)])[0]
     np.testing.assert_allclose(alone.lattice_coords, again[1].lattice_coords, atol=1e-8)
     keys.clear()
     most = 4
@@ -218,7 +218,7 @@ def test_noise_follows_the_index(model):
     """Gene i drawn alone under its own index is the gene drawn among the others."""
     genes = [small_crystal(g, 0, sites=2, max_atoms=8) for g in (1, 62, 166)]
     together = model.draw(genes, 3, settings=QUICK)
-    alone = [model.draw([g], 3, settings=QUICK, indices=[i])[0] for i, g in enumerate(genes)]
+    alone = [model.draw([g], 3, settings=QUICK, keys=[(i,)])[0] for i, g in enumerate(genes)]
     assert _same(together, alone) < 1e-9
 
 
@@ -226,19 +226,31 @@ def test_guidance_of_one_or_of_nothing_is_plain(model):
     """Guidance 1 is the conditional model, and guidance without conditions the unconditional one."""
     genes = [small_crystal(g, 0, sites=2, max_atoms=8) for g in (62, 194)]
     plain = model.draw(genes, 0, settings=QUICK)
-    assert _same(plain, model.draw(genes, 0, settings=replace(QUICK, guidance=3.0))) == 0
-    assert _same(plain, model.draw(genes, 0, conditions={}, settings=QUICK)) == 0
+    made = model.velocity.conditions.targets
+    assert _same(plain, model.draw(genes, 0, made([{}, {}], 3.0), QUICK)) == 0
+    assert _same(plain, model.draw(genes, 0, made([{}, {}]), QUICK)) == 0
     gap = {"band_gap": 2.0}
-    asked = model.draw(genes, 0, conditions=gap, settings=QUICK)
-    assert _same(asked, model.draw(genes, 0, gap, replace(QUICK, guidance=1.0))) == 0
+    asked = model.draw(genes, 0, made([gap, gap]), QUICK)
     assert _same(asked, plain) > 1e-6
-    assert _same(asked, model.draw(genes, 0, gap, replace(QUICK, guidance=3.0))) > 1e-6
+    assert _same(asked, model.draw(genes, 0, made([gap, gap], 3.0), QUICK)) > 1e-6
+
+
+def test_every_crystal_has_its_own_target(model):
+    """Targets belong to crystals, whatever the batches: the first as if alone, the second as if unasked."""
+    genes = [small_crystal(g, 0, sites=3, max_atoms=8) for g in (194, 62)]
+    made = model.velocity.conditions.targets
+    plain = model.draw(genes, 0, settings=QUICK)
+    asked = model.draw(genes, 0, made([{"band_gap": 2.0}] * 2), QUICK)
+    mixed = model.draw(genes, 0, made([{"band_gap": 2.0}, {}]), replace(QUICK, batch_size=1))
+    assert _same(mixed[:1], asked[:1]) < 1e-9
+    assert _same(mixed[1:], plain[1:]) < 1e-9
+    assert _same(asked[1:], plain[1:]) > 1e-6
 
 
 def test_unknown_conditions_are_refused(model):
     """A condition the model does not know is an error with the known ones named."""
     with pytest.raises(ValueError, match=r"expected conditions among .*band_gap.*got \['colour'\]"):
-        model.draw([small_crystal(225, 0)], 0, conditions={"colour": 1.0}, settings=QUICK)
+        model.velocity.conditions.targets([{"colour": 1.0}])
 
 
 def test_known_species_stay(model):

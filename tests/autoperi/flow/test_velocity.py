@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.crystals.labels import condition_row
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, condition_row
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.flow.coupling import nearest_image
 from autoperi.flow.loss import matching_loss
@@ -195,7 +195,7 @@ def test_guidance_mixes_two_velocities(network):
     """The guided field is v_0 + g (v_c - v_0); at g = 1 or without conditions it is the plain one."""
     batch = small_batch((62, 221))
     t, point = torch.tensor(0.3, dtype=torch.float64), _inputs(batch)[1]
-    asked = torch.tensor([condition_row({"band_gap": 2.0})] * 2, dtype=torch.float64)
+    asked = torch.tensor([condition_row({"band_gap": 2.0}, DEFAULT_CONDITIONS)] * 2, dtype=torch.float64)
     torch.nn.init.normal_(network.conditions.null, generator=torch.Generator().manual_seed(0))
     plain = network.field(batch, _nothing(batch))(t, point)
     conditional = network.field(batch, asked)(t, point)
@@ -216,7 +216,7 @@ def test_an_absent_condition_is_the_null_token(network):
     t, point = _inputs(batch)
     plain = network(t, point, batch, _nothing(batch)).velocity[0]
     for name in ("band_gap", "formation_energy", "e_above_hull"):
-        row = torch.tensor([condition_row({name: 0.3})], dtype=torch.float64)
+        row = torch.tensor([condition_row({name: 0.3}, DEFAULT_CONDITIONS)], dtype=torch.float64)
         assert largest(network(t, point, batch, row).velocity[0] - plain) > 1e-6
 
 

@@ -13,10 +13,10 @@ from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critic import CriticConfig, GeneCritic, RealVsDrawn, _total_charge, critic_loss
-from autoperi.genes.draw import DrawConfig
 from autoperi.genes.features import CHARGES, charge_states
 from autoperi.genes.network import GeneConfig, GeneNetwork
 from autoperi.genes.prior import LearnedGenes
+from autoperi.genes.settings import DrawConfig
 
 
 def crystal(group, letters, species):
@@ -129,8 +129,8 @@ def network():
 
 def test_refused_crystals_are_drawn_again(network):
     """What the critic never accepts is gone, what it accepts at once is as without it."""
-    free = LearnedGenes(network).sample(60, 0)
-    kept = LearnedGenes(network, critic=Refusing()).sample(60, 0)
+    free = LearnedGenes(network).sample(range(60), 0)
+    kept = LearnedGenes(network, critic=Refusing()).sample(range(60), 0)
     small = [c.n_atoms <= 6 for c in free]
     assert 0 < sum(small) < len(free)
     assert np.mean([c.n_atoms <= 6 for c in kept]) > 0.9
@@ -143,13 +143,13 @@ def test_refused_crystals_are_drawn_again(network):
 def test_a_refused_crystal_depends_on_its_own_number_alone(network):
     """Neither batch size nor the first number changes it."""
     prior = LearnedGenes(network, critic=Refusing())
-    whole = prior.sample(20, 3, config=DrawConfig(batch_size=7))
-    part = prior.sample(8, 3, first=12)
+    whole = prior.sample(range(20), 3, config=DrawConfig(batch_size=7))
+    part = prior.sample(range(12, 20), 3)
     assert [(c.gene, c.formula) for c in whole[12:]] == [(c.gene, c.formula) for c in part]
 
 
 def test_genes_without_species_are_not_judged(network):
     """The critic sees whole crystals only."""
-    alone = LearnedGenes(network).sample(20, 0, species=False)
-    judged = LearnedGenes(network, critic=Refusing()).sample(20, 0, species=False)
+    alone = LearnedGenes(network).sample(range(20), 0, species=False)
+    judged = LearnedGenes(network, critic=Refusing()).sample(range(20), 0, species=False)
     assert [c.gene for c in alone] == [c.gene for c in judged]

@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoperi.crystals.crystal import Crystal
+from autoperi.crystals.labels import DEFAULT_CONDITIONS
 from autoperi.crystals.wyckoff import relabellings, wyckoff_table
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.draw import DrawConfig
 from autoperi.genes.network import GeneConfig, GeneNetwork, gene_loss
 from autoperi.genes.prior import EmpiricalGenes, LearnedGenes
 from autoperi.genes.request import GeneRequest
 from autoperi.genes.search import OrbitSearch
+from autoperi.genes.settings import DrawConfig
+from autoperi.networks.condition import ConditionEmbedding
 
 
 def crystal(group, letters, species, **properties):
@@ -44,7 +46,7 @@ def fresh():
 def trained():
     """A network that has learned the five crystals by heart."""
     torch.manual_seed(0)
-    batch = GeneBatch.from_crystals(CRYSTALS * 8)
+    batch = GeneBatch.from_crystals(CRYSTALS * 8, DEFAULT_CONDITIONS)
     network = GeneNetwork(replace(SMALL, width=48, hint_share=0.2))
     optimizer = torch.optim.AdamW(network.parameters(), lr=6e-3)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
@@ -114,9 +116,9 @@ def test_whatever_is_asked_is_given_exactly_even_by_an_untrained_network(fresh, 
         OrbitSearch(request, SMALL.n_max)
     except ValueError:
         with pytest.raises(ValueError, match=r"no combination|no multiple"):
-            fresh.sample(4, seed, request)
+            fresh.sample(range(4), seed, request)
         return
-    drawn = fresh.sample(4, seed, request, config=DrawConfig(new_genes=1.0), temperature=3.0)
+    drawn = fresh.sample(range(4), seed, request, config=DrawConfig(new_genes=1.0, temperature=3.0))
     assert all(meets(c, request) for c in drawn)
 
 
@@ -135,27 +137,29 @@ def test_whatever_is_asked_is_given_exactly_even_by_an_untrained_network(fresh, 
 )
 def test_requests_compose(fresh, fields):
     request = GeneRequest(**fields)
-    drawn = fresh.sample(6, 3, request)
+    drawn = fresh.sample(range(6), 3, request)
     assert all(meets(c, request) for c in drawn)
     assert all(
         meets(c, request)
-        for c in fresh.draw_species([replace(c, species=0 * c.species) for c in drawn], 5, request)
+        for c in fresh.draw_species([replace(c, species=0 * c.species) for c in drawn], range(6), 5, request)
     )
 
 
 def test_impossible_requests_are_refused_before_drawing(fresh):
     with pytest.raises(ValueError, match="widen n_atoms"):
-        fresh.sample(1, 0, GeneRequest(formula="Li7La3Zr2O12"))
+        fresh.sample(range(1), 0, GeneRequest(formula="Li7La3Zr2O12"))
     with pytest.raises(ValueError, match="cannot become"):
         fresh.draw_species(
-            [replace(PEROVSKITE, species=np.array([0, 0, 16]))], 0, GeneRequest(formula="BaTiO3")
+            [replace(PEROVSKITE, species=np.array([0, 0, 16]))], [0], 0, GeneRequest(formula="BaTiO3")
         )
     with pytest.raises(ValueError, match="none of the 5 training crystals"):
-        EmpiricalGenes.from_crystals(CRYSTALS).sample(1, 0, GeneRequest(formula="MgO"))
+        EmpiricalGenes.from_crystals(CRYSTALS).sample(range(1), 0, GeneRequest(space_groups=[62]))
     with pytest.raises(ValueError, match="temperature"):
-        fresh.sample(1, 0, temperature=0.0)
-    with pytest.raises(ValueError, match="conditions among"):
-        fresh.sample(1, 0, conditions={"hardness": 1.0})
+        DrawConfig(temperature=0.0)
+
+
+def asked(prior, n, guidance=1.0, **values):
+    return prior.network.condition.targets([values] * n, guidance)
 
 
 def same(a, b):
@@ -163,25 +167,24 @@ def same(a, b):
 
 
 def test_same_seed_same_crystals_whatever_the_batch(fresh):
-    whole = fresh.sample(10, 7)
-    pieces = fresh.sample(10, 7, config=DrawConfig(batch_size=3))
-    late = fresh.sample(4, 7, first=6)
+    whole = fresh.sample(range(10), 7)
+    pieces = fresh.sample(range(10), 7, config=DrawConfig(batch_size=3))
+    late = fresh.sample(range(6, 10), 7)
     assert all(map(same, whole, pieces))
     assert all(map(same, whole[6:], late))
     assert [c.provenance["index"] for c in late] == [6, 7, 8, 9]
-    assert not all(map(same, whole, fresh.sample(10, 8)))
+    assert not all(map(same, whole, fresh.sample(range(10), 8)))
 
 
 def test_absent_conditions_are_the_null_and_given_ones_are_not(fresh):
-    plain = fresh.sample(6, 1)
-    assert all(map(same, plain, fresh.sample(6, 1, conditions={})))
-    assert all(map(same, plain, fresh.sample(6, 1, config=DrawConfig(guidance=3.0))))
-    assert all(map(same, plain, fresh.sample(6, 1, conditions={"band_gap": float("nan")})))
+    plain = fresh.sample(range(6), 1)
+    assert all(map(same, plain, fresh.sample(range(6), 1, targets=asked(fresh, 6))))
+    assert all(map(same, plain, fresh.sample(range(6), 1, targets=asked(fresh, 6, 3.0))))
 
 
 def test_learns_a_tiny_set_by_heart(trained):
     prior = trained
-    drawn = prior.sample(200, 0)
+    drawn = prior.sample(range(200), 0)
     known = {(c.gene, tuple(c.species)) for c in CRYSTALS}
     share = np.mean([(c.gene, tuple(c.species)) in known for c in drawn])
     assert share > 0.9
@@ -191,18 +194,20 @@ def test_learns_a_tiny_set_by_heart(trained):
 
 def test_conditions_and_formulas_steer_what_was_learned(trained):
     prior = trained
-    metals = prior.sample(50, 0, conditions={"band_gap": 0.0})
+    metals = prior.sample(range(50), 0, targets=asked(prior, 50, band_gap=0.0))
     assert np.mean([c.gene == COPPER.gene for c in metals]) > 0.8
-    guided = prior.sample(50, 0, conditions={"band_gap": 7.5}, config=DrawConfig(guidance=1.5))
+    guided = prior.sample(range(50), 0, targets=asked(prior, 50, 1.5, band_gap=7.5))
     assert np.mean([c.formula == "CaF2" for c in guided]) > 0.5
-    perovskites = prior.sample(50, 0, GeneRequest(formula="BaTiO3"))
+    perovskites = prior.sample(range(50), 0, GeneRequest(formula="BaTiO3"))
     assert np.mean([c.gene == "221:abc" for c in perovskites]) > 0.8
 
 
 def test_given_species_stay_and_complete_the_rest(trained):
     prior = trained
     open_crystals = [replace(PEROVSKITE, species=np.array([56, 0, 0]))] * 20
-    filled = prior.draw_species(open_crystals, 0, temperature=0.5)
+    filled = prior.draw_species(
+        open_crystals, range(len(open_crystals)), 0, config=DrawConfig(temperature=0.5)
+    )
     assert all(c.species[0] == 56 for c in filled)
     assert np.mean([c.species.tolist() == [56, 22, 8] for c in filled]) > 0.8
 
@@ -211,7 +216,12 @@ def test_another_origin_is_the_same_gene(trained):
     """Titanium sits on a and barium on b once the origin is at the centre of the cube: letters abd."""
     shifted = crystal(221, "abd", [22, 56, 8])
     assert torch.allclose(trained.log_prob([shifted]), trained.log_prob([PEROVSKITE]))
-    filled = trained.draw_species([replace(shifted, species=np.array([0, 56, 0]))] * 20, 0, temperature=0.5)
+    filled = trained.draw_species(
+        [replace(shifted, species=np.array([0, 56, 0]))] * 20,
+        range(20),
+        0,
+        config=DrawConfig(temperature=0.5),
+    )
     assert np.mean([c.species.tolist() == [22, 56, 8] for c in filled]) > 0.8
 
 
@@ -228,7 +238,9 @@ def test_probabilities_are_normalised(trained):
         genes = {name: g for g, name in named.items()}.values()
         assert 1 < len(genes) < len(named)
         scores = prior.log_prob([crystal(225, g, [1] * len(g)) for g in genes])[:, 0]
-        group = prior.network.letter_logits(GeneBatch.from_crystals([replace(COPPER, properties={})]))[0]
+        group = prior.network.letter_logits(
+            GeneBatch.from_crystals([replace(COPPER, properties={})], DEFAULT_CONDITIONS)
+        )[0]
         assert scores.exp().sum().item() == pytest.approx(group.softmax(-1)[0, 225].item(), rel=1e-4)
     finally:
         prior.network.config = kept
@@ -251,7 +263,7 @@ def _genes(group, most):
 def test_sites_are_a_set_and_many_of_them_are_fine(fresh):
     swapped = replace(LOW, species=np.array([14, 8, 9]), properties={})
     other = replace(LOW, species=np.array([14, 9, 8]), properties={})
-    batch = GeneBatch.from_crystals([swapped, other])
+    batch = GeneBatch.from_crystals([swapped, other], DEFAULT_CONDITIONS)
     hidden = replace(batch, species=batch.species.clone().index_fill_(1, torch.tensor([0]), 0))
     first = torch.zeros(2, dtype=torch.long)
     logits = fresh.network.species_logits(hidden, torch.arange(2), first)[:, 1:]
@@ -261,7 +273,7 @@ def test_sites_are_a_set_and_many_of_them_are_fine(fresh):
 
 
 def test_padding_does_not_change_the_logits_or_the_loss_gradient_of_others(fresh):
-    batch = GeneBatch.from_crystals([replace(c, properties={}) for c in CRYSTALS])
+    batch = GeneBatch.from_crystals([replace(c, properties={}) for c in CRYSTALS], DEFAULT_CONDITIONS)
     group, orbit = fresh.network.letter_logits(batch)
     crystals, sites = (batch.wyckoff >= 0).nonzero(as_tuple=True)
     blank = replace(batch, species=torch.zeros_like(batch.species))
@@ -278,7 +290,7 @@ def test_padding_does_not_change_the_logits_or_the_loss_gradient_of_others(fresh
 
 
 def test_letters_do_not_see_what_follows_nor_the_species(fresh):
-    a = GeneBatch.from_crystals([replace(PEROVSKITE, properties={})])
+    a = GeneBatch.from_crystals([replace(PEROVSKITE, properties={})], DEFAULT_CONDITIONS)
     b = replace(a, wyckoff=a.wyckoff.clone(), species=a.species + 1)
     b.wyckoff[0, 2] += 1
     one, two = fresh.network.letter_logits(a), fresh.network.letter_logits(b)
@@ -288,7 +300,7 @@ def test_letters_do_not_see_what_follows_nor_the_species(fresh):
 
 def test_reading_token_by_token_gives_the_same_letters(fresh):
     network = fresh.network
-    whole = GeneBatch.from_crystals([PEROVSKITE])
+    whole = GeneBatch.from_crystals([PEROVSKITE], DEFAULT_CONDITIONS)
     group, orbit = network.letter_logits(whole)
     tokens = torch.zeros(1, network.config.depth, 0, 2, network.config.width)
     found = []
@@ -302,13 +314,13 @@ def test_reading_token_by_token_gives_the_same_letters(fresh):
 
 
 def test_what_is_forgotten_is_read_again(fresh, monkeypatch):
-    whole = fresh.sample(8, 3, config=DrawConfig(batch_size=4))
+    whole = fresh.sample(range(8), 3, config=DrawConfig(batch_size=4))
     monkeypatch.setattr("autoperi.genes.draw._REMEMBERED", 0)
-    assert all(map(same, whole, fresh.sample(8, 3, config=DrawConfig(batch_size=4))))
+    assert all(map(same, whole, fresh.sample(range(8), 3, config=DrawConfig(batch_size=4))))
 
 
 def test_loss_is_a_pure_function_of_its_generator(fresh):
-    batch = GeneBatch.from_crystals(CRYSTALS)
+    batch = GeneBatch.from_crystals(CRYSTALS, DEFAULT_CONDITIONS)
     first, second = (gene_loss(fresh.network, batch, torch.Generator().manual_seed(3)) for _ in range(2))
     assert set(first) == {"group", "letters", "species"}
     assert all(torch.equal(first[k], second[k]) and first[k] > 0 for k in first)
@@ -316,20 +328,21 @@ def test_loss_is_a_pure_function_of_its_generator(fresh):
 
 def test_empirical_genes_resample_the_training_set():
     prior = EmpiricalGenes.from_crystals(CRYSTALS * 3)
-    drawn = prior.sample(300, 0)
-    known = {(c.gene, tuple(c.species)) for c in CRYSTALS}
-    assert {(c.gene, tuple(c.species)) for c in drawn} == known
+    drawn = prior.sample(range(300), 0)
+    assert {c.gene for c in drawn} == {c.gene for c in CRYSTALS}
     assert all(is_valid(c) for c in drawn)
-    assert not any(c.species.any() for c in prior.sample(10, 0, species=False))
+    assert not any(c.species.any() for c in drawn)
     again = EmpiricalGenes.from_state_dict(prior.state_dict())
-    assert all(map(same, drawn, again.sample(300, 0)))
-    assert all(map(same, drawn[5:9], prior.sample(4, 0, first=5)))
-    genes = prior.sample(50, 0, GeneRequest(formula="MgO"), species=False)
+    assert all(map(same, drawn, again.sample(range(300), 0)))
+    assert all(map(same, drawn[5:9], prior.sample(range(5, 9), 0)))
+    genes = prior.sample(range(50), 0, GeneRequest(formula="MgO"))
     assert {c.gene for c in genes} == {"225:ab"}
-    metals = prior.sample(50, 0, conditions={"band_gap": 0.0})
-    assert {c.gene for c in metals} == {"225:a"}
-    cubic = GeneRequest(crystal_system="cubic", denied_elements=["O"])
-    assert all(meets(c, cubic) for c in prior.sample(50, 1, cubic))
+    embedding = ConditionEmbedding(4)
+    gaps = [{"band_gap": gap} for gap in (0.0, 7.5)] * 25
+    metals = prior.sample(range(50), 0, targets=embedding.targets(gaps))
+    assert [c.gene for c in metals] == ["225:a", "225:ac"] * 25
+    cubic = GeneRequest(crystal_system="cubic")
+    assert {c.space_group for c in prior.sample(range(50), 1, cubic)} == {221, 225}
 
 
 def test_temperature_keeps_the_chance_of_repeating_an_element():
@@ -344,17 +357,17 @@ def test_temperature_keeps_the_chance_of_repeating_an_element():
 
 
 def test_new_genes_are_drawn_until_they_are_new(fresh):
-    drawn = fresh.sample(60, 0, species=False)
+    drawn = fresh.sample(range(60), 0, species=False)
     wyckoff = {(c.space_group, tuple(c.wyckoff.tolist())) for c in drawn}
     prior = LearnedGenes(fresh.network, {relabellings(*gene)[0][0] for gene in wyckoff})
-    plain = prior.sample(60, 0, species=False)
-    half = prior.sample(60, 0, species=False, config=DrawConfig(new_genes=0.5))
+    plain = prior.sample(range(60), 0, species=False, config=DrawConfig(new_genes=0.0))
+    half = prior.sample(range(60), 0, species=False, config=DrawConfig(new_genes=0.5))
     assert not any(c.provenance["new_gene"] for c in plain)
     assert 0.3 < np.mean([c.provenance["new_gene"] for c in half]) < 0.7
     assert all(
         c.gene == other.gene or other.provenance["new_gene"] for c, other in zip(plain, half, strict=True)
     )
-    again = prior.sample(10, 0, species=False, config=DrawConfig(new_genes=0.5, batch_size=4), first=20)
+    again = prior.sample(range(20, 30), 0, species=False, config=DrawConfig(new_genes=0.5, batch_size=4))
     assert [c.gene for c in again] == [c.gene for c in half[20:30]]
 
 
@@ -363,5 +376,5 @@ def test_a_gene_is_not_new_under_another_name(fresh):
     table = wyckoff_table()
     assert not prior.is_new(221, [table.index(221, x) for x in "abd"])
     assert prior.is_new(221, [table.index(221, x) for x in "acd"])
-    fixed = prior.sample(3, 0, GeneRequest(gene="221:abd"), config=DrawConfig(new_genes=1.0))
+    fixed = prior.sample(range(3), 0, GeneRequest(gene="221:abd"), config=DrawConfig(new_genes=1.0))
     assert [c.provenance["new_gene"] for c in fixed] == [0, 0, 0]

@@ -5,23 +5,23 @@ import math
 import pytest
 import torch
 
-from autoperi.crystals.labels import SCALARS, condition_row
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition, condition_row
 from autoperi.networks.condition import ConditionEmbedding, drop_conditions
 
 
 def test_row_is_nan_where_nothing_is_asked():
-    row = condition_row({"band_gap": 1.5})
-    assert row[list(SCALARS).index("band_gap")] == 1.5
-    assert sum(math.isnan(v) for v in row) == len(SCALARS) - 1
+    row = condition_row({"band_gap": 1.5}, DEFAULT_CONDITIONS)
+    assert row[list(DEFAULT_CONDITIONS).index("band_gap")] == 1.5
+    assert sum(math.isnan(v) for v in row) == len(DEFAULT_CONDITIONS) - 1
 
 
 def test_unknown_condition_is_refused():
     with pytest.raises(ValueError, match="hardness"):
-        condition_row({"hardness": 1.0})
+        ConditionEmbedding(4).targets([{"hardness": 1.0}])
 
 
 def test_dropping_hides_about_seventy_percent_and_changes_nothing_else():
-    given = torch.rand(4000, len(SCALARS))
+    given = torch.rand(4000, len(DEFAULT_CONDITIONS))
     dropped = drop_conditions(given, torch.Generator().manual_seed(0))
     assert 0.65 < dropped.isnan().float().mean() < 0.75
     assert torch.equal(dropped[~dropped.isnan()], given[~dropped.isnan()])
@@ -30,7 +30,7 @@ def test_dropping_hides_about_seventy_percent_and_changes_nothing_else():
 def test_embedding_is_finite_and_tells_absent_zero_small_and_large_apart():
     torch.manual_seed(0)
     embed = ConditionEmbedding(16)
-    rows = torch.full((5, len(SCALARS)), math.nan)
+    rows = torch.full((5, len(DEFAULT_CONDITIONS)), math.nan)
     rows[1:, 0] = torch.tensor([0.0, 0.01, 3.0, 1e6])
     out = embed(rows)
     assert out.isfinite().all()
@@ -41,3 +41,29 @@ def test_embedding_is_finite_and_tells_absent_zero_small_and_large_apart():
     beyond = rows[4:].clone()
     beyond[0, 0] = 8.0
     assert torch.allclose(embed(beyond), out[4:])
+
+
+def test_conditions_go_by_their_names():
+    """A value is embedded by its own rows, and what was learned moves with its name."""
+    torch.manual_seed(0)
+    old = ConditionEmbedding(8)
+    torch.nn.init.normal_(old.null)
+    more = {"energy_per_atom": Condition("eV/atom", -10.0, 0.0), **dict(reversed(DEFAULT_CONDITIONS.items()))}
+    new = ConditionEmbedding(8, more)
+    with torch.no_grad():
+        new.null[0] = 0
+    new.keep(old)
+    asked = [{"band_gap": 1.5}, {"e_above_hull": 0.1, "formation_energy": -1.0}, {}]
+    assert torch.allclose(new(new.targets(asked).values), old(old.targets(asked).values), atol=1e-6)
+    low, high = new(new.targets([{"energy_per_atom": -9.0}, {"energy_per_atom": -1.0}]).values)
+    assert (low - high).abs().max() > 0.01
+    with pytest.raises(ValueError, match=r"got \['energy_per_atom'\]"):
+        old.targets([{"energy_per_atom": -3.0}])
+
+
+def test_guidance_counts_only_where_something_is_asked():
+    embed = ConditionEmbedding(4)
+    assert not embed.targets([{}, {}], 2.0).guided
+    assert not embed.targets([{"band_gap": 1.0}], 1.0).guided
+    assert embed.targets([{}, {"band_gap": 1.0}], 2.0).guided
+    assert not embed.targets([{}, {"band_gap": 1.0}], 2.0).select([0]).guided

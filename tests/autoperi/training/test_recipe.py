@@ -2,13 +2,14 @@ import pandas as pd
 import pytest
 import torch
 
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator import GeneratorConfig, SampleConfig, load
 from autoperi.genes.network import GeneConfig
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.orbit_network import OrbitNetworkConfig
 from autoperi.training.fit import FitConfig
-from autoperi.training.recipe import Recipe, read_recipe, run_stages
+from autoperi.training.recipe import Recipe, read_recipe, run_stages, starting_generator
 from evaluation.metrics.curve import training_figures
 
 TRUNK = OrbitNetworkConfig(width=8, vectors=2, layers=1, cutoff=4.0, radial=6)
@@ -80,3 +81,22 @@ def test_recipe_files_are_checked(tmp_path):
     bad.write_text("data = ")
     with pytest.raises(ValueError, match="TOML"):
         read_recipe(bad)
+
+
+def test_a_new_condition_joins_those_of_the_start(tmp_path):
+    """A recipe names it; what the shipped networks have learned of the others is kept."""
+    config = tmp_path / "more.toml"
+    section = "[generator.conditions.energy_per_atom]\nunit = 'eV/atom'\nlow = -10.0\nhigh = 0.0\n"
+    config.write_text(f"start = 'mp_20'\n{section}")
+    recipe = read_recipe(config)
+    assert list(recipe.generator.conditions) == [*DEFAULT_CONDITIONS, "energy_per_atom"]
+    assert recipe.generator.conditions["energy_per_atom"] == Condition("eV/atom", -10.0, 0.0)
+    shipped, started = load("mp_20"), starting_generator(recipe)
+    for old, new in zip(
+        (shipped.gene_network.condition, shipped.flow.velocity.conditions),
+        (started.gene_network.condition, started.flow.velocity.conditions),
+        strict=True,
+    ):
+        assert torch.equal(new.project[:3], old.project)
+        assert torch.equal(new.null[:3], old.null)
+        assert not new.null[3].any()

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from autoperi.crystals.labels import Window
 from evaluation.metric import BootstrapSettings
-from evaluation.metrics.conditional import Window, conditional_metrics
+from evaluation.metrics.conditional import conditional_metrics
 
 QUICK = BootstrapSettings(resamples=20, resamples_distance=5)
 

@@ -6,8 +6,8 @@ import torch
 from moyopy import Cell, MoyoDataset
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
-from autoperi.flow.ode import Solver
-from autoperi.flow.sampler import FlowModel, FlowSettings, Restart
+from autoperi.flow.sampler import FlowModel
+from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.networks.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss, contact_ratio
 from property_models.physics.guidance import Guidance, soft_species

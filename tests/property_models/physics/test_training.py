@@ -55,7 +55,7 @@ def test_both_networks_learn_from_physics(weights, dataset):
 def test_training_logs_the_term(dataset, tmp_path):
     """One epoch through Lightning, with the weights of the physics outside of the checkpoint."""
     network = tiny_model(torch.float32).autoencoder.train()
-    data = BatchData(TrainingSet.from_dataset(dataset), TrainingSet.from_dataset(dataset), 4)
+    data = BatchData(TrainingSet.from_dataset(dataset, ()), TrainingSet.from_dataset(dataset, ()), 4)
     physics = training_physics(PhysicsWeights(barrier=1.0), dataset)
     fit(AutoencoderTraining(network, ONE, physics), data, ONE, tmp_path)
     logged = pd.concat(pd.read_csv(p) for p in tmp_path.rglob("metrics.csv"))

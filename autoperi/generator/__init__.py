@@ -1,0 +1,18 @@
+"""The generator people load: gene priors and flow behind one ``sample``."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from autoperi.generator.settings import SampleConfig
+
+if TYPE_CHECKING:
+    from autoperi.generator.crystal_generator import PRETRAINED, CrystalGenerator, GeneratorConfig, load, save
+
+__all__ = ["PRETRAINED", "CrystalGenerator", "GeneratorConfig", "SampleConfig", "load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the networks when first used: settings can be named without them."""
+    if name in __all__:
+        return getattr(import_module("autoperi.generator.crystal_generator"), name)
+    raise AttributeError(f"module 'autoperi.generator' has no attribute {name!r}")

@@ -1,0 +1,305 @@
+"""The whole generator of a checkpoint, and its files."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from autoperi.crystals.crystal import Crystal, Crystals
+from autoperi.crystals.device import usable_device
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, Asked, Condition, Window
+from autoperi.flow.sampler import FlowModel, Guide
+from autoperi.flow.velocity import VelocityConfig
+from autoperi.generator.settings import SampleConfig
+from autoperi.genes.critic import CriticConfig, GeneCritic
+from autoperi.genes.network import GeneConfig, GeneNetwork
+from autoperi.genes.prior import EmpiricalGenes, LearnedGenes
+from autoperi.genes.request import GeneRequest
+from autoperi.networks.autoencoder import AutoencoderConfig
+from autoperi.networks.checkpoint import (
+    Arrays,
+    CheckpointError,
+    build,
+    half_precision,
+    read_config,
+    read_weights,
+    readable,
+    write_checkpoint,
+)
+from autoperi.networks.condition import Targets
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+MARK = "autoencoder"
+"""Tells the configuration of such a checkpoint from others."""
+
+Stage = Literal["genes", "geometry"]
+Progress = Callable[[Stage, int], None]
+"""Told how many crystals have just passed a stage."""
+
+
+def _silent(stage: Stage, crystals: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Everything needed to rebuild the networks of a checkpoint.
+
+    Attributes:
+        autoencoder, velocity, genes, critic: sizes of the networks.
+        conditions: the labels that gene network and velocity are conditioned on, by name.
+    """
+
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    velocity: VelocityConfig = field(default_factory=VelocityConfig)
+    genes: GeneConfig = field(default_factory=GeneConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    conditions: dict[str, Condition] = field(default_factory=lambda: dict(DEFAULT_CONDITIONS))
+
+
+class CrystalGenerator(nn.Module):
+    """A whole checkpoint: gene priors, autoencoder, flow.
+
+    Attributes:
+        config: sizes of the networks.
+        flow: geometry given genes, and the latent space both ways.
+        name: of the checkpoint, written into every crystal's provenance.
+        sha256: of its weights.
+        about: provenance of the weights: command, seed, data, figures.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.flow = FlowModel(config.autoencoder, config.velocity, config.conditions)
+        self.gene_network = GeneNetwork(config.genes, config.conditions)
+        self.critic = GeneCritic(config.critic)
+        self.empirical = Arrays()
+        self.name, self.sha256 = "", ""
+        self.about: dict[str, Any] = {}
+        self._learned: tuple[list[tuple], LearnedGenes] | None = None
+
+    def describe(self) -> dict[str, str]:
+        """What this checkpoint is, for people: sizes, hash, provenance."""
+        networks = {
+            "encoder": self.flow.autoencoder.encoder,
+            "decoder": self.flow.autoencoder.decoder,
+            "velocity": self.flow.velocity,
+            "gene network": self.gene_network,
+            "critic of genes": self.critic,
+        }
+        sizes = {n: f"{sum(p.numel() for p in net.parameters()):,} parameters" for n, net in networks.items()}
+        return {**sizes, "sha256": self.sha256, **readable(self.about)}
+
+    def learned_genes(self) -> LearnedGenes:
+        """The learned prior over gene and species; to it the genes of the training set are not new.
+
+        What it remembers of genes is kept from call to call, as long as the weights stay what they are.
+        """
+        parts = (self.gene_network, self.critic, self.empirical)
+        tensors = [t for part in parts for t in part.state_dict(keep_vars=True).values()]
+        state = [(t.data_ptr(), t.device, t.dtype, 0 if t.is_inference() else t._version) for t in tensors]
+        if self._learned is None or self._learned[0] != state:
+            known = self.empirical_genes().names() if self.empirical.state_dict() else ()
+            self._learned = state, LearnedGenes(self.gene_network, known, self.critic)
+        return self._learned[1]
+
+    def empirical_genes(self) -> EmpiricalGenes:
+        """The genes of the training set; raises ValueError for a checkpoint that carries none."""
+        if not self.empirical.state_dict():
+            raise ValueError(f"checkpoint {self.name!r} carries no training genes: use genes='learned'")
+        return EmpiricalGenes.from_state_dict(self.empirical.state_dict(), self.config.conditions)
+
+    def with_conditions(self, conditions: Mapping[str, Condition]) -> "CrystalGenerator":
+        """A copy with other conditions: what was learned is kept, of conditions that both have too."""
+        made = CrystalGenerator(replace(self.config, conditions=dict(conditions)))
+        pairs = [
+            (made.flow.velocity.conditions, self.flow.velocity.conditions),
+            (made.gene_network.condition, self.gene_network.condition),
+        ]
+        embeddings = ("flow.velocity.conditions.", "gene_network.condition.")
+        weights = {k: v for k, v in self.state_dict().items() if not k.startswith(embeddings)}
+        made.load_state_dict(weights, strict=False)
+        for new, old in pairs:
+            new.keep(old)
+        made.empirical = Arrays()
+        return made
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        *,
+        request: GeneRequest | None = None,
+        conditions: Mapping[str, Asked] | None = None,
+        config: SampleConfig | None = None,
+        progress: Progress = _silent,
+        guide: Guide | None = None,
+    ) -> Crystals:
+        """Draw n crystals; crystal i depends on (seed, i) and the arguments, not on n, batches or workers.
+
+        Args:
+            n: how many.
+            seed: of all randomness.
+            request: hard constraints on gene and composition, met exactly.
+            conditions: windows to steer into, e.g. ``{"band_gap": 1.3}``, ``{"band_gap": (1.1, 1.7)}`` or
+                ``{"band_gap": "2:"}`` (eV). Each crystal's target is drawn from its window, seeded by
+                (seed, i), and stands in its provenance as ``target_band_gap``.
+            config: how they are drawn.
+            progress: told how many crystals have just passed a stage.
+            guide: added to the flow's velocity (`Guide`), as physics and property models give it.
+
+        Raises:
+            ValueError: n below 1, an impossible request, an unknown condition or one out of its range.
+        """
+        if n < 1:
+            raise ValueError(f"expected to sample at least one crystal: got n = {n}")
+        config = config or SampleConfig()
+        numbers = range(n)
+        targets, aims = self._aims(numbers, seed, conditions, config)
+        genes = self._genes(numbers, seed, request, targets, config, progress)
+        genes = [replace(g, provenance={**g.provenance, **a}) for g, a in zip(genes, aims, strict=True)]
+        return self._geometry(genes, [(i,) for i in numbers], seed, targets, config, progress, guide)
+
+    def draw(
+        self,
+        genes: Sequence[Crystal],
+        seed: int = 0,
+        *,
+        conditions: Mapping[str, Asked] | None = None,
+        config: SampleConfig | None = None,
+        progress: Progress = _silent,
+        guide: Guide | None = None,
+    ) -> Crystals:
+        """Geometry (and unknown species) for given genes: structure prediction when species are known."""
+        config, numbers = config or SampleConfig(), range(len(genes))
+        targets, aims = self._aims(numbers, seed, conditions, config)
+        genes = [replace(g, provenance={**g.provenance, **a}) for g, a in zip(genes, aims, strict=True)]
+        return self._geometry(genes, [(i,) for i in numbers], seed, targets, config, progress, guide)
+
+    def _aims(
+        self,
+        numbers: Sequence[int],
+        seed: int,
+        conditions: Mapping[str, Asked] | None,
+        config: SampleConfig,
+    ) -> tuple[Targets, list[dict[str, float]]]:
+        """Targets of crystals, drawn from windows, and what their provenance says of them."""
+        windows: dict[str, Window] = {}
+        for name, asked in sorted((conditions or {}).items()):
+            known = self.config.conditions
+            if name not in known:
+                raise ValueError(f"expected conditions among {sorted(known)}: got {name!r}")
+            try:
+                windows[name] = Window.of(asked).within(known[name])
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+        values = []
+        for i in numbers:
+            rng = np.random.default_rng([seed, i, 5])
+            values.append({name: window.draw(rng) for name, window in windows.items()})
+        aims = [{f"target_{name}": value for name, value in row.items()} for row in values]
+        return self.gene_network.condition.targets(values, config.guidance), aims
+
+    def _genes(
+        self,
+        numbers: Sequence[int],
+        seed: int,
+        request: GeneRequest | None,
+        targets: Targets,
+        config: SampleConfig,
+        progress: Progress,
+        attempt: int = 0,
+    ) -> list[Crystal]:
+        """Genes, with species where these are the prior's, from one-threaded workers."""
+        choice, network = config.draw, self.learned_genes()
+        size = min(2 * choice.batch_size, math.ceil(len(numbers) / config.workers))
+        empirical = self.empirical_genes() if config.genes == "empirical" else None
+
+        def part(first: int) -> list[Crystal]:
+            some = range(first, min(first + size, len(numbers)))
+            own, asked = [numbers[i] for i in some], targets.select(some)
+            if empirical is None:
+                drawn = network.sample(own, seed, request, asked, config.species == "prior", choice, attempt)
+            else:
+                drawn = empirical.sample(own, seed, request, asked, attempt)
+                if config.species == "prior":
+                    drawn = network.draw_species(drawn, own, seed, request, asked, choice, attempt)
+            progress("genes", len(drawn))
+            return drawn
+
+        parts = _in_threads([partial(part, first) for first in range(0, len(numbers), size)], config.workers)
+        return [gene for drawn in parts for gene in drawn]
+
+    def _geometry(
+        self,
+        genes: Sequence[Crystal],
+        keys: Sequence[tuple[int, ...]],
+        seed: int,
+        targets: Targets,
+        config: SampleConfig,
+        progress: Progress,
+        guide: Guide | None,
+    ) -> Crystals:
+        """Whole crystals of genes, in their order, each from the noise of its key."""
+        settings = config.flow
+        order = np.argsort([-g.n_sites * g.n_atoms for g in genes], kind="stable")
+        size = max(1, min(settings.batch_size, math.ceil(len(genes) / config.workers)))
+        parts = [order[i : i + size].tolist() for i in range(0, len(order), size)]
+
+        def geometry(part: list[int]) -> list[Crystal]:
+            some, own = [genes[i] for i in part], targets.select(part)
+            drawn = self.flow.draw(some, seed, own, settings, [keys[i] for i in part], guide)
+            progress("geometry", len(drawn))
+            return drawn
+
+        done = _in_threads([partial(geometry, part) for part in parts], config.workers)
+        origin = {"checkpoint": self.name, "sha256": self.sha256}
+        crystals = [crystal for drawn in done for crystal in drawn]
+        return Crystals(
+            replace(c, id=c.id or f"{keys[i][0]:06d}", provenance={**c.provenance, **origin})
+            for i, c in sorted(zip(order.tolist(), crystals, strict=True), key=lambda pair: pair[0])
+        )
+
+
+def _in_threads(jobs: Sequence[Callable[[], list[Crystal]]], workers: int) -> list[list[Crystal]]:
+    """Results in the order of the jobs; one-threaded workers beat one worker with many threads."""
+    if workers == 1:
+        return [job() for job in jobs]
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(lambda job: job(), jobs))
+
+
+def save(generator: CrystalGenerator, folder: Path, about: dict[str, Any]) -> str:
+    """Write a checkpoint folder, weights in `half_precision`; returns their sha256."""
+    return write_checkpoint(folder, half_precision(generator), generator.config, about)
+
+
+def load(name_or_path: str | Path = "mp_20", device: str = "cpu") -> CrystalGenerator:
+    """A trained generator: a name of the shipped checkpoints, or a checkpoint folder.
+
+    Raises:
+        CheckpointError: no such checkpoint, or a damaged one.
+        ValueError: a device that is not there.
+    """
+    device = usable_device(device)
+    path = Path(name_or_path)
+    folder = path if path.is_dir() else PRETRAINED / str(name_or_path)
+    if not folder.is_dir():
+        known = sorted(p.name for p in PRETRAINED.iterdir() if p.is_dir())
+        raise CheckpointError(
+            f"expected a checkpoint folder or one of {known}: got {str(name_or_path)!r}, which is neither"
+        )
+    content = read_config(folder)
+    generator = CrystalGenerator(build(GeneratorConfig, content["config"]))
+    read_weights(folder, generator, content["sha256"])
+    generator.name, generator.sha256, generator.about = folder.name, content["sha256"], content["about"]
+    return generator.to(device).eval()
