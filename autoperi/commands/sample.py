@@ -5,6 +5,7 @@ As in ``cli``, what takes long to import is imported when the command runs.
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -175,8 +176,8 @@ class Sample:
             "atoms per cell": f"{sum(c.n_atoms for c in crystals) / len(crystals):.1f} on average",
             "first": ", ".join(f"{c.formula} ({c.space_group})" for c in crystals[:5]),
         }
-        console.summary(f"{self.n} crystals in {self.out}", rows)
-        return 0
+        console.summary(f"{len(crystals)} crystals in {self.out}", rows)
+        return 0 if len(crystals) == self.n else 1
 
     def _predictor(self) -> "Callable[[Sequence[Crystal]], list[Crystal]] | None":
         """What adds predictions to crystals; refuses unknown names before anything is drawn."""
@@ -208,8 +209,10 @@ class Sample:
     ) -> "list[Crystal]":
         """The crystals, with their log-likelihoods if asked."""
         from autoperi.generator.crystal_generator import Stage
+        from autoperi.generator.delivery import DeliveryWarning
 
-        with console.progress() as bar:
+        with console.progress() as bar, warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", DeliveryWarning)
             stages = {stage: bar.add_task(stage, total=self.n) for stage in get_args(Stage)}
             crystals = generator.sample(
                 self.n,
@@ -220,6 +223,8 @@ class Sample:
                 progress=lambda stage, done: bar.advance(stages[stage], done),
                 guide=guide,
             )
+        for warning in told:
+            console.complain(f"autoperi: {warning.message}", "yellow")
         if not self.output.log_likelihood:
             return crystals
         densities = generator.flow.log_prob(crystals, probes=1, seed=self.seed)

@@ -66,6 +66,28 @@ def symmetrise(structure: "Structure", config: SymmetriseConfig | None = None) -
     raise SymmetriseError(f"no tolerance from {config.symprec} to 1e-5 Å gives a matching crystal: {failure}")
 
 
+def as_found(crystal: Crystal, symprecs: tuple[float, ...] = (1e-4, 1e-2)) -> Crystal:
+    """The crystal under the space group and in the primitive cell that it really has.
+
+    It is the same one where a symmetry search finds its own group and cell at every tolerance (Å). Where it
+    finds another, most often a supergroup or a smaller cell, the crystal is symmetrised at that tolerance.
+
+    Raises:
+        SymmetriseError: the other group does not give the crystal back.
+    """
+    lattice, positions, numbers = crystal.expand()
+    for symprec in symprecs:
+        try:
+            found = MoyoDataset(Cell(lattice.tolist(), positions.tolist(), numbers.tolist()), symprec=symprec)
+        except (ValueError, RuntimeError) as error:
+            raise SymmetriseError(f"symmetry search failed at {symprec} Å ({error})") from error
+        if (found.number, len(found.prim_std_cell.numbers)) != (crystal.space_group, crystal.n_atoms):
+            other = symmetrise(crystal.to_structure(), SymmetriseConfig(symprec=symprec))
+            kept = {**crystal.provenance, "declared_gene": crystal.gene}
+            return replace(other, id=crystal.id, properties=crystal.properties, provenance=kept)
+    return crystal
+
+
 class _NoMatchError(Exception):
     pass
 

@@ -1,6 +1,8 @@
 """The whole generator of a checkpoint, and its files."""
 
 import math
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,6 +19,7 @@ from autoperi.crystals.device import usable_device
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Asked, Condition, Window
 from autoperi.flow.sampler import FlowModel, Guide
 from autoperi.flow.velocity import VelocityConfig
+from autoperi.generator.delivery import DeliveryWarning, delivered, generic, is_finite, misfit, unseen
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
 from autoperi.genes.network import GeneConfig, GeneNetwork
@@ -38,6 +41,14 @@ from autoperi.networks.condition import Targets
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 MARK = "autoencoder"
 """Tells the configuration of such a checkpoint from others."""
+
+MOST = 1_000_000
+"""Crystals of one draw."""
+_ROUNDS, _TRIES, _ENOUGH = 6, 16, 256
+"""Geometries and, for each, genes drawn for a crystal until it is what was asked for; and genes of which
+none fits, after which none will."""
+_AGAIN = 1 << 17
+"""Keeps the noise of further geometries apart from all other noise."""
 
 Stage = Literal["genes", "geometry"]
 Progress = Callable[[Stage, int], None]
@@ -84,7 +95,7 @@ class CrystalGenerator(nn.Module):
         self.empirical = Arrays()
         self.name, self.sha256 = "", ""
         self.about: dict[str, Any] = {}
-        self._learned: tuple[list[tuple], LearnedGenes] | None = None
+        self._made: tuple[list[tuple], tuple[LearnedGenes, EmpiricalGenes | None]] | None = None
 
     def describe(self) -> dict[str, str]:
         """What this checkpoint is, for people: sizes, hash, provenance."""
@@ -103,19 +114,25 @@ class CrystalGenerator(nn.Module):
 
         What it remembers of genes is kept from call to call, as long as the weights stay what they are.
         """
-        parts = (self.gene_network, self.critic, self.empirical)
-        tensors = [t for part in parts for t in part.state_dict(keep_vars=True).values()]
-        state = [(t.data_ptr(), t.device, t.dtype, 0 if t.is_inference() else t._version) for t in tensors]
-        if self._learned is None or self._learned[0] != state:
-            known = self.empirical_genes().names() if self.empirical.state_dict() else ()
-            self._learned = state, LearnedGenes(self.gene_network, known, self.critic)
-        return self._learned[1]
+        return self._priors()[0]
 
     def empirical_genes(self) -> EmpiricalGenes:
         """The genes of the training set; raises ValueError for a checkpoint that carries none."""
-        if not self.empirical.state_dict():
+        known = self._priors()[1]
+        if known is None:
             raise ValueError(f"checkpoint {self.name!r} carries no training genes: use genes='learned'")
-        return EmpiricalGenes.from_state_dict(self.empirical.state_dict(), self.config.conditions)
+        return known
+
+    def _priors(self) -> tuple[LearnedGenes, EmpiricalGenes | None]:
+        parts = (self.gene_network, self.critic, self.empirical)
+        tensors = [t for part in parts for t in part.state_dict(keep_vars=True).values()]
+        state = [(t.data_ptr(), t.device, t.dtype, 0 if t.is_inference() else t._version) for t in tensors]
+        if self._made is None or self._made[0] != state:
+            arrays = self.empirical.state_dict()
+            known = EmpiricalGenes.from_state_dict(arrays, self.config.conditions) if arrays else None
+            learned = LearnedGenes(self.gene_network, known.names() if known else (), self.critic)
+            self._made = state, (learned, known)
+        return self._made[1]
 
     def with_conditions(self, conditions: Mapping[str, Condition]) -> "CrystalGenerator":
         """A copy with other conditions: what was learned is kept, of conditions that both have too."""
@@ -149,7 +166,8 @@ class CrystalGenerator(nn.Module):
         Args:
             n: how many.
             seed: of all randomness.
-            request: hard constraints on gene and composition, met exactly.
+            request: hard constraints on gene and composition, met exactly: a crystal whose real space group
+                or primitive cell is another (`as_found`) is named for what it is, or drawn again.
             conditions: windows to steer into, e.g. ``{"band_gap": 1.3}``, ``{"band_gap": (1.1, 1.7)}`` or
                 ``{"band_gap": "2:"}`` (eV). Each crystal's target is drawn from its window, seeded by
                 (seed, i), and stands in its provenance as ``target_band_gap``.
@@ -158,16 +176,89 @@ class CrystalGenerator(nn.Module):
             guide: added to the flow's velocity (`Guide`), as physics and property models give it.
 
         Raises:
-            ValueError: n below 1, an impossible request, an unknown condition or one out of its range.
+            ValueError: n below 1, an impossible request or one that nothing drawn meets, an unknown condition
+                or one out of its range.
+
+        Warns:
+            DeliveryWarning: fewer crystals than asked for, and why; what no training crystal has.
         """
-        if n < 1:
-            raise ValueError(f"expected to sample at least one crystal: got n = {n}")
-        config = config or SampleConfig()
-        numbers = range(n)
-        targets, aims = self._aims(numbers, seed, conditions, config)
-        genes = self._genes(numbers, seed, request, targets, config, progress)
-        genes = [replace(g, provenance={**g.provenance, **a}) for g, a in zip(genes, aims, strict=True)]
-        return self._geometry(genes, [(i,) for i in numbers], seed, targets, config, progress, guide)
+        if not 1 <= n <= MOST:
+            raise ValueError(
+                f"expected to sample at least one crystal and at most {MOST}, all held in memory: got "
+                f"n = {n}; draw more with other seeds"
+            )
+        if seed < 0:
+            raise ValueError(f"expected a seed of 0 or more: got {seed}")
+        config, request = config or SampleConfig(), request or GeneRequest()
+        if config.species == "flow" and request.constrains_species:
+            raise ValueError(
+                "expected species from the prior where elements are asked for: the flow knows none"
+            )
+        targets, aims = self._aims(range(n), seed, conditions, config)
+        if self.empirical.state_dict():
+            for strange in unseen(request, self.empirical_genes()):
+                warnings.warn(strange, DeliveryWarning, stacklevel=3)
+        exact, whole = request.constrains_symmetry, {}
+        wrong: Counter[str] = Counter()
+        pending = list(range(n))
+        for attempt in range(_ROUNDS if exact else 1):
+            told = progress if attempt == 0 else _silent
+            genes = self._fitting(pending, seed, request, targets, config, told, attempt, wrong)
+            if not genes:
+                break
+            numbers = list(genes)
+            named = [replace(g, provenance={**g.provenance, **aims[i]}) for i, g in genes.items()]
+            keys = [(i, _AGAIN, attempt) if attempt else (i,) for i in numbers]
+            drawn = self._geometry(named, keys, seed, targets.select(numbers), config, told, guide)
+            for i, crystal in zip(numbers, drawn, strict=True):
+                found = delivered(crystal, request) if exact and is_finite(crystal) else crystal
+                if isinstance(found, str):
+                    wrong[found] += 1
+                elif is_finite(found):
+                    whole[i] = found
+                else:
+                    wrong["a geometry is not finite: ask for less guidance"] += 1
+            pending = [i for i in pending if i not in whole]
+            if not pending:
+                break
+        if pending:
+            reasons = "; ".join(f"{reason} ({count} times)" for reason, count in wrong.most_common(3))
+            if not whole:
+                raise ValueError(f"nothing that was drawn is what was asked for: {reasons}")
+            warnings.warn(
+                f"{len(whole)} of {n} crystals are delivered, others are not what was asked for: {reasons}",
+                DeliveryWarning,
+                stacklevel=3,
+            )
+        return Crystals(whole[i] for i in sorted(whole))
+
+    def _fitting(
+        self,
+        numbers: Sequence[int],
+        seed: int,
+        request: GeneRequest,
+        targets: Targets,
+        config: SampleConfig,
+        progress: Progress,
+        attempt: int,
+        wrong: Counter[str],
+    ) -> dict[int, Crystal]:
+        """Genes by number, drawn anew while their own symmetry or cell is not that of the request."""
+        found: dict[int, Crystal] = {}
+        left = list(numbers)
+        for again in range(attempt * _TRIES, (attempt + 1) * _TRIES):
+            genes = self._genes(left, seed, request, targets.select(left), config, progress, again)
+            progress = _silent
+            for i, gene in zip(left, genes, strict=True):
+                real = generic(gene) if request.constrains_symmetry else gene
+                if real is gene or request.fits(real):
+                    found[i] = gene
+                else:
+                    wrong[misfit(gene, real)] += 1
+            left = [i for i in left if i not in found]
+            if not left or (not found and wrong.total() > _ENOUGH):
+                break
+        return {i: found[i] for i in numbers if i in found}
 
     def draw(
         self,

@@ -90,6 +90,20 @@ class EmpiricalGenes:
         """Number of training crystals."""
         return len(self._orbits)
 
+    def elements(self) -> set[int]:
+        """Atomic numbers of the training set."""
+        return set(self._arrays["species"].tolist())
+
+    def space_groups(self) -> set[int]:
+        """Space groups of the training set."""
+        return set(self._groups.tolist())
+
+    def n_atoms(self) -> np.ndarray:
+        """Atoms in the primitive cell of each training crystal."""
+        sizes = wyckoff_table().multiplicity.numpy()[self._arrays["wyckoff"]]
+        ends = self._arrays["n_sites"].astype(int).cumsum()
+        return np.add.reduceat(sizes, np.concatenate([[0], ends[:-1]]))
+
     def names(self) -> set[tuple[int, ...]]:
         """First name of every gene (`relabellings`)."""
         groups = wyckoff_table().space_group.tolist()

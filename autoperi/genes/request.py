@@ -9,8 +9,8 @@ from math import gcd
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from autoperi.crystals.crystal import MAX_Z
-from autoperi.crystals.wyckoff import SYSTEMS, crystal_system, wyckoff_table
+from autoperi.crystals.crystal import MAX_Z, Crystal
+from autoperi.crystals.wyckoff import SYSTEMS, crystal_system, gene_name, wyckoff_table
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class GeneRequest:
             object.__setattr__(self, "n_atoms", (int(low), int(high)))
             if not 1 <= low <= high:
                 raise ValueError(
-                    f"expected n_atoms as (fewest, most) with 1 <= fewest <= most: got {self.n_atoms}"
+                    "expected the number of atoms (--atoms) as fewest and most, 1 <= fewest <= most: "
+                    f"got {self.n_atoms}"
                 )
         if not self.groups():
             raise ValueError(
@@ -113,6 +114,31 @@ class GeneRequest:
         system = self.system()
         return allowed if system is None else allowed & np.isin(np.arange(MAX_Z + 1), list(system))
 
+    @property
+    def constrains_symmetry(self) -> bool:
+        """Whether space group, cell or formula are asked for, which a drawn geometry may betray."""
+        fields = (self.space_groups, self.crystal_system, self.n_atoms, self.gene)
+        return any(field is not None for field in (*fields, self.formula, self.anonymous_formula))
+
+    @property
+    def constrains_species(self) -> bool:
+        """Whether elements are asked for or forbidden."""
+        return bool(self.denied_elements) or self.allowed_elements is not None or self.holds_elements
+
+    @property
+    def holds_elements(self) -> bool:
+        """Whether a composition is asked for."""
+        return self.ratios() is not None or self.system() is not None
+
+    def fits(self, crystal: Crystal) -> bool:
+        """Whether group, cell and gene of a crystal are those asked for."""
+        low, high = self.n_atoms or (1, crystal.n_atoms)
+        return (
+            crystal.space_group in self.groups()
+            and low <= crystal.n_atoms <= high
+            and (self.gene is None or gene_name(*_parse_gene(self.gene)) == crystal.gene)
+        )
+
     def _check_elements(self) -> None:
         amounts, ratios, system = self.amounts(), self.ratios(), self.system()
         if amounts is not None and self.anonymous_formula is not None:
@@ -132,7 +158,7 @@ class GeneRequest:
         if missing:
             raise ValueError(
                 f"elements {sorted(chemical_symbols[z] for z in missing)} are required but not permitted: "
-                "change allowed_elements or denied_elements"
+                "change the elements allowed (--elements) or denied (--exclude)"
             )
         needed = len(ratios or (1,))
         if self.permitted().sum() < needed:

@@ -122,13 +122,13 @@ class OrbitSearch:
         if ratios is not None and not self._goals:
             return (
                 f"{what} has {sum(ratios)} atoms per formula unit: no multiple lies within {low}-{high} "
-                "atoms per primitive cell; widen n_atoms"
+                "atoms per primitive cell; widen the number of atoms (--atoms)"
             )
         subject = f"gene {self.request.gene}" if self.request.gene else f"no combination of orbits of {where}"
         verb = "does not give" if self.request.gene else "gives"
         return (
             f"{subject} {verb} {what or 'a crystal'} within {low}-{high} atoms per primitive cell: positions "
-            "without free coordinates can be used once only; widen n_atoms or the space groups"
+            "without free coordinates can be used once only; widen the atoms (--atoms) or space groups"
         )
 
 
@@ -291,7 +291,7 @@ def _formula_goal(amounts: tuple[int, ...]) -> _Goal:
     if states > _MAX_STATES:
         raise ValueError(
             f"a formula with amounts {amounts} per cell has too many partial compositions to search: "
-            "ask for fewer atoms with n_atoms"
+            "ask for fewer atoms (--atoms)"
         )
     digits = np.indices(radices).reshape(len(radices), -1)
     strides = [prod(radices[i + 1 :]) for i in range(len(radices))]

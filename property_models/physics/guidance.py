@@ -1,5 +1,6 @@
 """Physics that steers the flow while it samples."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +42,14 @@ def soft_species(
 def energy_guidance(model: FlowModel, strength: float) -> "Guidance":
     """Down the energy (eV/atom) of the shipped potential, with a strength in Å²/eV.
 
-    With given species the hull below it does not move; raises CheckpointError where the weights are damaged.
+    With given species the hull below it does not move.
+
+    Raises:
+        CheckpointError: damaged weights.
+        ValueError: a strength that is not a positive number.
     """
+    if not 0 < strength < math.inf:
+        raise ValueError(f"expected a strength of physics (--physics) above 0, usually 0.01: got {strength}")
     device = next(model.parameters()).device
     return Guidance(distilled.load().to(device).energy, model, strength)
 

@@ -146,7 +146,7 @@ def test_requests_compose(fresh, fields):
 
 
 def test_impossible_requests_are_refused_before_drawing(fresh):
-    with pytest.raises(ValueError, match="widen n_atoms"):
+    with pytest.raises(ValueError, match=r"widen .*--atoms"):
         fresh.sample(range(1), 0, GeneRequest(formula="Li7La3Zr2O12"))
     with pytest.raises(ValueError, match="cannot become"):
         fresh.draw_species(
