@@ -15,11 +15,9 @@ from autoperi.crystals.device import usable_device
 from autoperi.crystals.symmetry import SymmetriseError, symmetrise
 from autoperi.networks.checkpoint import (
     CheckpointError,
-    build,
     half_precision,
-    read_config,
-    read_weights,
     readable,
+    restore,
     write_checkpoint,
 )
 from property_models.graph.site_graph import site_graph
@@ -213,9 +211,7 @@ def save(ensemble: Ensemble, folder: Path, about: dict[str, Any]) -> str:
 
 
 def _read(folder: Path, targets: tuple[str, ...] | None, device: str) -> PropertyModel:
-    content = read_config(folder)
-    ensemble = Ensemble(build(EnsembleConfig, content["config"]))
-    read_weights(folder, ensemble, content["sha256"])
+    ensemble, content = restore(folder, EnsembleConfig, Ensemble)
     names = targets or ensemble.targets
     return PropertyModel(ensemble.to(device), names, folder.name, content["sha256"], content["about"])
 

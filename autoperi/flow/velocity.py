@@ -11,6 +11,7 @@ from autoperi.crystals.crystal import MAX_Z, CrystalBatch
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.flow.ode import Velocity
 from autoperi.networks.condition import ConditionEmbedding
+from autoperi.networks.config import check
 from autoperi.networks.embedding import time_features
 from autoperi.networks.layers import mlp
 from autoperi.networks.manifold import Euclidean, FlatTorus, Point, Product
@@ -38,6 +39,9 @@ class VelocityConfig:
     network: OrbitNetworkConfig = field(
         default_factory=lambda: OrbitNetworkConfig(width=192, vectors=48, layers=6)
     )
+
+    def __post_init__(self) -> None:
+        check(self, latent=(1, 1024), condition_width=(1, 8192))
 
 
 _LAST = 0.02

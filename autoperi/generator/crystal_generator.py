@@ -29,14 +29,13 @@ from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import (
     Arrays,
     CheckpointError,
-    build,
     half_precision,
-    read_config,
-    read_weights,
     readable,
+    restore,
     write_checkpoint,
 )
 from autoperi.networks.condition import Targets
+from autoperi.networks.config import ConfigError
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 MARK = "autoencoder"
@@ -73,6 +72,11 @@ class GeneratorConfig:
     genes: GeneConfig = field(default_factory=GeneConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     conditions: dict[str, Condition] = field(default_factory=lambda: dict(DEFAULT_CONDITIONS))
+
+    def __post_init__(self) -> None:
+        if self.velocity.latent != self.autoencoder.latent:
+            expected = f"expected the autoencoder's, {self.autoencoder.latent}: got {self.velocity.latent}"
+            raise ConfigError("velocity.latent", expected)
 
 
 class CrystalGenerator(nn.Module):
@@ -389,8 +393,6 @@ def load(name_or_path: str | Path = "mp_20", device: str = "cpu") -> CrystalGene
         raise CheckpointError(
             f"expected a checkpoint folder or one of {known}: got {str(name_or_path)!r}, which is neither"
         )
-    content = read_config(folder)
-    generator = CrystalGenerator(build(GeneratorConfig, content["config"]))
-    read_weights(folder, generator, content["sha256"])
+    generator, content = restore(folder, GeneratorConfig, CrystalGenerator)
     generator.name, generator.sha256, generator.about = folder.name, content["sha256"], content["about"]
     return generator.to(device).eval()

@@ -20,6 +20,7 @@ from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.features import CHARGES, charge_states
 from autoperi.genes.tables import GeneTables
+from autoperi.networks.config import check
 from autoperi.networks.layers import mlp
 
 _RATIOS = 8
@@ -41,6 +42,9 @@ class CriticConfig:
     width: int = 128
     dropout: float = 0.2
     ceiling: float = 1.5
+
+    def __post_init__(self) -> None:
+        check(self, positive=("ceiling",), width=(1, 8192), dropout=(0, 1))
 
 
 class GeneCritic(GeneTables):

@@ -20,6 +20,7 @@ from autoperi.genes.batch import HINT_SIZE, GeneBatch, composition_hint
 from autoperi.genes.features import charge_assignments
 from autoperi.genes.tables import GeneTables
 from autoperi.networks.condition import ConditionEmbedding, drop_conditions
+from autoperi.networks.config import ConfigError, check
 from autoperi.networks.layers import mlp
 
 _PAIR_FEATURES = 6
@@ -49,6 +50,21 @@ class GeneConfig:
     hint_share: float = 0.4
     charge_tables: int = 24
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            width=(1, 8192),
+            depth=(1, 256),
+            heads=(1, self.width),
+            dropout=(0, 1),
+            n_max=(1, 10_000),
+            hint_share=(0, 1),
+            charge_tables=(0, 1024),
+            label_smoothing=(0, 1),
+        )
+        if self.width % self.heads:
+            raise ConfigError("heads", f"expected a divisor of width = {self.width}: got {self.heads}")
 
 
 class GeneNetwork(GeneTables):

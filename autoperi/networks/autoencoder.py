@@ -1,5 +1,6 @@
 """The autoencoder: an e3nn encoder of chemical latents and a denoising decoder."""
 
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import MAX_Z, CrystalBatch
 from autoperi.crystals.graph import orbit_graph
+from autoperi.networks.config import check
 from autoperi.networks.embedding import known_sites
 from autoperi.networks.layers import Interaction, Irreps, RadialBasis, edge_harmonics, mlp, rotate_features
 from autoperi.networks.manifold import Point
@@ -46,6 +48,18 @@ class AutoencoderConfig:
     noise_latent: float = 0.5
     kl_weight: float = 0.01
     geometry_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            positive=("cutoff", "noise_site", "noise_lattice"),
+            latent=(1, 1024),
+            interactions=(1, 64),
+            radial=(1, 1024),
+            noise_latent=(0, math.inf),
+            kl_weight=(0, math.inf),
+            geometry_weight=(0, math.inf),
+        )
 
 
 @dataclass(frozen=True)

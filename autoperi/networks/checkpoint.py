@@ -3,15 +3,22 @@
 import dataclasses
 import hashlib
 import json
-import typing
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-T = typing.TypeVar("T")
+from autoperi.data.cache import written_whole
+from autoperi.networks.config import build
+
+C = TypeVar("C")
+M = TypeVar("M", bound=nn.Module)
 
 FORMAT = 1
 """Raised when an older reader could not read a newer checkpoint."""
@@ -21,11 +28,25 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged or of another format; the text says what to do."""
 
 
+def refuse_divergence(model: nn.Module, of: str = "a training") -> None:
+    """Raise ValueError for a parameter that is not finite in float16, naming it and its training."""
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.detach().half().isfinite().all()):
+            raise ValueError(
+                f"{of} has diverged: {name} holds NaN, infinity or a number beyond float16; begin anew with "
+                "a lower lr"
+            )
+
+
 def half_precision(model: nn.Module) -> dict[str, Tensor]:
     """The state dict with its parameters of two and more axes rounded to float16; other entries as they are.
 
     Half the size on disk, at a relative error of 5e-4 a weight; they are float32 again once loaded.
+
+    Raises:
+        ValueError: a parameter that is not finite in float16, as a training that has diverged leaves it.
     """
+    refuse_divergence(model)
     matrices = {name for name, parameter in model.named_parameters() if parameter.ndim > 1}
     return {k: v.detach().half() if k in matrices else v for k, v in model.state_dict().items()}
 
@@ -39,12 +60,13 @@ def write_checkpoint(folder: Path, weights: Mapping[str, Tensor], config: Any, a
         config: the dataclass the model is rebuilt from.
         about: provenance kept beside it: data hashes, versions, command, seed, figures.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "model.safetensors"
-    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    data = save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
+    digest = hashlib.sha256(data).hexdigest()
     content = {"format": FORMAT, "sha256": digest, "config": dataclasses.asdict(config), "about": about}
-    (folder / "config.json").write_text(json.dumps(content, indent=1) + "\n")
+    with written_whole(folder / "model.safetensors") as part:
+        part.write_bytes(data)
+    with written_whole(folder / "config.json") as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
     return digest
 
 
@@ -73,38 +95,58 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
-def read_weights(folder: Path, model: nn.Module, sha256: str) -> None:
-    """Load weights into ``model``; raises CheckpointError where a byte differs or shapes do not fit."""
-    weights = folder / "model.safetensors"
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if digest != sha256:
+def restore(folder: Path, kind: type[C], make: Callable[[C], M]) -> tuple[M, dict[str, Any]]:
+    """A model with the weights of a checkpoint, and the content of its ``config.json``.
+
+    Memory is taken for no more parameters than there are in the file, whatever sizes config.json claims.
+
+    Args:
+        folder: the checkpoint.
+        kind: the dataclass of its configuration.
+        make: builds the model from it.
+
+    Raises:
+        CheckpointError: a missing, damaged or foreign file, or sizes that do not fit the weights.
+    """
+    content = read_config(folder)
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != content["sha256"]:
         raise CheckpointError(
-            f"{weights} is damaged: its sha256 is {digest[:12]}..., config.json says {sha256[:12]}...; "
-            "fetch or train it again"
+            f"{file} is damaged: its sha256 is {digest[:12]}..., config.json says "
+            f"{str(content['sha256'])[:12]}...; fetch or train it again"
         )
     try:
-        model.load_state_dict(load_file(weights))
-    except RuntimeError as error:
-        raise CheckpointError(f"{weights} does not fit its config.json: {error}") from error
+        weights = load(data)
+        with _at_most(sum(tensor.numel() for tensor in weights.values())):
+            model = make(build(kind, content["config"]))
+        model.load_state_dict(weights)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{file} does not fit its config.json: {reason}") from error
+    return model, content
 
 
-def build(kind: type[T], values: dict[str, Any]) -> T:
-    """A (nested) config dataclass from plain JSON values; raises CheckpointError for unknown keys."""
-    hints = typing.get_type_hints(kind)
-    unknown = set(values) - set(hints)
-    if unknown:
-        raise CheckpointError(f"{kind.__name__} has no {sorted(unknown)}; known: {sorted(hints)}")
-    arguments = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            value = build(hint, value)
-        elif typing.get_origin(hint) is dict and dataclasses.is_dataclass(typing.get_args(hint)[1]):
-            value = {key: build(typing.get_args(hint)[1], part) for key, part in value.items()}
-        elif typing.get_origin(hint) is tuple and value is not None:
-            value = tuple(value)
-        arguments[name] = value
-    return kind(**arguments)
+@contextmanager
+def _at_most(numbers: int) -> Iterator[None]:
+    """Refuse to register more parameters than this in this thread, before their memory is written to."""
+    thread, registered = threading.get_ident(), 0
+
+    def count(_: nn.Module, __: str, parameter: nn.Parameter | None) -> None:
+        nonlocal registered
+        if threading.get_ident() == thread and parameter is not None:
+            registered += parameter.numel()
+            if registered > numbers:
+                raise RuntimeError(f"it asks for more than the {numbers} numbers of the weights")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def readable(about: Mapping[str, Any]) -> dict[str, str]:

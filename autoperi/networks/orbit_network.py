@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.graph import OrbitGraph, orbit_graph
+from autoperi.networks.config import check
 from autoperi.networks.layers import RadialBasis, mean_by, mlp, sum_by
 from autoperi.networks.trunk import TENSORS, OrbitFeatures, Trunk
 
@@ -36,6 +37,16 @@ class OrbitNetworkConfig:
     layers: int = 5
     cutoff: float = 6.0
     radial: int = 24
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            positive=("cutoff",),
+            width=(1, 8192),
+            vectors=(1, 8192),
+            layers=(1, 256),
+            radial=(3, 1024),
+        )
 
     def trunk(self, site_inputs: int, crystal_inputs: int) -> "OrbitNetwork":
         """The network of these sizes, see `TrunkConfig`."""

@@ -1,5 +1,6 @@
 """The generator's side of physics in training: what a recipe may weigh, and the callable it is handed."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoperi.crystals.crystal import CrystalBatch
+from autoperi.networks.config import check
 
 Physics = Callable[[CrystalBatch, Float[Tensor, "sites 101"]], Float[Tensor, "crystals"]]
 """Weighted physics loss of crystals as a network believes in them.
@@ -33,3 +35,7 @@ class PhysicsWeights:
     stress: float = 0.0
     pressure: float = 0.0
     barrier: float = 0.0
+
+    def __post_init__(self) -> None:
+        losses = ("hull", "force", "stress", "pressure", "barrier")
+        check(self, **dict.fromkeys(losses, (0.0, math.inf)))

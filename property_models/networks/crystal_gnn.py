@@ -1,5 +1,6 @@
 """Property network of a crystal graph: elements and bonds, convolution, read-out, heads."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from autoperi.networks.config import check
 from autoperi.networks.layers import mlp
 from property_models.convolutions import Shape, convolution, convolution_class
 from property_models.graph.crystal_features import CrystalFeatures
@@ -85,6 +87,16 @@ class CrystalGNNConfig:
     kl: float = 0.0
 
     def __post_init__(self) -> None:
+        check(
+            self,
+            positive=("cutoff",),
+            width=(2, 8192),
+            layers=(1, 256),
+            radial=(2, 1024),
+            nearest=(1, 1024),
+            dropout=(0, 1),
+            kl=(0, math.inf),
+        )
         kind = convolution_class(self.convolution)
         if self.learn_edges and not kind.is_layer:
             raise ValueError(

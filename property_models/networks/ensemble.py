@@ -9,6 +9,7 @@ from scipy.stats import norm, spearmanr
 from torch import Tensor, nn
 
 from autoperi.networks.checkpoint import Arrays
+from autoperi.networks.config import check
 from property_models.graph.site_graph import SiteGraph
 from property_models.networks.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 
@@ -39,6 +40,9 @@ class EnsembleConfig:
     network: CrystalGNNConfig
     members: int
     family: str = ""
+
+    def __post_init__(self) -> None:
+        check(self, members=(1, 1024))
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.networks.checkpoint import (
-    build,
-    half_precision,
-    read_config,
-    read_weights,
-    readable,
-    write_checkpoint,
-)
+from autoperi.networks.checkpoint import half_precision, readable, restore, write_checkpoint
+from autoperi.networks.config import check
 from autoperi.networks.layers import mlp
 from property_models.convolutions.density import OrbitDensity
 from property_models.convolutions.interface import Shape
@@ -47,6 +41,16 @@ class DistilledConfig:
     channels: int = 48
     radial: int = 12
     cutoff: float = 5.0
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            positive=("cutoff",),
+            width=(1, 8192),
+            layers=(1, 256),
+            channels=(1, 8192),
+            radial=(2, 1024),
+        )
 
 
 class DistilledPotential(Potential):
@@ -122,8 +126,6 @@ def save(potential: DistilledPotential, folder: Path, about: dict[str, Any]) -> 
 
 def load(folder: Path = SHIPPED) -> DistilledPotential:
     """A trained potential, by default the shipped one; raises CheckpointError for a damaged checkpoint."""
-    content = read_config(folder)
-    potential = DistilledPotential(build(DistilledConfig, content["config"]))
-    read_weights(folder, potential, content["sha256"])
+    potential, content = restore(folder, DistilledConfig, DistilledPotential)
     potential.about = {"sha256": content["sha256"], **content["about"]}
     return potential.eval()
