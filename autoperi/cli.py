@@ -39,11 +39,14 @@ def main() -> None:
     command = arguments.parse(_COMMANDS, _ABOUT)
     try:
         status = command.run()
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("AUTOPERI_DEBUG"):
             raise
         console.complain(f"autoperi: {error}")
         status = 2
+    except KeyboardInterrupt as interrupt:
+        console.complain("; ".join(["autoperi: interrupted", *map(str, interrupt.args)]))
+        status = 130
     sys.exit(status)
 
 

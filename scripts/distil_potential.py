@@ -33,7 +33,9 @@ def main(
     """
     torch.set_num_threads(1)
     train, val = (_configurations(s, n, out) for s, n in (("train", configurations), ("val", held_out)))
-    fitting = FitConfig(epochs, cooldown=11 * epochs // 14, batch_size=32, lr=lr, weight_decay=1e-3)
+    fitting = FitConfig(
+        epochs, cooldown=11 * epochs // 14, batch_size=32, lr=lr, weight_decay=1e-3, devices=1
+    )
     network = distil(train, val, out, fitting, start=load(start) if start else None)
     save(network, out / "checkpoint", {"configurations": len(train), "fit": asdict(fitting)})
 

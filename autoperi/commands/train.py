@@ -1,24 +1,31 @@
 """The train command."""
 
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from autoperi.commands import console
+
+if TYPE_CHECKING:
+    from autoperi.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a generator; interrupted runs resume where they stood.
+    """Train a generator; an interrupted run goes on where it stood.
 
     Examples:
         autoperi train --out runs/mp_20
         autoperi train --config my.toml --out runs/mine
+        autoperi train --config four_gpus --out runs/mp_20
 
     Attributes:
         out: folder of logs, resumable checkpoints and the finished checkpoint.
-        config: TOML file with fields of `recipe.Recipe`; sizes default to the shipped checkpoint's.
+        config: TOML file with what is to differ from the default recipe, e.g. data = "my/folder"; or one of
+            the complete recipes cpu, one_gpu and four_gpus, which name every field.
         stage: one stage alone, or all in order.
         data_dir: folder of the data sets; default AUTOPERI_DATA, else download.
         seed: overrides the recipe's seeds.
@@ -31,13 +38,36 @@ class Train:
     seed: int | None = None
 
     def run(self) -> int:
-        """Run the recipe."""
-        from autoperi.training.recipe import read_recipe, run_stages
+        """Run the recipe; the exit status is that of the first stage that fails."""
+        from autoperi.training.folder import occupied
+        from autoperi.training.recipe import read_recipe
+
+        recipe = read_recipe(self.config, self.seed)
+        with occupied(self.out):
+            return self._all(recipe) if self.stage == "all" else self._one(recipe)
+
+    def _all(self, recipe: "Recipe") -> int:
+        """Each stage in a process of its own, so that DDP can start anew."""
+        from autoperi.training.recipe import FITTED
+
+        trained = [stage for stage in FITTED if recipe.fit(stage).epochs]
+        for stage in (*trained, "assemble"):
+            command = [sys.executable, "-m", "autoperi.cli", *sys.argv[1:], "--stage", stage]
+            status = subprocess.call(command)
+            if status < 0:
+                console.complain(f"autoperi: stage {stage} was ended by signal {-status}; run again to go on")
+                return 128 - status
+            if status:
+                return status
+        return 0
+
+    def _one(self, recipe: "Recipe") -> int:
+        from autoperi.training.pipeline import run_stage
         from evaluation.metrics.curve import training_figures
         from property_models.physics.training import training_physics
 
-        recipe = read_recipe(self.config, self.seed)
-        rooms = (training_figures, training_physics)
-        figures = run_stages(recipe, self.out, self.stage, self.data_dir, sys.argv, *rooms)
-        console.summary(f"training in {self.out}", figures)
+        assert self.stage != "all"
+        found = run_stage(recipe, self.out, self.stage, self.data_dir, training_figures, training_physics)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # the first of the processes that train together
+            console.summary(f"training in {self.out}", {self.stage: str(found)})
         return 0

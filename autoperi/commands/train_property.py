@@ -21,7 +21,8 @@ class TrainProperty:
         table: CSV with a column cif, poscar or structure, or anything readable that carries numbers.
         targets: columns to learn together; empty cells are missing labels.
         out: folder of logs, resumable checkpoints, the finished checkpoint and run.json.
-        config: TOML file with fields of `property_models.training.fit_ensemble.PropertyRecipe`.
+        config: TOML file with what is to differ from the default recipe, e.g. members = 5 and, in a section
+            [fit], epochs = 100; `property_models/training/recipe.toml` names every field.
         start: checkpoint to start from, a shipped one (`autoperi info`) or a folder: few labels go further.
         search: trials of a search for better sizes and learning rate first (needs the extra `search`).
         workers: processes that symmetrise, and networks trained at once.
@@ -39,12 +40,14 @@ class TrainProperty:
 
     def run(self) -> int:
         """Train, calibrate, measure on held-out compounds; exit status 1 if any row could not be read."""
+        from autoperi.training.folder import occupied
         from property_models.training.fit_ensemble import PropertyRecipe
         from property_models.training.train_property import train_property
 
         recipe = PropertyRecipe.read(self.config) if self.config else None
         what = (self.table, self.targets, self.out, recipe)
         how = {"workers": self.workers, "seed": self.seed, "search": self.search, "start": self.start}
-        trained = train_property(*what, **how)
+        with occupied(self.out):
+            trained = train_property(*what, **how)
         console.summary(f"checkpoint in {self.out / 'checkpoint'}", trained.summary())
         return console.left_out(trained.left_out)

@@ -1,10 +1,16 @@
 """Generic training on Lightning: typed settings, batches from memory, weight averages, resumption."""
 
+import logging
+import math
+import signal
+import threading
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import lightning
 import torch
@@ -13,7 +19,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from autoperi.networks.orbit_network import OrbitNetwork
+from autoperi.networks.checkpoint import refuse_divergence
+from autoperi.networks.config import ConfigError, check
+from autoperi.training.states import WholeCheckpoints
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class FitConfig:
 
     Attributes:
         epochs: passes over the training set.
-        batch_size: crystals per step and process.
+        batch_size: crystals per step, over all processes: the training is the same on any number of them.
         lr: learning rate of AdamW: warm-up, plateau, linear decay to 2% over the cool-down. A finished run
             is continued by raising ``epochs`` and resuming from before the cool-down.
         warmup: steps of linear warm-up.
@@ -31,9 +39,9 @@ class FitConfig:
         clip: gradient norm.
         ema: decay of the weight average that is validated and shipped (`warming_average`).
         seed: of initialisation, order and noise.
-        devices: processes (DDP when above 1).
-        mixed: matrix products in bfloat16 where that is safe (`OrbitNetwork`, `GeneNetwork`).
-        check_every: epochs between validations.
+        devices: processes (DDP when above 1); ``auto`` takes all GPUs, or one process without.
+        mixed: matrix products in bfloat16 where that is safe (`Mixable`).
+        check_every: epochs between validations; the last is always validated.
     """
 
     epochs: int = 100
@@ -45,9 +53,34 @@ class FitConfig:
     clip: float = 1.0
     ema: float = 0.999
     seed: int = 0
-    devices: int = 1
+    devices: int | Literal["auto"] = "auto"
     mixed: bool = False
     check_every: int = 1
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            positive=("lr", "clip"),
+            epochs=(0, math.inf),
+            batch_size=(1, math.inf),
+            warmup=(0, math.inf),
+            cooldown=(0, math.inf),
+            weight_decay=(0, math.inf),
+            ema=(0, 1),
+            seed=(0, 2**32 - 1),
+            devices=(1, 1024),
+            check_every=(1, math.inf),
+        )
+
+    def processes(self) -> int:
+        """How many processes train here; raises ConfigError for more than there are GPUs, or crystals."""
+        gpus = torch.cuda.device_count()
+        wanted = max(1, gpus) if self.devices == "auto" else self.devices
+        if gpus and wanted > gpus:
+            raise ConfigError("devices", f"expected at most {gpus}, the GPUs of this machine: got {wanted}")
+        if wanted > self.batch_size:
+            raise ConfigError("batch_size", f"expected a crystal for each of {wanted} processes")
+        return wanted
 
 
 class Selectable(Protocol):
@@ -70,9 +103,9 @@ S = TypeVar("S", bound=Selectable)
 
 
 class BatchData(lightning.LightningDataModule, Generic[S]):
-    """Batches drawn from a train and a val set, both held in memory."""
+    """Batches drawn from a train and a val set, both held in memory; ``batch_size`` is of all processes."""
 
-    def __init__(self, train: S, val: S, batch_size: int, seed: int = 0) -> None:
+    def __init__(self, train: S, val: S, batch_size: int, seed: int) -> None:
         super().__init__()
         self.train, self.val, self.batch_size, self.seed = train, val, batch_size, seed
 
@@ -92,7 +125,7 @@ class BatchData(lightning.LightningDataModule, Generic[S]):
         rows: Any = range(len(data))
         return DataLoader(
             rows,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size // self._place()[0],
             sampler=self._shuffled(rows) if shuffle else None,
             drop_last=shuffle and len(data) >= self.batch_size,
             collate_fn=lambda rows: data.select(torch.tensor(rows)),
@@ -100,9 +133,18 @@ class BatchData(lightning.LightningDataModule, Generic[S]):
 
     def _shuffled(self, rows: Any) -> DistributedSampler:
         """This process's share, in an order that follows from seed and epoch: a resumed run sees the same."""
-        trainer = self.trainer
-        processes, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        return DistributedSampler(rows, processes, rank, seed=self.seed)
+        return DistributedSampler(rows, *self._place(), seed=self.seed)
+
+    def _place(self) -> tuple[int, int]:
+        """Number of processes, and which this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+
+@runtime_checkable
+class Mixable(Protocol):
+    """A part of a network that can run its matrix products in bfloat16 while it is trained."""
+
+    mixed: bool
 
 
 class Training(lightning.LightningModule):
@@ -113,21 +155,18 @@ class Training(lightning.LightningModule):
         self.network = network
         self.config = config
         for part in network.modules():
-            if isinstance(part, OrbitNetwork):
+            if isinstance(part, Mixable):
                 part.mixed = config.mixed
 
     @abstractmethod
-    def loss(self, batch: Any, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def loss(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """Terms of one batch; ``total`` is minimised."""
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Noise of its own for every step and process, the same after a resume as without one."""
-        step = self.config.seed * 1_000_003 + self.global_step
-        torch.manual_seed(step * self.trainer.world_size + self.global_rank)
-
     def training_step(self, batch: Selectable, _: int) -> Tensor:
-        """One optimiser step's loss."""
-        terms = self.loss(batch, None)
+        """One optimiser step's loss; its noise follows from seed, step and process, in a resumed run too."""
+        step = self.config.seed * 1_000_003 + self.global_step
+        with seeded(step * self.trainer.world_size + self.global_rank):
+            terms = self.loss(batch, torch.default_generator)
         self.log_dict(
             {f"train/{k}": v.detach() for k, v in terms.items()},
             batch_size=len(batch),
@@ -179,8 +218,28 @@ def warming_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
     return averaged
 
 
+_REMARKS = (
+    r"Checkpoint directory .* exists and is not empty",
+    r"The number of training batches .* is smaller than the logging interval",
+    r"The '\w+' does not have many workers",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's own generators begin at a seed, and are as before afterwards.
+
+    Layers are initialised and dropout draws from these; nothing else of a training does.
+    """
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(gpus):
+        torch.manual_seed(seed)
+        yield
+
+
 def fit(
-    module: lightning.LightningModule,
+    module: Training,
     data: BatchData,
     config: FitConfig,
     out: Path,
@@ -191,36 +250,80 @@ def fit(
     """Train, resuming from ``out/last.ckpt`` when it is there; returns the best checkpoint.
 
     Logs go to ``out/csv`` and ``out/tensorboard``, one version per start: a resumed run keeps its curves.
+
+    Raises:
+        ConfigError: more devices than there are.
+        FolderError: a damaged ``last.ckpt``.
+        ValueError: the training has diverged; the states of earlier epochs and the logs are kept.
+        KeyboardInterrupt: as it came; Lightning would end the process.
     """
     out.mkdir(parents=True, exist_ok=True)
     best = ModelCheckpoint(out, filename="best", monitor=monitor, enable_version_counter=False)
     last = ModelCheckpoint(out, filename="last", enable_version_counter=False)
-    trainer = lightning.Trainer(
-        accelerator="gpu" if torch.cuda.is_available() else "cpu",
-        devices=config.devices,
-        strategy="ddp" if config.devices > 1 else "auto",
-        max_epochs=config.epochs,
-        gradient_clip_val=config.clip,
-        check_val_every_n_epoch=config.check_every,
-        log_every_n_steps=10,
-        num_sanity_val_steps=0,
-        logger=[CSVLogger(out, "csv"), TensorBoardLogger(out, "tensorboard")],
-        callbacks=[
-            best,
-            last,
-            WeightAveraging(avg_fn=warming_average(config.ema)),
-            LearningRateMonitor("epoch"),
-            *callbacks,
-        ],
-        enable_model_summary=False,
-        inference_mode=False,  # forces are gradients, in validation too
-    )
-    stood = out / "last.ckpt"
-    trainer.fit(module, data, ckpt_path=str(stood) if stood.exists() else None, weights_only=False)
+    processes, stood = config.processes(), out / "last.ckpt"
+    with _quiet(), seeded(config.seed):
+        trainer = lightning.Trainer(
+            accelerator="gpu" if torch.cuda.is_available() else "cpu",
+            devices=processes,
+            strategy="ddp" if processes > 1 else "auto",
+            max_epochs=config.epochs,
+            gradient_clip_val=config.clip,
+            check_val_every_n_epoch=config.check_every,
+            log_every_n_steps=10,
+            num_sanity_val_steps=0,
+            logger=[CSVLogger(out, "csv"), TensorBoardLogger(out, "tensorboard")],
+            callbacks=[
+                best,
+                last,
+                WeightAveraging(avg_fn=warming_average(config.ema)),
+                LearningRateMonitor("epoch"),
+                _Watch(f"the training in {out} with lr = {config.lr:g}"),
+                *callbacks,
+            ],
+            plugins=[WholeCheckpoints()],
+            enable_model_summary=False,
+            inference_mode=False,  # forces are gradients, in validation too
+        )
+        try:
+            trainer.fit(module, data, ckpt_path=str(stood) if stood.exists() else None, weights_only=True)
+        except SystemExit as ended:  # Lightning's answer to an interrupt
+            raise KeyboardInterrupt from ended
     return Path(best.best_model_path)
 
 
-def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The averaged weights of a Lightning checkpoint of ours, keyed as the bare network's."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
-    return {key.removeprefix("network."): value for key, value in state.items()}
+class _Watch(lightning.Callback):
+    """Validates the last epoch, stops a training that has diverged, and leaves SIGTERM to the caller."""
+
+    def __init__(self, training: str) -> None:
+        self.training, self.terminate = training, signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, *_: Any) -> None:
+        if self.terminate is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.terminate)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+    def on_validation_start(self, _: lightning.Trainer, module: lightning.LightningModule) -> None:
+        refuse_divergence(module, self.training)
+
+    def on_train_epoch_end(self, _: lightning.Trainer, module: lightning.LightningModule) -> None:
+        refuse_divergence(module, self.training)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's remarks on devices, workers and log intervals, of no use to a user."""
+    logs = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for text in _REMARKS:
+            warnings.filterwarnings("ignore", text)
+        try:
+            yield
+        finally:
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)

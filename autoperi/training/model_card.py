@@ -31,7 +31,7 @@ class Trained:
 def model_card(name: str, data: dict[str, str], start: str | None, parts: list[Trained]) -> str:
     """Markdown: provenance, settings that differ from the defaults, held-out curves of every part."""
     about = "\n".join(f"- {key}: {value}" for key, value in data.items())
-    origin = f"Training started from the checkpoint `{start}`.\n\n" if start else ""
+    origin = f"Training started from the checkpoint {start}.\n\n" if start else ""
     table = "\n".join(f"| {p.name} | {p.parameters:,} | {_settings(p.fit)} |" for p in parts)
     curves = "\n\n".join(f"### {p.name}\n\n{curve_table(p.folder)}" for p in parts)
     return (

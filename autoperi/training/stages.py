@@ -19,6 +19,10 @@ from autoperi.genes.network import GeneNetwork, gene_loss
 from autoperi.networks.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.networks.physics import Physics
 from autoperi.training.fit import FitConfig, Training
+from autoperi.training.states import read_state, write_state
+
+CHOSEN = "chosen.ckpt"
+"""The weights of the sample curve's choice."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,11 @@ class TrainingSet:
 
     @torch.no_grad()
     def encoded(self, encoder: Encoder, chunk: int = 256) -> "TrainingSet":
-        """The same set with q(h) of every site."""
-        index = torch.arange(self.crystals.n_crystals)
-        parts = [encoder(self.crystals.select(part)) for part in index.split(chunk)]
-        latents = Latents(torch.cat([p.mean for p in parts]), torch.cat([p.log_std for p in parts]))
+        """The same set with q(h) of every site, found where the encoder is."""
+        device, index = next(encoder.parameters()).device, torch.arange(self.crystals.n_crystals)
+        parts = [encoder(self.crystals.select(part).to(device)) for part in index.split(chunk)]
+        mean, log_std = torch.cat([p.mean for p in parts]), torch.cat([p.log_std for p in parts])
+        latents = Latents(mean.cpu(), log_std.cpu())
         return TrainingSet(self.crystals, self.conditions, latents)
 
     def select(self, crystals: Tensor) -> "TrainingSet":
@@ -72,7 +77,7 @@ class AutoencoderTraining(Training):
         super().__init__(network, config)
         self.physics = physics
 
-    def loss(self, batch: TrainingSet, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def loss(self, batch: TrainingSet, generator: torch.Generator) -> dict[str, Tensor]:
         """Terms of one batch."""
         return self.network.loss(batch.crystals, generator, self.physics)
 
@@ -86,7 +91,7 @@ class FlowTraining(Training):
         super().__init__(network, config)
         self.physics = physics
 
-    def loss(self, batch: TrainingSet, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def loss(self, batch: TrainingSet, generator: torch.Generator) -> dict[str, Tensor]:
         """Terms of one batch; raises ValueError where the set was not encoded."""
         if batch.latents is None:
             raise ValueError("expected an encoded training set: call TrainingSet.encoded(encoder) first")
@@ -99,7 +104,7 @@ class GeneTraining(Training):
 
     network: GeneNetwork
 
-    def loss(self, batch: GeneBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def loss(self, batch: GeneBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Terms of one batch."""
         mixed = self.config.mixed and self.training
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
@@ -112,7 +117,7 @@ class CriticTraining(Training):
 
     network: GeneCritic
 
-    def loss(self, batch: RealVsDrawn, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def loss(self, batch: RealVsDrawn, generator: torch.Generator) -> dict[str, Tensor]:
         """The one term of a batch; nothing is drawn."""
         del generator
         return {"total": critic_loss(self.network, batch)}
@@ -160,10 +165,10 @@ class SampleCurve(lightning.Callback):
 
     def _keep(self, module: lightning.LightningModule, about: dict[str, float]) -> None:
         """The later weights win unless they are worse than the best by more than two standard errors."""
-        best = torch.load(self.chosen, weights_only=True)["best"] if self.chosen.exists() else None
+        best = read_state(self.chosen)["best"] if self.chosen.exists() else None
         if best is None or not self.first <= best["epoch"] < about["epoch"]:
             best = about
         error = (best["figure"] * (1 - best["figure"]) / self.drawn) ** 0.5
         if about["figure"] >= best["figure"] - 2 * error:
             best = max(best, about, key=lambda found: found["figure"])
-            torch.save({"best": best, **about, "state_dict": module.state_dict()}, self.chosen)
+            write_state(self.chosen, {"best": best, **about, "state_dict": module.state_dict()})

@@ -13,7 +13,7 @@ from property_models.potentials import distilled
 
 
 def training_physics(weights: PhysicsWeights, train: CrystalDataset) -> Physics:
-    """What ``run_stages`` asks for when a recipe weighs physics.
+    """What ``run_stage`` asks for when a recipe weighs physics.
 
     Energies, forces and stresses are those of the shipped potential, at a twelfth of CHGNet's cost; CHGNet is
     left to judge.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import lightning
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.networks.layers import sum_by
-from autoperi.training.fit import BatchData, FitConfig, Training, averaged_weights, fit
+from autoperi.training.fit import BatchData, FitConfig, Training, fit, seeded
+from autoperi.training.states import averaged_weights
 from property_models.potentials.distilled import DistilledConfig, DistilledPotential
 from property_models.potentials.potential import EnergyForcesStress, Potential, element_weights
 
@@ -179,7 +179,7 @@ class DistillationTraining(Training):
         super().__init__(network, config)
         self.weights = weights
 
-    def loss(self, batch: Configurations, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def loss(self, batch: Configurations, generator: torch.Generator) -> dict[str, Tensor]:
         """Terms of one batch; nothing is drawn."""
         del generator
         terms = imitation_errors(self.network(batch.crystals), batch)
@@ -208,13 +208,14 @@ def distil(
         weights: of the loss.
         start: a trained pupil to begin from.
     """
-    lightning.seed_everything(fitting.seed, workers=True)
     config = config or DistilledConfig()
     if start is None:
-        network = DistilledPotential(config)
+        with seeded(fitting.seed):
+            network = DistilledPotential(config)
         network.standardise(atomic_fractions(train.crystals), train.energy, train.forces)
     else:
-        network = start.deepened(config.layers)
+        with seeded(fitting.seed):
+            network = start.deepened(config.layers)
     data = BatchData(train, val, fitting.batch_size, fitting.seed)
     fit(DistillationTraining(network, fitting, weights or DistillationWeights()), data, fitting, out)
     network.load_state_dict(averaged_weights(out / "last.ckpt"))

@@ -1,12 +1,12 @@
 """Training of property networks: data with missing labels, the loss, deep ensembles from a typed recipe."""
 
 import multiprocessing
+import os
+import signal
 import sys
-import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import lightning
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from autoperi.data.dataset import CrystalDataset
-from autoperi.networks.checkpoint import build
-from autoperi.training.fit import BatchData, FitConfig, Training, averaged_weights, fit
+from autoperi.networks.config import ConfigError, check, merged_from_toml
+from autoperi.training.fit import BatchData, FitConfig, Training, fit, seeded
+from autoperi.training.folder import end_with
+from autoperi.training.states import averaged_weights, read_state
 from property_models.catalogue import find
 from property_models.graph.site_graph import SiteGraph, dataset_graph
 from property_models.model import load
@@ -37,7 +39,7 @@ class PropertyRecipe:
         network: architecture; ``targets``, ``log`` and ``gated`` are filled in from the targets.
         strain: standard deviation of the random symmetric strain under which a training crystal is shown. It
             hardly changes a label, and keeps bond lengths from being learned by heart.
-        fit: how each member is fitted; ``devices`` is of one member.
+        fit: how each member is fitted, on one device; seeds count up from that of the first.
     """
 
     targets: tuple[str, ...] = ("formation_energy",)
@@ -53,15 +55,17 @@ class PropertyRecipe:
         )
     )
 
+    def __post_init__(self) -> None:
+        check(self, members=(1, 1024), strain=(0, 1))
+        if self.fit.devices not in (1, "auto"):
+            raise ConfigError("fit.devices", f"expected 1, a member's device: got {self.fit.devices}")
+        if not self.targets:
+            raise ConfigError("targets", "expected at least one name: got none")
+
     @classmethod
     def read(cls, path: Path | None) -> "PropertyRecipe":
-        """The default recipe, or one from a TOML file; raises ValueError for unknown fields or bad TOML."""
-        if path is None:
-            return cls().filled()
-        try:
-            return build(cls, tomllib.loads(path.read_text())).filled()
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"expected TOML in {path}: {error}") from error
+        """The default recipe, or what a TOML file changes of it; raises ConfigError for what does not fit."""
+        return (merged_from_toml(cls(), path) if path else cls()).filled()
 
     def filled(self) -> "PropertyRecipe":
         """The same with the network's heads set up for the targets, and its sizes those of ``start``.
@@ -165,7 +169,7 @@ class PropertyTraining(Training):
         super().__init__(network, config)
         self.strain = strain
 
-    def loss(self, batch: LabelledGraphs, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def loss(self, batch: LabelledGraphs, generator: torch.Generator) -> dict[str, Tensor]:
         """Terms of one batch; nothing is drawn when validating."""
         if self.training and self.strain:
             vector = batch.graphs.vector
@@ -206,7 +210,7 @@ def _done(recipe: PropertyRecipe, out: Path, member: int) -> bool:
     last = out / f"member-{member}" / "last.ckpt"
     if not last.exists():
         return False
-    return int(torch.load(last, map_location="cpu", weights_only=False)["epoch"]) + 1 >= recipe.fit.epochs
+    return int(read_state(last)["epoch"]) + 1 >= recipe.fit.epochs
 
 
 def _fit_together(
@@ -214,11 +218,17 @@ def _fit_together(
 ) -> None:
     # forked processes share the graphs; each has one thread and no accelerator
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    running = {i: context.Process(target=_fit_alone, args=(recipe, train, val, out, i)) for i in members}
-    for process in running.values():
-        process.start()
-    for process in running.values():
-        process.join()
+    own = os.getpid()
+    running = {i: context.Process(target=_fit_alone, args=(recipe, train, val, out, i, own)) for i in members}
+    try:
+        for process in running.values():
+            process.start()
+        for process in running.values():
+            process.join()
+    finally:  # an interrupt does not wait for them
+        for process in running.values():
+            if process.is_alive():
+                process.kill()
     failed = [i for i, process in running.items() if process.exitcode]
     if failed:
         raise RuntimeError(
@@ -227,24 +237,30 @@ def _fit_together(
 
 
 def _fit_alone(
-    recipe: PropertyRecipe, train: LabelledGraphs, val: LabelledGraphs, out: Path, member: int
+    recipe: PropertyRecipe, train: LabelledGraphs, val: LabelledGraphs, out: Path, member: int, parent: int
 ) -> None:
+    end_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
-    _fit_member(recipe, train, val, out, member)
+    try:
+        _fit_member(recipe, train, val, out, member)
+    except (ValueError, OSError) as error:  # a line, as in the parent
+        sys.exit(f"member {member}: {error}")
 
 
 def _fit_member(
     recipe: PropertyRecipe, train: LabelledGraphs, val: LabelledGraphs, out: Path, member: int
 ) -> None:
-    config = replace(recipe.fit, seed=recipe.fit.seed + member)
-    lightning.seed_everything(config.seed, workers=True)
-    network = CrystalGNN(recipe.network)
+    config = replace(recipe.fit, seed=recipe.fit.seed + member, devices=1)
+    with seeded(config.seed):
+        network = CrystalGNN(recipe.network)
     network.standardise(train.labels)
     if recipe.start:
         networks = _started(recipe.start)
         network.start_from(networks[member % len(networks)])
     folder = out / f"member-{member}"
-    data = BatchData(train, val, config.batch_size)
+    data = BatchData(train, val, config.batch_size, config.seed)
     fit(PropertyTraining(network, config, recipe.strain), data, config, folder, monitor="val/error")
 
 

@@ -1,20 +1,23 @@
 """From labelled crystals to a calibrated checkpoint in one call: the shipped properties and anybody's own."""
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from importlib import metadata
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from autoperi.data.cache import versions
 from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.data.run_folder import write_run
 from autoperi.networks.checkpoint import half_precision
+from autoperi.training.assemble import commit
+from autoperi.training.folder import claim, occupied
+from property_models.catalogue import find
 from property_models.model import PropertyModel, load, save
 from property_models.networks.ensemble import Ensemble, figures
 from property_models.targets import TARGETS, Half, half_of, unknown_name
@@ -149,7 +152,7 @@ def train_property(
         raise ValueError(f"expected no search where {recipe.start} settles the sizes: got {search} trials")
     splits = Splits.by_formula(dataset.select(np.flatnonzero(labelled)))
     if search:
-        _claim(out / "search", {"recipe": repr(recipe), "data": _fingerprint(splits, recipe.targets)})
+        claim(out / "search", _training(recipe, splits))
         recipe = best_recipe(recipe, splits.train, splits.val, out / "search", search)
     trained = train_ensemble(recipe, splits, out, workers)
     trained = replace(trained, unlabelled=int((~labelled).sum()))
@@ -192,8 +195,12 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
     Raises:
         ValueError: the folder holds a training with another recipe or other data.
     """
-    recipe = recipe.filled()
-    _claim(out, {"recipe": repr(recipe), "data": _fingerprint(splits, recipe.targets)})
+    with occupied(out):
+        return _train_ensemble(recipe.filled(), splits, out, workers)
+
+
+def _train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: int) -> TrainedProperty:
+    claim(out, _training(recipe, splits))
     train, val, test = (
         LabelledGraphs.from_dataset(part, recipe.network)
         for part in (_half(splits.train, recipe.half), splits.val, splits.test)
@@ -207,7 +214,8 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
     ensemble.calibrate(train.graphs, val.graphs, val.labels)
     measured = figures(ensemble, test.graphs, test.labels)
     alone = figures(ensemble.first(), test.graphs, test.labels)
-    about = {
+    made_with = versions("autoperi-gnn", "torch", "lightning", "e3nn")
+    about: dict[str, Any] = {
         "data": f"{splits.train.name}, {len(train)} training crystals (half: {recipe.half})",
         "calibrated on": f"{splits.val.name}, {len(val)} crystals",
         "tested on": f"{splits.test.name}, {len(test)} crystals",
@@ -215,8 +223,11 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
         "figures of the first network alone": alone,
         "recipe": repr(recipe),
         "command": " ".join(sys.argv),
-        "versions": ", ".join(f"{name} {metadata.version(name)}" for name in ("autoperi-gnn", "torch")),
+        "versions": ", ".join(f"{name} {version}" for name, version in made_with.items()),
+        "commit": commit(),
     }
+    if recipe.start:
+        about["start"] = f"{recipe.start}, sha256 {load(find(recipe.start)).sha256}"
     folder = out / "checkpoint"
     save(ensemble, folder, about)
     model = load(folder)
@@ -228,28 +239,16 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
     return TrainedProperty(model, measured, (len(train), len(val), len(test)), list(left_out), counts)
 
 
-def _claim(out: Path, training: dict[str, str]) -> None:
-    """Say in the folder what is trained there; resuming something else would mix two trainings."""
-    file = out / "training.json"
-    begun = json.loads(file.read_text()) if file.exists() else training
-    changed = [name for name, value in training.items() if begun.get(name) != value]
-    if changed:
-        raise ValueError(
-            f"expected the {' and '.join(changed)} that {out} was begun with (see {file}): got another; use "
-            "an empty folder, or delete this one"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(training, indent=1) + "\n")
-
-
-def _fingerprint(splits: Splits, targets: Sequence[str]) -> str:
-    """Hash of the names and labels of all crystals."""
-    digest = hashlib.sha256()
-    for part in (splits.train, splits.val, splits.test):
-        digest.update("\n".join(map(str, part.ids)).encode())
-        for target in targets:
-            digest.update(part.labels[target].tobytes() if target in part.labels else b"")
-    return digest.hexdigest()[:16]
+def _training(recipe: PropertyRecipe, splits: Splits) -> dict[str, Any]:
+    """All that decides what is learned, for `claim`."""
+    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+    data = {
+        name: replace(part, labels={t: part.labels[t] for t in recipe.targets}).content_hash()
+        for name, part in parts.items()
+    }
+    start = {"start": load(find(recipe.start)).sha256} if recipe.start else {}
+    fitting = {**asdict(recipe.fit), "devices": 1}
+    return {**asdict(recipe), "fit": fitting, **start, "data": data}
 
 
 def _half(dataset: CrystalDataset, half: Half) -> CrystalDataset:

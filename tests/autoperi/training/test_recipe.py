@@ -1,94 +1,134 @@
-import pandas as pd
+import tomllib
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
 import pytest
 import torch
 
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
-from autoperi.flow.velocity import VelocityConfig
-from autoperi.generator import GeneratorConfig, SampleConfig, load
-from autoperi.genes.network import GeneConfig
-from autoperi.networks.autoencoder import AutoencoderConfig
-from autoperi.networks.orbit_network import OrbitNetworkConfig
+from autoperi.generator import load
+from autoperi.networks.config import ConfigError
 from autoperi.training.fit import FitConfig
-from autoperi.training.recipe import Recipe, read_recipe, run_stages, starting_generator
-from evaluation.metrics.curve import training_figures
+from autoperi.training.recipe import FITTED, RECIPES, Recipe, read_recipe, starting_generator
 
-TRUNK = OrbitNetworkConfig(width=8, vectors=2, layers=1, cutoff=4.0, radial=6)
-ONE = FitConfig(epochs=1, cooldown=1, batch_size=8, warmup=2)
+DEVICES = {"cpu": (2, 1, 1, 2), "one_gpu": (1, 1, 1, 1), "four_gpus": (4, 4, 1, 4)}
 
 
-@pytest.fixture
-def folder(prototypes, tmp_path, monkeypatch):
-    """A user's data: two CSV files with a CIF column and one property."""
-    monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path / "cache"))
-    rows = [
-        {"material_id": name, "cif": s.to(fmt="cif"), "band_gap": i / 10}
-        for i, (name, s) in enumerate(prototypes.items())
-    ]
-    for split, part in (("train", rows[:16]), ("val", rows[16:22]), ("test", rows[22:24])):
-        pd.DataFrame(part).to_csv(tmp_path / f"{split}.csv", index=False)
-    return tmp_path
+def _read(tmp_path, content: str, seed: int | None = None) -> Recipe:
+    file = tmp_path / "recipe.toml"
+    file.write_text(content)
+    return read_recipe(file, seed)
 
 
-def test_own_data_from_csv_to_crystals(folder):
-    """Every stage runs on a user's CSV files and the assembled checkpoint samples."""
-    sizes = GeneratorConfig(
-        AutoencoderConfig(irreps="4x0e+2x1o+1x2e", decoder=TRUNK, cutoff=4.0),
-        VelocityConfig(network=TRUNK),
-        GeneConfig(width=16, depth=1, heads=2),
-    )
-    recipe = Recipe(str(folder), 6, 2, 1, generator=sizes, autoencoder=ONE, genes=ONE, critic=ONE, flow=ONE)
-    out = folder / "run"
-    for stage in ("autoencoder", "genes", "critic", "flow", "assemble"):
-        run_stages(recipe, out, stage, None, [], training_figures)
-    for part, figure in (("genes", "sample/valid_and_new"), ("flow", "sample/prior/valid_and_new")):
-        logged = pd.concat(pd.read_csv(p) for p in (out / part).rglob("metrics.csv"))
-        assert logged[figure].between(0, 1).any()
-    generator = load(out / "checkpoint")
-    assert generator.about["crystals"] == "16"
-    card = (out / "checkpoint" / "MODEL_CARD.md").read_text()
-    assert "### flow" in card
-    assert "valid_and_new" in card
-    parts = {
-        "genes/chosen": generator.gene_network,
-        "critic/best": generator.critic,
-        "flow/chosen": generator.flow.velocity,
-    }
-    for file, network in parts.items():
-        chosen = torch.load(out / f"{file}.ckpt", weights_only=False)["state_dict"]
-        weights = network.state_dict()
-        for name, value in chosen.items():  # rounded to float16 on disk
-            assert torch.allclose(weights[name.removeprefix("network.")], value, rtol=1e-3, atol=1e-6)
-    assert len(generator.sample(2, config=SampleConfig())) == 2
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("flow", "devices", 1),
+        ("flow", "devices", 4),
+        ("autoencoder", "devices", 4),
+        ("genes", "epochs", 3),
+        ("critic", "lr", 0.01),
+    ],
+)
+def test_a_partial_section_keeps_its_sisters(tmp_path, section, field, value):
+    """Only the field that is named differs from the default recipe."""
+    recipe = _read(tmp_path, f"[{section}]\n{field} = {value}\n")
+    assert recipe == replace(Recipe(), **{section: replace(getattr(Recipe(), section), **{field: value})})
 
 
-def test_a_stage_out_of_order_says_what_to_run(folder):
-    """The flow needs an autoencoder."""
-    recipe = Recipe(str(folder), flow=ONE)
-    with pytest.raises(FileNotFoundError, match="autoencoder"):
-        run_stages(recipe, folder / "empty", "flow", None, [], training_figures)
+def test_a_partial_network_keeps_its_width(tmp_path):
+    recipe = _read(tmp_path, "[generator.velocity.network]\nlayers = 7\n")
+    velocity = Recipe().generator.velocity
+    assert recipe.generator.velocity == replace(velocity, network=replace(velocity.network, layers=7))
 
 
-def test_recipe_files_are_checked(tmp_path):
-    """Known fields are read, nested too; unknown ones and broken files are refused."""
-    good = tmp_path / "good.toml"
-    good.write_text('data = "here"\n[flow]\nepochs = 3\n')
-    recipe = read_recipe(good, seed=7)
-    assert (recipe.data, recipe.flow.epochs, recipe.flow.seed) == ("here", 3, 7)
-    bad = tmp_path / "bad.toml"
-    bad.write_text("dta = 'here'")
-    with pytest.raises(ValueError, match="dta"):
-        read_recipe(bad)
-    bad.write_text("data = ")
-    with pytest.raises(ValueError, match="TOML"):
-        read_recipe(bad)
+def test_the_seed_is_of_all_stages(tmp_path):
+    recipe = _read(tmp_path, "data = 'here'\n[flow]\nepochs = 3\n", seed=7)
+    assert (recipe.data, recipe.flow.epochs) == ("here", 3)
+    assert {recipe.fit(stage).seed for stage in FITTED} == {7}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("dta = 'here'", "dta: there is no such field; did you mean 'data'"),
+        ("[flow]\nepocs = 3", "flow.epocs: there is no such field; did you mean 'epochs'"),
+        ("[flow]\nepochs = 'three'", "flow.epochs: expected a whole number: got 'three'"),
+        ("[flow]\nepochs = -1", "flow.epochs: expected a number of at least 0: got -1"),
+        ("[flow]\nlr = inf", "flow.lr: expected a number above 0: got inf"),
+        ("[flow]\nema = 2", "flow.ema: expected a number between 0 and 1: got 2"),
+        ("[flow]\ndevices = 'all'", "flow.devices: expected a whole number or 'auto': got 'all'"),
+        (
+            "[generator.genes]\ndepth = 1000000000",
+            "genes.depth: expected a number between 1 and 256",
+        ),
+        ("[generator.genes]\nheads = 7", "generator.genes.heads: expected a divisor of width = 128: got 7"),
+        (
+            "[generator.velocity]\nlatent = 7",
+            "velocity.latent: expected the autoencoder's, 8: got 7",
+        ),
+        ("[physics]\nforce = -1", "physics.force: expected a number of at least 0: got -1"),
+        ("sampled = 0", "sampled: expected a number of at least 1: got 0"),
+        ("[flow]\nepochs = 0", "start: expected a checkpoint that has flow"),
+        ("start = 'nowhere'", "start: expected a checkpoint folder or one of"),
+        ("start = 'mp_20'\n[generator.genes]\ndepth = 2", "generator: expected the sizes of mp_20"),
+        ("data = ", "expected TOML in"),
+    ],
+)
+def test_wrong_recipes_are_refused_in_a_line(tmp_path, content, text):
+    """Unknown names, wrong types, numbers out of range: section and field, what was got and expected."""
+    with pytest.raises(ConfigError) as refused:
+        _read(tmp_path, content)
+    assert text in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_recipe_names_the_shipped_ones():
+    with pytest.raises(ConfigError, match="a recipe among cpu, four_gpus, one_gpu: got nowhere"):
+        read_recipe(Path("nowhere"))
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_shipped_recipes_are_complete_and_train_the_shipped_sizes(name):
+    """Every field is written; but for devices all are the default's, and the sizes the checkpoint's."""
+    recipe = read_recipe(Path(name))
+    assert recipe.generator == load("mp_20").config
+    assert tuple(recipe.fit(stage).devices for stage in FITTED) == DEVICES[name]
+    alike = {stage: replace(recipe.fit(stage), devices="auto") for stage in FITTED}
+    assert replace(recipe, **alike) == Recipe()
+    written = tomllib.loads((RECIPES / f"{name}.toml").read_text())
+    assert set(written) == {f.name for f in fields(Recipe)} - {"start"}
+    assert _names(written["generator"]) == _names(asdict(recipe.generator))
+    for stage in FITTED:
+        assert set(written[stage]) == {f.name for f in fields(FitConfig)}
+
+
+def _names(values: dict) -> set[str]:
+    inner = {f"{k}.{n}" for k, v in values.items() if isinstance(v, dict) for n in _names(v)}
+    return inner | {name for name, value in values.items() if not isinstance(value, dict)}
+
+
+@pytest.mark.parametrize(("gpus", "processes"), [(0, 1), (1, 1), (4, 4)])
+def test_the_default_recipe_fits_any_machine(monkeypatch, gpus, processes):
+    """All GPUs, or one process without; more GPUs than there are is refused; on the CPU any number goes."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert {Recipe().fit(stage).processes() for stage in FITTED} == {processes}
+    if gpus == 1:
+        with pytest.raises(ConfigError, match="devices: expected at most 1, the GPUs of this machine: got 4"):
+            FitConfig(devices=4).processes()
+    if gpus != 1:
+        assert FitConfig(devices=4).processes() == 4
+
+
+def test_every_process_needs_a_crystal():
+    with pytest.raises(ConfigError, match="batch_size: expected a crystal for each of 2 processes"):
+        FitConfig(devices=2, batch_size=1).processes()
 
 
 def test_a_new_condition_joins_those_of_the_start(tmp_path):
     """A recipe names it; what the shipped networks have learned of the others is kept."""
-    config = tmp_path / "more.toml"
     section = "[generator.conditions.energy_per_atom]\nunit = 'eV/atom'\nlow = -10.0\nhigh = 0.0\n"
-    config.write_text(f"start = 'mp_20'\n{section}")
-    recipe = read_recipe(config)
+    recipe = _read(tmp_path, f"start = 'mp_20'\n{section}")
     assert list(recipe.generator.conditions) == [*DEFAULT_CONDITIONS, "energy_per_atom"]
     assert recipe.generator.conditions["energy_per_atom"] == Condition("eV/atom", -10.0, 0.0)
     shipped, started = load("mp_20"), starting_generator(recipe)

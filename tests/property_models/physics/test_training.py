@@ -9,7 +9,8 @@ from autoperi.data.dataset import CrystalDataset
 from autoperi.flow.loss import matching_loss
 from autoperi.networks.physics import PhysicsWeights
 from autoperi.training.fit import BatchData, FitConfig, fit
-from autoperi.training.recipe import Recipe, run_stages
+from autoperi.training.pipeline import run_stage
+from autoperi.training.recipe import Recipe
 from autoperi.training.stages import AutoencoderTraining, TrainingSet
 from property_models.physics.training import training_physics
 from tests.autoperi.small import largest, small_batch, small_crystal, tiny_model
@@ -55,7 +56,7 @@ def test_both_networks_learn_from_physics(weights, dataset):
 def test_training_logs_the_term(dataset, tmp_path):
     """One epoch through Lightning, with the weights of the physics outside of the checkpoint."""
     network = tiny_model(torch.float32).autoencoder.train()
-    data = BatchData(TrainingSet.from_dataset(dataset, ()), TrainingSet.from_dataset(dataset, ()), 4)
+    data = BatchData(TrainingSet.from_dataset(dataset, ()), TrainingSet.from_dataset(dataset, ()), 4, 0)
     physics = training_physics(PhysicsWeights(barrier=1.0), dataset)
     fit(AutoencoderTraining(network, ONE, physics), data, ONE, tmp_path)
     logged = pd.concat(pd.read_csv(p) for p in tmp_path.rglob("metrics.csv"))
@@ -66,4 +67,4 @@ def test_training_logs_the_term(dataset, tmp_path):
 def test_a_recipe_that_weighs_physics_wants_it(tmp_path):
     recipe = Recipe(str(tmp_path), physics=PhysicsWeights(barrier=1.0))
     with pytest.raises(ValueError, match="expected physics to be handed in"):
-        run_stages(recipe, tmp_path, "flow", None, [], lambda *_: {})
+        run_stage(recipe, tmp_path, "flow", None, lambda *_: {})

@@ -1,4 +1,7 @@
-from dataclasses import replace
+import re
+import tomllib
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,8 +9,10 @@ import torch
 
 from autoperi.data.dataset import CrystalDataset
 from autoperi.training.fit import FitConfig
+from autoperi.training.states import read_state
 from property_models.graph.site_graph import dataset_graph
-from property_models.networks.crystal_gnn import CrystalGNN
+from property_models.networks.crystal_gnn import CrystalGNN, CrystalGNNConfig
+from property_models.training import fit_ensemble
 from property_models.training.fit_ensemble import LabelledGraphs, PropertyRecipe, fit_members, property_loss
 from tests.autoperi.small import largest
 from tests.property_models.small import TINY, labelled_crystals
@@ -143,7 +148,7 @@ def test_recipe_from_toml(tmp_path):
     assert recipe.network.nearest == 12
     assert recipe.fit.epochs == 7
     file.write_text("epochs = 7\n")
-    with pytest.raises(ValueError, match="PropertyRecipe has no"):
+    with pytest.raises(ValueError, match=r"recipe\.toml: epochs: there is no such field"):
         PropertyRecipe.read(file)
     file.write_text("epochs = = 7\n")
     with pytest.raises(ValueError, match="expected TOML"):
@@ -161,9 +166,64 @@ def test_graphs_of_selected_rows_are_theirs():
 
 def test_the_last_epoch_is_kept_though_it_was_not_the_best(tmp_path):
     """A run whose error never improves is still a finished one."""
-    fit = FitConfig(epochs=3, cooldown=1, batch_size=8, lr=0.0, warmup=0, ema=0.5)
+    fit = FitConfig(epochs=3, cooldown=1, batch_size=8, lr=1e-30, warmup=0, ema=0.5)
     recipe = PropertyRecipe(members=1, network=TINY, fit=fit).filled()
     data = LabelledGraphs.from_dataset(CrystalDataset.from_crystals(labelled_crystals(8)), recipe.network)
     fit_members(recipe, data, data, tmp_path)
-    assert torch.load(tmp_path / "member-0" / "last.ckpt", weights_only=False)["epoch"] == 2
-    assert torch.load(tmp_path / "member-0" / "best.ckpt", weights_only=False)["epoch"] == 0
+    assert read_state(tmp_path / "member-0" / "last.ckpt")["epoch"] == 2
+    assert read_state(tmp_path / "member-0" / "best.ckpt")["epoch"] == 0
+
+
+def test_a_partial_recipe_keeps_its_sisters(tmp_path):
+    """One field of a section leaves the others as the default recipe has them, not as the class has them."""
+    file = tmp_path / "recipe.toml"
+    file.write_text("[fit]\nlr = 3e-3\n[network]\nlayers = 2\n")
+    recipe, default = PropertyRecipe.read(file), PropertyRecipe.read(None)
+    assert recipe.fit == replace(default.fit, lr=3e-3)
+    assert recipe.network == replace(default.network, layers=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ('half = "other"', "half: expected 'all' or 'first' or 'second': got 'other'"),
+        ("members = 0", "members: expected a number between 1 and 1024: got 0"),
+        ("[network]\nwidth = 0", "network.width: expected a number between 2 and 8192: got 0"),
+        ("[fit]\ndevices = 4", "fit.devices: expected 1, a member's device: got 4"),
+        ("[fit]\nlr = 0", "fit.lr: expected a number above 0: got 0.0"),
+        ("targets = []", "targets: expected at least one name: got none"),
+    ],
+)
+def test_absurd_recipes_are_refused(tmp_path, content, text):
+    file = tmp_path / "recipe.toml"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(text)):
+        PropertyRecipe.read(file)
+
+
+def test_the_complete_recipe_is_the_default_one():
+    """The recipe beside the code names every field, with its default."""
+    file = Path(fit_ensemble.__file__).with_name("recipe.toml")
+    recipe = PropertyRecipe.read(file)
+    assert replace(recipe, fit=replace(recipe.fit, devices="auto")) == PropertyRecipe.read(None)
+    written = tomllib.loads(file.read_text())
+    assert set(written) == {f.name for f in fields(PropertyRecipe)} - {"start"}
+    assert set(written["network"]) == {f.name for f in fields(CrystalGNNConfig)} - {"nearest"}
+    assert set(written["fit"]) == {f.name for f in fields(FitConfig)}
+
+
+def test_members_and_seeds_see_their_own_order(tmp_path, monkeypatch):
+    """The seed decides the order of the crystals: no two members have the same, nor has another seed."""
+    orders = []
+
+    def record(_, data, *__, **___) -> None:
+        orders.append([i for batch in data.train_dataloader().batch_sampler for i in batch])
+
+    monkeypatch.setattr(fit_ensemble, "fit", record)
+    monkeypatch.setattr(fit_ensemble, "_member", lambda *_: None)
+    recipe = PropertyRecipe(members=2, network=TINY).filled()
+    data = LabelledGraphs.from_dataset(CrystalDataset.from_crystals(labelled_crystals(16)), recipe.network)
+    for seed in (0, 7):
+        fit_members(replace(recipe, fit=replace(recipe.fit, seed=seed)), data, data, tmp_path)
+    assert all(sorted(order) == list(range(16)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4

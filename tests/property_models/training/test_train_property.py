@@ -137,10 +137,23 @@ def test_a_folder_is_not_resumed_with_something_else(trained, monkeypatch):
     monkeypatch.setenv("AUTOPERI_CACHE", str(folder / "cache"))
     monkeypatch.setattr(warnings, "warn", lambda *_, **__: None)
     other = replace(RECIPE, members=3)
-    with pytest.raises(ValueError, match=r"expected the recipe that .* was begun with"):
+    with pytest.raises(ValueError, match=r"that .* was begun with: got members = 3 for 2;"):
         train_property(folder / "table.csv", ["toughness"], folder / "run", other, workers=1)
-    with pytest.raises(ValueError, match="expected the recipe and data that"):
+    with pytest.raises(ValueError, match=r"was begun with: got .*targets"):
         train_property(folder / "table.csv", ["constant"], folder / "run", RECIPE, workers=1)
+
+
+def test_a_folder_is_not_resumed_with_other_structures(trained, tmp_path, monkeypatch):
+    """The same names and labels with other cells are other data: the networks have not seen them."""
+    folder, crystals, _ = trained
+    monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path / "cache"))
+    begun = (folder / "run" / "checkpoint" / "config.json").read_bytes()
+    larger = [replace(c, lattice_coords=np.add(c.lattice_coords, 0.01 * np.eye(6)[5])) for c in crystals]
+    columns = {"toughness": lambda i, c: "" if i % 7 == 3 else c.properties["formation_energy"]}
+    write_table(tmp_path / "table.csv", larger, columns)
+    with pytest.raises(ValueError, match=r"was begun with: got data\.test = "):
+        train_property(tmp_path / "table.csv", ["toughness"], folder / "run", RECIPE, workers=1)
+    assert (folder / "run" / "checkpoint" / "config.json").read_bytes() == begun
 
 
 def test_unknown_property_suggests_the_nearest():
@@ -226,7 +239,9 @@ def test_gated_value_and_uncertainty_are_those_of_the_mixture(logit):
 def test_training_starts_from_a_checkpoint(trained, tmp_path):
     """Sizes and all but the heads are those of the start; heads too where the target is the same."""
     folder, _, result = trained
-    still = replace(RECIPE, network=CrystalGNNConfig(), members=3, fit=replace(RECIPE.fit, lr=0.0, epochs=1))
+    still = replace(
+        RECIPE, network=CrystalGNNConfig(), members=3, fit=replace(RECIPE.fit, lr=1e-30, epochs=1)
+    )
     start = str(folder / "run" / "checkpoint")
     begun = [m.state_dict() for m in result.model.ensemble.networks()]
     write_table(
