@@ -23,8 +23,9 @@ from autoperi.genes.critic import GeneCritic, RealVsDrawn
 from autoperi.genes.network import GeneConfig, GeneNetwork
 from autoperi.genes.prior import EmpiricalGenes
 from autoperi.networks.autoencoder import Autoencoder
-from autoperi.training import recipe as recipes
+from autoperi.training import pipeline
 from autoperi.training.fit import FitConfig
+from autoperi.training.recipe import Recipe
 from autoperi.training.stages import (
     AutoencoderTraining,
     CriticTraining,
@@ -174,7 +175,7 @@ def test_every_training_learns_on_a_device():
     with pretended_device() as device:
         for training, data in trainings:
             training.to(device)
-            for noise in (None, torch.Generator().manual_seed(0)):
+            for noise in (torch.default_generator, torch.Generator().manual_seed(0)):
                 training.loss(data.to(device), noise)["total"].backward()
             slopes = [p.grad for p in training.parameters() if p.grad is not None]
             assert slopes
@@ -194,13 +195,13 @@ def table(prototypes, tmp_path, monkeypatch):
 def test_the_curves_of_a_training_draw_where_its_network_lies(table, monkeypatch):
     """Lightning hands the network in training, on its device, to the curve of drawn crystals."""
     trained = {}
-    monkeypatch.setattr(recipes, "fit", lambda module, *_, callbacks=(): trained.update({module: callbacks}))
+    monkeypatch.setattr(pipeline, "fit", lambda module, *_, callbacks=(): trained.update({module: callbacks}))
     sizes = GeneratorConfig(TINY_AUTOENCODER, TINY_VELOCITY, GeneConfig(width=16, depth=1, heads=2))
-    recipe = recipes.Recipe(str(table), 4, 2, 1, generator=sizes, genes=SHORT, flow=SHORT)
+    recipe = Recipe(str(table), 4, 2, 1, generator=sizes, genes=SHORT, flow=SHORT)
     weights = Autoencoder(TINY_AUTOENCODER).state_dict()
-    monkeypatch.setattr(recipes, "_weights", lambda *_: weights)
+    monkeypatch.setattr(pipeline._Stages, "_weights", lambda *_: weights)
     for stage in ("genes", "flow"):
-        recipes.run_stages(recipe, table / "run", stage, None, [], training_figures)
+        pipeline.run_stage(recipe, table / "run", stage, None, training_figures)
     with pretended_device() as device:
         for module, (curve,) in trained.items():
             figures = curve.judge(module.network.to(device), 0)
