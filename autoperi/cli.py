@@ -39,14 +39,11 @@ def main() -> None:
     command = arguments.parse(_COMMANDS, _ABOUT)
     try:
         status = command.run()
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
         if os.environ.get("AUTOPERI_DEBUG"):
             raise
         console.complain(f"autoperi: {error}")
         status = 2
-    except KeyboardInterrupt as interrupt:
-        console.complain("; ".join(["autoperi: interrupted", *map(str, interrupt.args)]))
-        status = 130
     sys.exit(status)
 
 

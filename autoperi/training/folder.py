@@ -91,14 +91,15 @@ def occupied(folder: Path) -> Iterator[None]:
         except KeyboardInterrupt:
             if joined:
                 sys.exit(130)
-            raise KeyboardInterrupt("the same command goes on where it stood") from None
+            raise
         finally:
             os.environ[_HOLDER] = outer
 
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
+    alone = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not alone or threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
