@@ -7,25 +7,21 @@ by the content of the input, the settings, and the versions of this code and of 
 import csv
 import hashlib
 import json
-import multiprocessing
-import sys
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.progress import Progress
 
 from autoperi.crystals import wyckoff
 from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
 from autoperi.data.cache import DAMAGED, cached, keep, versions, written_whole
 from autoperi.data.reading import ReadError, Row, iterate_rows, parse_row, whole_file
+from autoperi.data.workers import mapped
 
 _SCHEMA = 1
 """Raise it when the meaning of the cached arrays or of a label changes."""
@@ -34,8 +30,6 @@ _IN_PROCESS = 64
 """So few rows are not worth starting other processes."""
 _PER_CRYSTAL = ("space_group", "lattice_coords", "ids", "symprec", "labels")
 _PER_SITE = ("wyckoff", "species", "free")
-
-_Result = tuple[Path, dict[str, np.ndarray]]
 
 
 def prepare(
@@ -98,10 +92,15 @@ def _chunks(
     bar = Progress(transient=True) if progress and todo > _IN_PROCESS else None
     with bar or nullcontext():
         task = bar.add_task(f"Symmetrising {name}", total=total, completed=total - todo) if bar else None
-        parallel = workers > 1 and todo > _IN_PROCESS
-        results = _parallel(waiting, config, workers) if parallel else _serial(waiting, config)
+        found = mapped(
+            partial(_row, config=config),
+            [row for _, rows in waiting for row in rows],
+            workers if todo > _IN_PROCESS else 1,
+            partial(_lost, config=config),
+        )
         kept = len(chunks) > 1
-        for path, arrays in results:
+        for path, rows in waiting:
+            arrays = _join(list(islice(found, len(rows))))
             done[path] = arrays
             kept = kept and keep(path, partial(_write, arrays=arrays))
             if bar is not None and task is not None:
@@ -117,56 +116,12 @@ def _left_behind(path: Path, rows: int) -> dict[str, np.ndarray] | None:
     return arrays if len(arrays["ids"]) + len(arrays["failures"]) == rows else None
 
 
-def _serial(chunks: list[tuple[Path, list[Row]]], config: SymmetriseConfig) -> Iterator[_Result]:
-    yield from ((path, _arrays(rows, config)) for path, rows in chunks)
+def _row(row: Row, config: SymmetriseConfig) -> dict[str, np.ndarray]:
+    return _arrays([row], config)
 
 
-def _parallel(
-    chunks: list[tuple[Path, list[Row]]], config: SymmetriseConfig, workers: int
-) -> Iterator[_Result]:
-    waiting = list(reversed(chunks))
-    running: dict[Future, tuple[Path, list[Row]]] = {}
-    suspects: list[tuple[Path, list[Row]]] = []
-    pool = _pool(workers)
-    try:
-        while waiting or running:
-            while waiting and len(running) < 2 * workers:
-                path, rows = waiting.pop()
-                running[pool.submit(_arrays, rows, config)] = (path, rows)
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                chunk = running.pop(future)
-                try:
-                    yield chunk[0], future.result()
-                except BrokenProcessPool:
-                    suspects += [chunk, *running.values()]
-                    running.clear()
-                    pool.shutdown(wait=False)
-                    pool = _pool(workers)
-                    break
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    for path, rows in suspects:
-        yield path, _apart(rows, config)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # fork needs no main guard in the user's script; the workers use one thread and no accelerator
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
-
-
-def _apart(rows: list[Row], config: SymmetriseConfig) -> dict[str, np.ndarray]:
-    """Arrays of rows of which some may kill their process: halved until those stand alone."""
-    with _pool(1) as pool:
-        try:
-            return pool.submit(_arrays, rows, config).result()
-        except BrokenProcessPool:
-            pass
-    if len(rows) == 1:
-        reason = "the process that symmetrised it died (memory or a crash of the symmetry library)"
-        return _arrays([replace(rows[0], payload="", error=reason)], config)
-    middle = len(rows) // 2
-    return _join([_apart(rows[:middle], config), _apart(rows[middle:], config)])
+def _lost(row: Row, reason: str, config: SymmetriseConfig) -> dict[str, np.ndarray]:
+    return _arrays([replace(row, payload="", error=reason)], config)
 
 
 def _arrays(rows: list[Row], config: SymmetriseConfig) -> dict[str, np.ndarray]:

@@ -12,10 +12,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from autoperi.data.cache import versions, written_whole
 from autoperi.data.reading import whole_file
 
 _PACKAGES = ("autoperi-gnn", "torch", "numpy", "pymatgen", "moyopy", "torchdiffeq", "e3nn", "ase", "chgnet")
@@ -137,7 +137,7 @@ def run_record(run: Mapping[str, Any]) -> str:
     record = {
         "command": shlex.join(sys.argv),
         **run,
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": versions(*_PACKAGES),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -276,13 +276,5 @@ def _newest(unfinished: Path) -> Path | None:
 
 
 def _write_whole(file: Path, text: str) -> None:
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    with written_whole(file) as part:
+        part.write_text(text, encoding="utf-8")

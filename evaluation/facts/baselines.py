@@ -7,8 +7,7 @@ own randomness, and its reason is counted.
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import moyopy
 import numpy as np
 from pymatgen.core import Composition, Element, Species, Structure
 
+from autoperi.data.workers import mapped
 from evaluation.facts.reference import Reference
 
 _ATTEMPTS = 60  # reference crystals tried for one crystal before it is given up
@@ -72,7 +72,8 @@ def draw_baseline(
         file = Path(cache_dir) / label
         if file.exists():
             return _load(file)
-    results = _results(partial(_draw_one, name, reference, seed), n, workers)
+    draw = partial(_draw_one, name, reference, seed)
+    results = mapped(draw, range(n), workers, lambda _, reason: (None, [reason]))
     rejected: Counter[str] = Counter()
     structures = []
     for structure, reasons in track(results, total=n, description=f"drawing: {name}"):
@@ -87,16 +88,6 @@ def draw_baseline(
 
 class _RejectedError(Exception):
     """A draw that gives no crystal, and why."""
-
-
-def _results(
-    draw: Callable[[int], tuple[Structure | None, list[str]]], n: int, workers: int
-) -> Iterator[tuple[Structure | None, list[str]]]:
-    if workers <= 1:
-        yield from map(draw, range(n))
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(draw, range(n), chunksize=max(1, n // (8 * workers)))
 
 
 def _draw_one(name: str, reference: Reference, seed: int, index: int) -> tuple[Structure | None, list[str]]:

@@ -1,14 +1,16 @@
 """One row of cheap facts per crystal: what every distribution and share is computed from."""
 
+import warnings
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import pandas as pd
 from pymatgen.core import Structure
 
+from autoperi.data.workers import mapped
 from evaluation.facts.distribution import density
 from evaluation.facts.matching import formula_key
-from evaluation.facts.symmetry import MP20_TOLERANCES, SymmetrySettings, gene, space_group
+from evaluation.facts.symmetry import MP20_TOLERANCES, Gene, SymmetrySettings, gene, space_group
 
 COLUMNS = {
     "formula": "string",
@@ -28,16 +30,19 @@ def describe(structure: Structure, symmetry: SymmetrySettings = MP20_TOLERANCES)
     Density in g/cm³, volume per atom in Å³, space groups at the two tolerances of `symmetry` (None
     where none is found), gene at the loose one as text.
     """
-    found = gene(structure, symmetry.loose)
+    return _facts(structure, gene(structure, symmetry.loose), space_group(structure, symmetry.tight))
+
+
+def _facts(structure: Structure, loose: Gene | None, tight: int | None) -> dict:
     return {
         "formula": formula_key(structure),
         "n_sites": len(structure),
         "n_elements": len(structure.composition.elements),
         "density": density(structure),
         "volume_per_atom": structure.volume / len(structure),
-        "space_group_loose": None if found is None else found.space_group,
-        "space_group_tight": space_group(structure, symmetry.tight),
-        "gene": None if found is None else found.name,
+        "space_group_loose": None if loose is None else loose.space_group,
+        "space_group_tight": tight,
+        "gene": None if loose is None else loose.name,
     }
 
 
@@ -47,13 +52,14 @@ def description_table(
     workers: int = 1,
 ) -> pd.DataFrame:
     """`describe` of every crystal, one row each, in order."""
-    if workers <= 1:
-        rows = [describe(structure, symmetry) for structure in structures]
-    else:
-        listed = list(structures)
-        with ProcessPoolExecutor(workers) as pool:
-            rows = list(pool.map(describe, listed, [symmetry] * len(listed), chunksize=64))
-    return table_from_rows(rows)
+    return table_from_rows(
+        list(mapped(partial(describe, symmetry=symmetry), structures, workers, _without_symmetry))
+    )
+
+
+def _without_symmetry(structure: Structure, reason: str) -> dict:
+    warnings.warn(f"no space group is known of {structure.composition}: {reason}", stacklevel=2)
+    return _facts(structure, None, None)
 
 
 def table_from_rows(rows: list[dict]) -> pd.DataFrame:

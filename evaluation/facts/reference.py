@@ -1,11 +1,11 @@
 """The crystals that samples are compared with: facts of each, and each crystal on demand."""
 
+import functools
 import hashlib
 import importlib.metadata
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import pandas as pd
 from pymatgen.core import Structure
 
 from autoperi.data.reading import ReadError, Row, as_read_result, iterate_rows, parse_row
+from autoperi.data.workers import mapped
 from evaluation.facts.description import describe, table_from_rows
 from evaluation.facts.symmetry import MP20_TOLERANCES, SymmetrySettings
 
@@ -183,12 +184,8 @@ def _build(path: Path, folder: Path, settings: ReferenceSettings) -> None:
 
 
 def _described(rows: list[Row], settings: ReferenceSettings) -> Iterator[_Record | None]:
-    tolerances = [settings.symmetry] * len(rows)
-    if settings.workers <= 1:
-        yield from map(_describe_row, rows, tolerances)
-        return
-    with ProcessPoolExecutor(settings.workers) as pool:
-        yield from pool.map(_describe_row, rows, tolerances, chunksize=128)
+    describe_row = functools.partial(_describe_row, symmetry=settings.symmetry)
+    yield from mapped(describe_row, rows, settings.workers, lambda *_: None, together=128)
 
 
 def _describe_row(row: Row, symmetry: SymmetrySettings) -> _Record | None:

@@ -8,16 +8,16 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pymatgen.core import Composition, Structure
 
+from autoperi.data.workers import mapped
 from evaluation.facts.reference import cache_folder
 from evaluation.facts.symmetry import equivalent_atoms
 
@@ -183,12 +183,8 @@ def _compute(structures: list[Structure], settings: FingerprintSettings) -> Iter
     if not structures:
         return
     _featurizers()  # once, before any process is forked, so that a missing package is said plainly
-    seconds = [settings.seconds] * len(structures)
-    if settings.workers <= 1:
-        yield from map(_compute_one, structures, seconds)
-        return
-    with ProcessPoolExecutor(settings.workers) as pool:
-        yield from pool.map(_compute_one, structures, seconds, chunksize=4)
+    compute = partial(_compute_one, seconds=settings.seconds)
+    yield from mapped(compute, structures, settings.workers, lambda _, reason: reason, together=4)
 
 
 def _compute_one(structure: Structure, seconds: float) -> np.ndarray | str:

@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from pymatgen.core import Structure
 
+from autoperi.data.workers import mapped
 from evaluation.facts.matching import MatchSettings, formula_key
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
 from evaluation.metrics.reconstruction import CDVAE_MATCH, reconstruction_table
@@ -79,11 +79,7 @@ def match_everyone(
         by_formula[formula_key(sample)].append(index)
     pairs = [(r, s) for r, reference in enumerate(references) for s in by_formula[formula_key(reference)]]
     arguments = [(samples[s], references[r], settings) for r, s in pairs]
-    if workers <= 1:
-        distances = list(map(_distance, arguments))
-    else:
-        with ProcessPoolExecutor(workers) as pool:
-            distances = list(pool.map(_distance, arguments, chunksize=32))
+    distances = list(mapped(_distance, arguments, workers, lambda _, reason: reason))
     rmse = np.full(len(references), np.nan)
     nearest: list[int | None] = [None] * len(references)
     sample_matched = np.zeros(len(samples), dtype=bool)

@@ -2,11 +2,11 @@
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 from pymatgen.core import Structure
 
+from autoperi.data.workers import mapped
 from evaluation.facts.distribution import density
 
 DENSITY_RANGE = (0.01, 25.0)  # g/cm³
@@ -55,10 +55,7 @@ def cif_round_trip(structure: Structure) -> bool:
 
 def cif_round_trips(structures: Sequence[Structure], workers: int = 1) -> list[bool]:
     """`cif_round_trip` of every crystal, in order, shared among processes."""
-    if workers <= 1:
-        return [_quietly(s) for s in structures]
-    with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(_quietly, structures, chunksize=32))
+    return list(mapped(_quietly, structures, workers, lambda *_: False))
 
 
 def _quietly(structure: Structure) -> bool:

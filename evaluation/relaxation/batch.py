@@ -15,10 +15,10 @@ from pymatgen.core import Lattice, Structure
 
 from autoperi.crystals.device import usable_device
 from autoperi.data.reading import Sample
+from autoperi.data.workers import piped
 from evaluation.facts.matching import MatchSettings
 from evaluation.facts.symmetry import MP20_TOLERANCES, space_group
 from evaluation.relaxation.journal import append, end_last_line, read_journal
-from evaluation.relaxation.piped import piped
 from evaluation.relaxation.relaxation import (
     CHGNET,
     AseRelaxer,
