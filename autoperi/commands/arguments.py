@@ -10,12 +10,15 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import tyro
 
 _STYLE = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 """``--stability`` without a ``--no-stability``; what has no default is left out, never called None."""
+
+_ONLY_HOW = {"out", "workers", "device", "data_dir"}
 
 
 def parse(commands: Mapping[str, type], about: str) -> Any:
@@ -39,3 +42,25 @@ def _described(command: type) -> str:
     sentence = text.partition("\n\n")[0]
     examples = re.search(r"^Examples:\n((?:    .*\n)+)", text, re.MULTILINE)
     return f"{sentence}\n\nExamples\n{examples[1].rstrip()}" if examples else sentence
+
+
+def asked(command: object, **content: str) -> dict[str, Any]:
+    """The fields of a command by name, for `run_folder`; where results go and how fast is left out.
+
+    Args:
+        command: a dataclass of ``autoperi.commands``.
+        content: hashes of what its fields only name, ``checkpoint=generator.sha256``.
+    """
+    assert is_dataclass(command)
+    assert not isinstance(command, type)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(command).__name__).lower()
+    fields = {key: value for key, value in _deciding(asdict(command)).items() if key != "path"}
+    return {"command": name, **fields, **content}
+
+
+def _deciding(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _deciding(value) if isinstance(value, dict) else value
+        for key, value in fields.items()
+        if key not in _ONLY_HOW
+    }

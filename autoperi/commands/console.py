@@ -8,18 +8,21 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from autoperi.data.names import one_line
+
 _WIDE = 240
 """Columns of a file or a pipe, which has no edge: wide tables are not folded into a terminal's 80."""
 
-out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE)
-err = Console(stderr=True)
+out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE, markup=False)
+err = Console(stderr=True, markup=False)
 
 
 def summary(title: str, rows: Mapping[str, str]) -> None:
     """Print a small table of names and values."""
+    title = one_line(title)
     table = Table(title=title, show_header=False, min_width=len(title) + 4)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(one_line(name), "\n".join(map(one_line, value.split("\n"))))
     out.print(table)
 
 
@@ -34,7 +37,7 @@ def left_out(failures: Iterable[tuple[str, str, str]]) -> int:
 
 def complain(text: str, style: str = "red") -> None:
     """Print one line on standard error, never broken, so that it can be searched for."""
-    err.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    err.print(one_line(text), style=style, highlight=False, soft_wrap=True)
 
 
 def progress() -> Progress:

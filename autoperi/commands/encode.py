@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from autoperi.commands import console
+from autoperi.commands.arguments import asked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,47 +38,23 @@ class Encode:
 
     def run(self) -> int:
         """Read, symmetrise, encode; exit status 1 if any structure was left out."""
-        rows, failures = encode_path(self.path, self.out, self.checkpoint, self.workers)
+        from autoperi.data.dataset import load_dataset
+        from autoperi.data.names import without_formulas
+        from autoperi.data.run_folder import run_folder
+        from autoperi.generator import load
+
+        generator = load(self.checkpoint)
+        with run_folder(self.out, asked(self, checkpoint=generator.sha256), self.path) as folder:
+            dataset = load_dataset(self.path, None, workers=self.workers)
+            crystals = list(dataset)
+            table = latents_table(crystals, generator.flow.encode(crystals))
+            without_formulas(table).to_csv(folder.new / "latents.csv", index=False)
+            about = {"source": str(self.path), "failures": [list(row) for row in dataset.failures]}
+            folder.finish({**about, "checkpoint": {"name": generator.name, "sha256": generator.sha256}})
+        counts = {"crystals": len(crystals), "sites": len(table), "left out": len(dataset.failures)}
+        rows = {name: str(n) for name, n in counts.items()}
         console.summary(f"latents in {self.out / 'latents.csv'}", rows)
-        return console.left_out(failures)
-
-
-def encode_path(
-    path: Path, out: Path, checkpoint: str = "mp_20", workers: int = 1
-) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
-    """Read, symmetrise and encode; writes ``latents.csv`` (a row per site) and ``run.json`` into a folder.
-
-    Args:
-        path: whatever ``reading.iterate_rows`` understands.
-        out: folder, made if it is missing.
-        checkpoint: a shipped checkpoint or a checkpoint folder.
-        workers: processes that read and symmetrise.
-
-    Returns:
-        Counts to show, and (id, where, reason) of what was left out.
-
-    Raises:
-        ReadError, ValueError: nothing there to read, or not one crystal could be used.
-        CheckpointError: no such checkpoint, or a damaged one.
-    """
-    from autoperi.data.dataset import load_dataset
-    from autoperi.data.run_folder import write_run
-    from autoperi.generator import load
-
-    dataset = load_dataset(path, None, workers=workers)
-    generator = load(checkpoint)
-    crystals = list(dataset)
-    table = latents_table(crystals, generator.flow.encode(crystals))
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "latents.csv", index=False)
-    run = {
-        "source": str(path),
-        "checkpoint": {"name": generator.name, "sha256": generator.sha256},
-        "failures": [list(row) for row in dataset.failures],
-    }
-    write_run(out, run)
-    counts = {"crystals": len(crystals), "sites": len(table), "left out": len(dataset.failures)}
-    return {name: str(n) for name, n in counts.items()}, dataset.failures
+        return console.left_out(dataset.failures)
 
 
 def latents_table(crystals: "Sequence[Crystal]", latents: "Sequence[Latents]") -> "pd.DataFrame":

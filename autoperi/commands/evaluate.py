@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from autoperi.commands import console
+from autoperi.commands.arguments import asked
 
 _JUDGED_BY = ("seed", "coverage", "stability", "hull", "keep_symmetry", "protocol", "fmax", "steps")
 
@@ -50,14 +51,22 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate; exit status 1 if any structure could not be read."""
+        from autoperi.data.run_folder import run_folder
         from evaluation import evaluate, read_structures
         from evaluation.options import settings_from_options
 
         settings = settings_from_options(**{name: getattr(self, name) for name in _JUDGED_BY})
-        self.out.mkdir(parents=True, exist_ok=True)
-        journal = self.out / "relaxations.jsonl" if self.stability else None
-        read = read_structures(self.path)
-        report = evaluate(read, self.reference, self.data_dir, settings, self.workers, journal)
-        report.save(self.out)
+        with run_folder(self.out, asked(self), self.path) as folder:
+            journal = folder.path / "relaxations.jsonl" if self.stability else None
+            read = read_structures(self.path)
+            if not read.samples:
+                first = f", first {read.failures[0].id}: {read.failures[0].reason}" if read.failures else ""
+                raise ValueError(
+                    f"expected crystals in {self.path}: got {len(read.failures)} unreadable items{first}"
+                )
+            report = evaluate(read, self.reference, self.data_dir, settings, self.workers, journal)
+            report.save(folder.new)
+            counts = {"readable": len(read.samples), "failures": [(f.id, f.reason) for f in read.failures]}
+            folder.finish({"source": str(self.path), **counts})
         console.out.print(report.table())
         return 1 if report.failures else 0

@@ -29,6 +29,7 @@ class Info:
 
     def run(self) -> int:
         """Print and, if asked, write."""
+        from autoperi.data.cache import written_whole
         from property_models.catalogue import described, sizes
 
         title, rows = "shipped", sizes()
@@ -37,7 +38,7 @@ class Info:
             title = f"checkpoint {name}"
         console.summary(title, rows)
         if self.out:
-            self.out.mkdir(parents=True, exist_ok=True)
             told = json.dumps({"name": self.checkpoint or title, **rows}, indent=1)
-            (self.out / "info.json").write_text(told + "\n")
+            with written_whole(self.out / "info.json") as part:
+                part.write_text(told + "\n", encoding="utf-8")
         return 0

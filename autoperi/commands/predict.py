@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from autoperi.commands import console
+from autoperi.commands.arguments import asked
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,14 @@ class Predict:
 
     def run(self) -> int:
         """Predict; exit status 1 if any structure was left out."""
+        from autoperi.data.run_folder import run_folder
         from property_models.uses.screen import predict_path
 
         models = (self.property, self.family, self.checkpoint)
         how = {"fast": self.fast, "workers": self.workers, "device": self.device}
-        screened = predict_path(self.path, *models, **how)
-        screened.save(self.out, {"source": str(self.path), "fast": self.fast})
+        with run_folder(self.out, asked(self), self.path) as folder:
+            screened = predict_path(self.path, *models, **how)
+            screened.save(folder.new)
+            folder.finish({"source": str(self.path), "fast": self.fast, **screened.record()})
         console.summary(f"predictions in {self.out / 'predictions.csv'}", screened.summary())
         return console.left_out(screened.failures)

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from autoperi.commands import console
+from autoperi.commands.arguments import asked
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Relax:
 
     def run(self) -> int:
         """Relax; exit status 1 if any crystal could not be read or relaxed."""
-        from autoperi.data.run_folder import write_run
+        from autoperi.data.run_folder import run_folder
         from evaluation.relaxation.batch import BatchSettings
         from evaluation.relaxation.relax_files import relax_path
         from evaluation.relaxation.relaxation import RelaxationSettings
@@ -53,9 +54,10 @@ class Relax:
             trajectory=self.trajectories,
         )
         how = BatchSettings(settings, workers=self.workers, device=self.device)
-        relaxed = relax_path(self.path, self.out, how)
-        relaxed.save(self.out)
-        about = {"source": str(self.path), "settings": repr(settings)}
-        write_run(self.out, {**about, **relaxed.summary(), "failures": relaxed.failures})
+        with run_folder(self.out, asked(self), self.path) as folder:
+            relaxed = relax_path(self.path, folder.path, how)
+            relaxed.save(folder.new)
+            about = {"source": str(self.path), "settings": repr(settings)}
+            folder.finish({**about, **relaxed.summary(), "failures": relaxed.failures})
         console.summary(f"relaxed crystals in {self.out}", relaxed.summary())
         return console.left_out(relaxed.failures)

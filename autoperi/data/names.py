@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -64,12 +64,21 @@ def without_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
     A text that begins with ``= + - @`` and is no number gets an apostrophe in front, as spreadsheets
     write such texts themselves; ``with_formulas`` takes it away again. Every text is one line.
     """
-    return table.map(lambda cell: _guarded(cell) if isinstance(cell, str) else cell)
+    return _each_text(table, _guarded)
 
 
 def with_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
     """The texts of a table that was written ``without_formulas``, as they were."""
-    return table.map(lambda cell: _bare(cell) if isinstance(cell, str) else cell)
+    return _each_text(table, _bare)
+
+
+def _each_text(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFrame":
+    """A table with its texts changed; columns of numbers and their kinds are what they were."""
+    changed = table.copy()
+    for column in table.columns[[dtype.kind not in "biuf" for dtype in table.dtypes]]:
+        cells = [change(cell) if isinstance(cell, str) else cell for cell in table[column]]
+        changed[column] = type(table[column])(cells, index=table.index, dtype=table[column].dtype)
+    return changed
 
 
 def _spelt(character: str) -> str:

@@ -15,11 +15,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 from rich.progress import Progress
 
 from autoperi.crystals import wyckoff
 from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
 from autoperi.data.cache import DAMAGED, cached, keep, versions, written_whole
+from autoperi.data.names import one_line
 from autoperi.data.reading import ReadError, Row, iterate_rows, parse_row, whole_file
 from autoperi.data.workers import mapped
 
@@ -91,7 +93,11 @@ def _chunks(
     todo, total = sum(len(rows) for _, rows in waiting), sum(len(rows) for _, rows in chunks)
     bar = Progress(transient=True) if progress and todo > _IN_PROCESS else None
     with bar or nullcontext():
-        task = bar.add_task(f"Symmetrising {name}", total=total, completed=total - todo) if bar else None
+        task = (
+            bar.add_task(f"Symmetrising {escape(one_line(name))}", total=total, completed=total - todo)
+            if bar
+            else None
+        )
         found = mapped(
             partial(_row, config=config),
             [row for _, rows in waiting for row in rows],

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pymatgen.core import Lattice, Structure
 
 from autoperi.crystals.device import usable_device
+from autoperi.data.cache import versions
 from autoperi.data.reading import Sample
 from autoperi.data.workers import piped
 from evaluation.facts.matching import MatchSettings
@@ -31,6 +30,26 @@ from evaluation.relaxation.relaxation import (
 
 LARGE = 200
 """Atoms above which a relaxed crystal is compared with its raw form atom by atom."""
+_SCHEMA = 2
+"""Raise it when the meaning of a record changes: those of older code are then not taken from a journal."""
+_BLANK = {
+    "number": 0,
+    "id": "",
+    "key": "",
+    "energy_per_atom": None,
+    "start_energy_per_atom": None,
+    "converged": False,
+    "steps": 0,
+    "largest_force": None,
+    "matches_raw": False,
+    "rmsd": None,
+    "rmsd_normalised": None,
+    "space_group_relaxed": None,
+    "error": "",
+    "relaxed": None,
+}
+_Task = tuple[int, Sample, str]
+"""Position, crystal and key."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +89,9 @@ def relax_all(
 ) -> Iterator[dict]:
     """Relax every crystal; yields one record each, in the order they finish.
 
-    A record holds id, key (hash of the crystal and the settings), energy_per_atom and
-    start_energy_per_atom (eV/atom, None after a failure), converged, steps, largest_force (eV/Å),
+    A record holds number (the position of its sample), id, key (hash of the crystal, the settings and
+    the versions of the code), energy_per_atom and start_energy_per_atom (eV/atom, None after a failure),
+    converged, steps, largest_force (eV/Å),
     matches_raw, rmsd (Å), rmsd_normalised, space_group_relaxed (at the loose tolerance), error and the
     relaxed structure as a dictionary, and the trajectory where it is kept. With a journal (JSON
     lines) finished crystals are taken from there instead, so an interrupted run goes on where it
@@ -79,16 +99,16 @@ def relax_all(
     its process down with it is not journalled: it is tried again.
     """
     path = Path(journal) if journal else None
-    done = {r["key"]: r for r in read_journal(path) if "key" in r} if path else {}
+    done = {r["key"]: r for r in read_journal(path) if r.keys() >= _BLANK.keys()} if path else {}
     if path:
         end_last_line(path)
-    todo: list[tuple[Sample, str]] = []
-    for sample in samples:
+    todo: list[_Task] = []
+    for number, sample in enumerate(samples):
         key = _key(sample.structure, settings)
         if key in done:
-            yield {**done[key], "id": sample.id}
+            yield {**done[key], "id": sample.id, "number": number}
         else:
-            todo.append((sample, key))
+            todo.append((number, sample, key))
     for record in piped(partial(_work, settings=settings), todo, settings.workers, _lost):
         journalled = record.pop("journalled", True)
         if path and journalled:
@@ -96,25 +116,21 @@ def relax_all(
         yield record
 
 
-def _work(
-    items: Iterator[tuple[int, tuple[Sample, str]]], settings: BatchSettings
-) -> Iterator[tuple[int, dict]]:
-    """Records of numbered (sample, key) pairs, by CHGNet together or by a calculator one by one."""
-    if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)  # the processes share the cores among themselves
-    taken: dict[int, tuple[Sample, str]] = {}
+def _work(items: Iterator[tuple[int, _Task]], settings: BatchSettings) -> Iterator[tuple[int, dict]]:
+    """Records of numbered tasks, by CHGNet together or by a calculator one by one."""
+    taken: dict[int, _Task] = {}
 
     def remembered() -> Iterator[tuple[int, Structure]]:
         for number, item in items:
             taken[number] = item
-            yield number, item[0].structure
+            yield number, item[1].structure
 
     if settings.relaxer is None:
         outcomes = relax_together(remembered(), settings.relaxation, settings.device, settings.batch_atoms)
     else:
         outcomes = _one_by_one(remembered(), settings.relaxer.calculator, settings.relaxation)
     for number, outcome in outcomes:
-        yield number, _record(*taken.pop(number), outcome, settings)
+        yield number, _record(taken.pop(number), outcome, settings)
 
 
 def _one_by_one(
@@ -128,22 +144,9 @@ def _one_by_one(
             yield number, f"{type(error).__name__}: {error}"[:300]
 
 
-def _record(sample: Sample, key: str, outcome: Relaxed | str, settings: BatchSettings) -> dict:
-    record = {
-        "id": sample.id,
-        "key": key,
-        "energy_per_atom": None,
-        "start_energy_per_atom": None,
-        "converged": False,
-        "steps": 0,
-        "largest_force": None,
-        "matches_raw": False,
-        "rmsd": None,
-        "rmsd_normalised": None,
-        "space_group_relaxed": None,
-        "error": "",
-        "relaxed": None,
-    }
+def _record(task: _Task, outcome: Relaxed | str, settings: BatchSettings) -> dict:
+    number, sample, key = task
+    record = {**_BLANK, "number": number, "id": sample.id, "key": key}
     if isinstance(outcome, str):
         return {**record, "error": outcome}
     try:
@@ -212,15 +215,15 @@ def _as_numbered(raw: Structure, relaxed: Structure, match: MatchSettings) -> fl
     return rms if rms <= match.stol else None
 
 
-def _lost(item: tuple[Sample, str], reason: str) -> dict:
-    sample, key = item
-    return {**_record(sample, key, reason, BatchSettings()), "journalled": False}
+def _lost(task: _Task, reason: str) -> dict:
+    return {**_record(task, reason, BatchSettings()), "journalled": False}
 
 
 def _key(structure: Structure, settings: BatchSettings) -> str:
     digest = hashlib.sha256(structure.lattice.matrix.round(6).tobytes())
     digest.update(structure.frac_coords.round(6).tobytes())
     digest.update(str(structure.atomic_numbers).encode())
-    conventions = (asdict(settings.relaxation), asdict(settings.match), settings.relaxer_name)
+    code = (_SCHEMA, versions("autoperi-gnn", "chgnet", "pymatgen"))
+    conventions = (asdict(settings.relaxation), asdict(settings.match), settings.relaxer_name, code)
     digest.update(json.dumps(conventions).encode())
     return digest.hexdigest()[:24]

@@ -1,7 +1,6 @@
 """Relax every crystal of a file with CHGNet, and write what came of it."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pymatgen.io.cif import CifWriter
 from rich.console import Console
 from rich.progress import Progress
 
+from autoperi.data.names import file_names, unique_ids, without_formulas
 from autoperi.data.reading import Failure, Sample, read_structures
 from evaluation.facts.symmetry import keeps_space_group, space_group
 from evaluation.relaxation.batch import BatchSettings, relax_all
@@ -31,7 +31,7 @@ class RelaxedFile:
             (in large cells atom by atom), space_group_before, space_group_after and space_group_kept (at
             the tolerance of `RelaxationSettings.symprec`), error. With `keep_symmetry` energy_before is
             that of the symmetrised crystal.
-        structures: the relaxed crystals by id; those that failed are missing.
+        structures: the relaxed crystals by row of the table; those that failed are missing.
         trajectories: every step of those crystals, where the settings keep them.
         settings: how they were relaxed.
         fresh: crystals relaxed now; the others were in the journal.
@@ -39,8 +39,8 @@ class RelaxedFile:
     """
 
     table: pd.DataFrame
-    structures: dict[str, Structure]
-    trajectories: dict[str, list[dict]]
+    structures: dict[int, Structure]
+    trajectories: dict[int, list[dict]]
     settings: BatchSettings
     fresh: int
     seconds: float
@@ -56,24 +56,26 @@ class RelaxedFile:
 
         A CIF declares the space group (conventional cell) where symmetry was kept; else it is the
         relaxed cell as it is, without symmetry.
+
+        Args:
+            out: an empty folder.
         """
-        (out / "cif").mkdir(parents=True, exist_ok=True)
-        self.table.to_csv(out / "relax.csv", index=False)
+        (out / "cif").mkdir()
+        without_formulas(self.table).to_csv(out / "relax.csv", index=False)
         write(out / "relaxed.extxyz", self._frames(), format="extxyz")
         relaxation = self.settings.relaxation
         symprec = relaxation.symprec if relaxation.keep_symmetry else None
-        names = _file_names(list(self.structures))
-        for name, structure in zip(names, self.structures.values(), strict=True):
-            (out / "cif" / f"{name}.cif").write_text(str(CifWriter(structure, symprec=symprec)))
-        files = dict(zip(self.structures, names, strict=True))
-        for name, steps in self.trajectories.items():
+        names = file_names([name.removesuffix(".cif") for name in self.table["id"]])
+        for row, structure in self.structures.items():
+            (out / "cif" / f"{names[row]}.cif").write_text(str(CifWriter(structure, symprec=symprec)))
+        for row, steps in self.trajectories.items():
             (out / "trajectories").mkdir(exist_ok=True)
-            frames = [_frame(self.structures[name], step) for step in steps]
-            write(out / "trajectories" / f"{files[name]}.extxyz", frames, format="extxyz")
+            frames = [_frame(self.structures[row], step) for step in steps]
+            write(out / "trajectories" / f"{names[row]}.extxyz", frames, format="extxyz")
 
     def summary(self) -> dict[str, str]:
         """Counts and medians to show."""
-        done = self.table.loc[self.table["id"].isin(list(self.structures))]
+        done = self.table.loc[list(self.structures)]
         rows = {"crystals": f"{len(done)} relaxed, {len(self.table) - len(done)} left out"}
         if len(done):
             middle = done[["energy_before", "energy_after", "steps"]].astype(float)
@@ -90,16 +92,17 @@ class RelaxedFile:
 
     def _frames(self) -> list[Atoms]:
         columns = ["id", "energy_after", "steps", "converged", "max_force"]
-        rows = self.table.set_index("id", drop=False)[columns]
+        rows = self.table[columns].copy()
+        rows["id"] = [name.replace("\\", "\\\\") for name in rows["id"]]  # which ASE leaves to us
         return [
             Atoms(
                 list(structure.atomic_numbers),
                 scaled_positions=structure.frac_coords,
                 cell=structure.lattice.matrix,
                 pbc=True,
-                info=rows.loc[name].to_dict(),
+                info=rows.loc[row].to_dict(),
             )
-            for name, structure in self.structures.items()
+            for row, structure in self.structures.items()
         ]
 
 
@@ -123,24 +126,21 @@ def relax_path(path: Path, out: Path, settings: BatchSettings) -> RelaxedFile:
     if not read.samples:
         first = f"; first {read.failures[0].id}: {read.failures[0].reason}" if read.failures else ""
         raise ValueError(f"expected crystals in {path}: got {len(read.failures)} unreadable items{first}")
-    out.mkdir(parents=True, exist_ok=True)
     journal, records = out / JOURNAL, {}
     known, began = _lines(journal), time.perf_counter()
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("relaxing", total=len(read.samples))
         for record in relax_all(read.samples, settings, journal):
-            records[record["id"]] = record
+            records[record["number"]] = record
             bar.advance(task)
     fresh, seconds = _lines(journal) - known, time.perf_counter() - began
     symprec = settings.relaxation.symprec
-    relaxed = {
-        sample.id: Structure.from_dict(records[sample.id]["relaxed"])
-        for sample in read.samples
-        if not records[sample.id]["error"]
-    }
-    trajectories = {name: records[name]["trajectory"] for name in relaxed if "trajectory" in records[name]}
-    rows = [_row(sample, records[sample.id], relaxed.get(sample.id), symprec) for sample in read.samples]
+    done = [records[number] for number in range(len(read.samples))]
+    relaxed = {n: Structure.from_dict(r["relaxed"]) for n, r in enumerate(done) if not r["error"]}
+    trajectories = {n: done[n]["trajectory"] for n in relaxed if "trajectory" in done[n]}
+    rows = [_row(sample, done[n], relaxed.get(n), symprec) for n, sample in enumerate(read.samples)]
     table = pd.DataFrame([*rows, *(_unreadable(failure) for failure in read.failures)])
+    table["id"] = unique_ids(table["id"])
     table = table.astype(dict.fromkeys(_WHOLE, "Int64"))
     return RelaxedFile(table, relaxed, trajectories, settings, fresh, seconds)
 
@@ -172,19 +172,3 @@ def _unreadable(failure: Failure) -> dict:
 
 def _lines(journal: Path) -> int:
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
-
-
-def _file_names(ids: Sequence[str]) -> list[str]:
-    """Ids as names of files; those that would fall together are numbered."""
-    seen: dict[str, int] = {}
-    names = []
-    for given in ids:
-        name = (
-            "".join(c if c.isalnum() or c in "-_.+" else "_" for c in given.removesuffix(".cif"))[
-                :120
-            ].lstrip(".")
-            or "_"
-        )
-        seen[name.lower()] = seen.get(name.lower(), 0) + 1
-        names.append(name if seen[name.lower()] == 1 else f"{name}-{seen[name.lower()]}")
-    return names

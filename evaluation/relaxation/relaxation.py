@@ -39,6 +39,14 @@ class RelaxationSettings:
     max_seconds: float = 600.0
     trajectory: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse numbers at which no relaxation could end."""
+        if not (0 < self.fmax < np.inf and self.max_steps >= 0 and self.max_seconds >= 0):
+            raise ValueError(
+                "expected a positive force, and steps and a time limit from 0 up: got fmax "
+                f"{self.fmax}, steps {self.max_steps}, time limit {self.max_seconds}"
+            )
+
     def __str__(self) -> str:
         """As printed beside every figure."""
         kept = f", space group at {self.symprec} Å kept" if self.keep_symmetry else ""

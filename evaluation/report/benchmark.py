@@ -1,8 +1,8 @@
 """Many models against one reference: judged one by one, resumable, compared in one table and one page."""
 
+import errno
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
@@ -14,7 +14,10 @@ from pymatgen.core import Structure
 from rich.console import Console
 
 from autoperi.crystals.viewer.page import Section, render_page
+from autoperi.data.cache import DAMAGED
+from autoperi.data.names import file_names
 from autoperi.data.reading import ReadResult, as_read_result, read_groups, read_structures
+from autoperi.data.run_folder import run_folder
 from evaluation.facts.baselines import BASELINES, draw_baseline
 from evaluation.facts.reference import Reference, ReferenceSettings, load_reference
 from evaluation.report.comparison import Comparison, Kind, Row
@@ -63,6 +66,14 @@ class BenchmarkSettings:
     limit: int | None = None
     baselines: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of crystals that cannot be."""
+        if (self.limit is not None and self.limit < 1) or self.baselines < 0:
+            raise ValueError(
+                "expected at least one crystal of each model and none or more of each baseline: got limit "
+                f"{self.limit}, baselines {self.baselines}"
+            )
 
 
 def parse_models(arguments: Sequence[str]) -> dict[str, Source]:
@@ -130,30 +141,46 @@ def benchmark(
             Path(data_dir) if data_dir else None, symmetry=settings.evaluation.symmetry, workers=workers
         )
         reference = load_reference(reference, where)
-    rows: list[Row] = []
-    reports: dict[str, Report] = {}
-    stages = _Stages(out / "models", reference, data_dir, settings, workers)
     tasks: list[tuple[str, Kind, Source | None]] = []
     tasks.extend((name, "model", source) for name, source in models.items())
     if settings.baselines:
         tasks.extend((name, "baseline", None) for name in BASELINES)
+    with run_folder(out, {"command": "benchmark"}) as folder:  # each stage knows what it was asked for
+        stages = _Stages(folder.path / "models", reference, data_dir, settings, workers)
+        rows, reports = _judged_all(tasks, stages)
+        for table in published_tables():
+            rows += [Row(f"{m} ({table.source})", "published", table.metrics(m)) for m in table.rows]
+        provenance = {"settings": asdict(settings), "versions": library_versions()}
+        comparison = Comparison(rows, str(reference), provenance, settings.evaluation.protocol)
+        comparison.save(folder.new)
+        _write_page(comparison, reports, reference, folder.new)
+        errors = {row.name: row.error for row in rows if row.error}
+        folder.finish({"models": list(reports), "failures": errors, "reference": str(reference)})
+    return comparison
+
+
+def _judged_all(
+    tasks: Sequence[tuple[str, Kind, Source | None]], stages: "_Stages"
+) -> tuple[list[Row], dict[str, Report]]:
+    """A row for each task, and the reports of those that could be judged; one model at least."""
+    rows: list[Row] = []
+    reports: dict[str, Report] = {}
     for position, (name, kind, source) in enumerate(tasks, 1):
         _console.print(f"[{position}/{len(tasks)}] {name}", highlight=False, markup=False)
         try:
             report = stages.baseline(name) if source is None else stages.model(name, source)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
             rows.append(Row(name, kind, {}, error=f"{type(error).__name__}: {error}"[:300]))
             _console.print(f"{name} could not be judged: {error}", style="red", markup=False)
             continue
         reports[name] = report
         rows.append(Row(name, kind, report.metrics, len(report.per_structure), len(report.failures)))
-    for table in published_tables():
-        rows += [Row(f"{model} ({table.source})", "published", table.metrics(model)) for model in table.rows]
-    provenance = {"settings": asdict(settings), "versions": library_versions()}
-    comparison = Comparison(rows, str(reference), provenance, settings.evaluation.protocol)
-    comparison.save(out)
-    _write_page(comparison, reports, reference, out)
-    return comparison
+    if not any(name in reports for name, kind, _ in tasks if kind == "model"):
+        told = "; ".join(f"{row.name}: {row.error}" for row in rows if row.kind == "model")
+        raise ValueError(f"expected crystals of at least one model: {told or 'none was named'}")
+    return rows, reports
 
 
 class _Stages:
@@ -192,16 +219,23 @@ class _Stages:
         return self._judged(name, f"baseline {n} seed {seed}", read)
 
     def _judged(self, name: str, key: str, read: Callable[[], ReadResult]) -> Report:
-        folder = self._folder / _file_name(name)
+        folder = self._folder / _stage_name(name)
         stamp = hashlib.sha256(f"{name}\n{key}\n{self._common}".encode()).hexdigest()
         done = folder / "stage.txt"
         if done.exists() and done.read_text().strip() == stamp:
-            return Report.load(folder, self._reference.table)
+            try:
+                return Report.load(folder, self._reference.table)
+            except DAMAGED as error:
+                _console.print(f"{folder} is damaged ({error}): judged again", style="yellow", markup=False)
         folder.mkdir(parents=True, exist_ok=True)
         done.unlink(missing_ok=True)
         settings = self._settings.evaluation
         journal = folder / "relaxations.jsonl" if settings.stability is not None else None
-        report = evaluate(read(), self._reference, self._data_dir, settings, self._workers, journal)
+        crystals = read()
+        if not crystals.samples:
+            first = f", first {crystals.failures[0].reason}" if crystals.failures else ""
+            raise ValueError(f"expected crystals: got {len(crystals.failures)} unreadable items{first}")
+        report = evaluate(crystals, self._reference, self._data_dir, settings, self._workers, journal)
         report.save_tables(folder)
         done.write_text(stamp + "\n")
         return Report.load(folder, self._reference.table)
@@ -271,10 +305,10 @@ def _existing(path: Path | str) -> Path:
     return Path(path)
 
 
-def _file_name(name: str) -> str:
-    """A folder's name; different names never share one."""
-    slug = re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.")
-    return slug if slug == name else f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+def _stage_name(name: str) -> str:
+    """A folder's name that depends on nothing but the model's; different models never share one."""
+    (safe,) = file_names([name])
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _source_digest(source: Source) -> str:

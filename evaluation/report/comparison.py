@@ -12,6 +12,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from autoperi.data.names import without_formulas
 from evaluation.metric import Metric
 from evaluation.ranking import rank
 from evaluation.report.page import interval_text
@@ -277,7 +278,7 @@ class Comparison:
             for row in self.rows
             for metric in row.metrics.values()
         ]
-        pd.DataFrame(records).to_csv(folder / "comparison.csv", index=False)
+        without_formulas(pd.DataFrame(records)).to_csv(folder / "comparison.csv", index=False)
         plain = {
             "reference": self.reference,
             "rows": [

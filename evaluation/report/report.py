@@ -11,6 +11,7 @@ import pandas as pd
 from rich.table import Table
 
 from autoperi.crystals.viewer.page import Scene, Section, render_page
+from autoperi.data.names import with_formulas, without_formulas
 from autoperi.data.reading import Failure
 from evaluation.metric import Metric
 from evaluation.report.figures import all_figures, svg_address
@@ -110,7 +111,7 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.as_dict(), indent=1, default=str, allow_nan=False)
         (folder / "metrics.json").write_text(text + "\n")
-        self.per_structure.to_csv(folder / "per_structure.csv", index=False)
+        without_formulas(self.per_structure).to_csv(folder / "per_structure.csv", index=False)
         (folder / "scenes.json").write_text(json.dumps(list(self.scenes)) + "\n")
         return folder
 
@@ -136,7 +137,7 @@ class Report:
             for name, record in stored["metrics"].items()
         }
         return cls(
-            per_structure=table,
+            per_structure=with_formulas(table),
             metrics=metrics,
             failures=tuple(Failure(**failure) for failure in stored["failures"]),
             source=stored["source"],

@@ -106,7 +106,7 @@ def evaluate(
             stability.hull, data_dir or data_folder(), targets, stability.relaxer, cache_folder()
         )
         judged = stability_table(read.samples, *hull, stability, journal)
-        table = table.join(judged, on="id")
+        table = table.join(judged.reset_index(drop=True))
     protocols = Protocols(
         reference=str(reference),
         match=settings.match,

@@ -61,10 +61,10 @@ def stability_table(
 
     records = relax_all(samples, settings, journal)
     rows = {
-        record["id"]: _judge(record, hull, references)
+        record["number"]: _judge(record, hull, references)
         for record in track(records, total=len(samples), description=f"relaxing with {settings.relaxer_name}")
     }
-    table = pd.DataFrame([rows[sample.id] for sample in samples], columns=pd.Index(COLUMNS))
+    table = pd.DataFrame([rows[number] for number in range(len(samples))], columns=pd.Index(COLUMNS))
     return table.set_index("id")
 
 

@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from autoperi.crystals.crystal import Crystal
 from autoperi.data.dataset import load_dataset
-from autoperi.data.run_folder import write_run
+from autoperi.data.names import without_formulas
 from property_models.model import PropertyModel, load, shipped
 from property_models.targets import TARGETS
 
@@ -32,20 +32,17 @@ class Screened:
     failures: list[tuple[str, str, str]]
     models: dict[str, dict[str, str]]
 
-    def save(self, out: Path, run: dict) -> None:
-        """Write ``predictions.csv``, ``distributions.png`` and ``run.json`` into a folder.
-
-        Args:
-            out: made if it is missing.
-            run: what was asked; models, counts and failures are added.
-        """
+    def save(self, out: Path) -> None:
+        """Write ``predictions.csv`` and ``distributions.png`` into a folder."""
         from property_models.uses.picture import predicted_distributions
 
-        out.mkdir(parents=True, exist_ok=True)
-        self.table.to_csv(out / "predictions.csv", index=False)
+        without_formulas(self.table).to_csv(out / "predictions.csv", index=False)
         predicted_distributions(self.table, list(self.models)).savefig(out / "distributions.png", dpi=130)
-        found = {"crystals": len(self.table), "failures": [list(row) for row in self.failures]}
-        write_run(out, {**run, "models": self.models, **found})
+
+    def record(self) -> dict:
+        """For the run's record: models, counts and failures."""
+        failures = [list(row) for row in self.failures]
+        return {"models": self.models, "crystals": len(self.table), "failures": failures}
 
     def summary(self) -> dict[str, str]:
         """Counts, and for each property what was found, with its unit where that is known."""

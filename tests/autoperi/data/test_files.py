@@ -1,6 +1,8 @@
 """Output folder: read back unchanged, readable by others, quick."""
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -136,3 +138,14 @@ def test_a_thousand_crystals_take_seconds(tmp_path, crystals):
     write_crystals(crystals * 200, tmp_path, {})
     assert time.perf_counter() - start < 15  # about 1.5 s on a free core
     assert len(read_crystals(tmp_path)) == 1000
+
+
+def test_python_without_assertions_reads_what_was_written(crystals, tmp_path):
+    """Nothing that matters happens inside an assert, ours or a library's."""
+    write_crystals(crystals, tmp_path, {})
+    script = "from autoperi.data.reading import read_structures as read; "
+    script += "import sys; print(len(read(sys.argv[1]).samples))"
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", script, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == str(len(crystals)), done.stderr

@@ -75,6 +75,15 @@ def test_no_text_is_a_formula_and_numbers_stay_numbers():
     assert {energy for _, energy in cells} == {"-1.0"}
 
 
+def test_kinds_of_columns_stay():
+    table = pd.DataFrame({"id": ["=1", None], "steps": pd.array([3, None], "Int64"), "ok": [True, False]})
+    table["text"] = pd.array(["=2", None], "string")
+    safe = without_formulas(table)
+    assert safe.dtypes.tolist() == table.dtypes.tolist()
+    assert safe.to_csv(index=False).splitlines()[1:] == ["'=1,3,True,'=2", ",,False,"]
+    pd.testing.assert_frame_equal(with_formulas(safe), table)
+
+
 @given(st.lists(st.text(alphabet="=+-@'1x ,\"", min_size=1, max_size=4), min_size=1))
 def test_texts_of_a_table_come_back(ids):
     text = without_formulas(pd.DataFrame({"id": ids, "n": 1})).to_csv(index=False)

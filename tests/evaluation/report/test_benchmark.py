@@ -121,7 +121,7 @@ def test_a_corrupt_structure_in_the_middle_costs_one_row(reference, tmp_path):
     row = comparison.rows[0]
     assert (row.readable, row.unreadable) == (29, 1)
     assert row.metrics["structural_validity"].value == pytest.approx(29 / 30)
-    assert "15.cif" in (tmp_path / "out/report.html").read_text()
+    assert ">15<" in (tmp_path / "out/report.html").read_text()
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -167,9 +167,38 @@ def test_arguments_become_models(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_a_damaged_stage_is_judged_again(reference, tmp_path, counted):
+    settings = BenchmarkSettings(QUICK)
+    benchmark({"m": zoo()[:3]}, tmp_path, reference, settings=settings)
+    first = (tmp_path / "comparison.csv").read_bytes()
+    metrics = tmp_path / "models" / "m" / "metrics.json"
+    metrics.write_bytes(metrics.read_bytes()[:100])
+    before = len(counted)
+    benchmark({"m": zoo()[:3]}, tmp_path, reference, settings=settings)
+    assert len(counted) > before
+    assert (tmp_path / "comparison.csv").read_bytes() == first
+
+
+def test_numbers_of_crystals_that_cannot_be_are_refused():
+    for numbers in ({"limit": 0}, {"limit": -1}, {"baselines": -3}):
+        with pytest.raises(ValueError, match="at least one crystal"):
+            BenchmarkSettings(**numbers)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_models_without_crystals_are_no_benchmark(reference, tmp_path):
+    pd.DataFrame({"id": [], "cif": []}).to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(ValueError, match=r"at least one model: m: .*expected crystals"):
+        benchmark(
+            {"m": tmp_path / "none.csv"}, tmp_path / "out", reference, settings=BenchmarkSettings(QUICK)
+        )
+    assert not (tmp_path / "out" / "comparison.md").exists()
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_a_part_of_a_table_is_judged_alone(reference, tmp_path):
     models = parse_models([f"many={write_table(tmp_path / 'models.csv')}@method"])
     comparison = benchmark(models, tmp_path / "out", reference, settings=BenchmarkSettings(QUICK))
     assert [row.readable for row in comparison.rows[:2]] == [3, 3]
-    formulas = pd.read_csv(next((tmp_path / "out/models").glob("many-a*/per_structure.csv")))["formula"]
+    formulas = pd.read_csv(next((tmp_path / "out/models").glob("many_a*/per_structure.csv")))["formula"]
     assert np.array_equal(np.sort(formulas), np.sort(["Cl1Na1", "O2Ti1", "O1Zn1"]))

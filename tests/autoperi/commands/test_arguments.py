@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from autoperi.commands.asked import asked
+from autoperi.commands.arguments import asked
 from autoperi.commands.relax import Relax
 from autoperi.commands.train_property import TrainProperty
 

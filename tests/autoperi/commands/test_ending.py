@@ -1,0 +1,191 @@
+"""How commands end before their end: in words, in order, with nothing half written and nobody left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from autoperi.commands import console
+from autoperi.commands.info import Info
+from tests.autoperi.shell import command
+from tests.prototypes import prototype
+
+
+def raising(error):
+    def run(_):
+        raise error
+
+    return run
+
+
+def refused_by_the_system():
+    return Path("/proc/version/below").read_text()
+
+
+@pytest.mark.parametrize(
+    ("run", "told"),
+    [
+        (lambda _: refused_by_the_system(), "/proc/version/below: Not a directory"),
+        (lambda _: Path("/dev/full").write_text("x"), "No space left on device; make room"),
+        (raising(MemoryError()), "out of memory"),
+        (raising(RuntimeError("Found no NVIDIA driver on your system")), "no CUDA device here"),
+        (raising(AssertionError("Torch not compiled with CUDA enabled")), "no CUDA device here"),
+        (lambda _: json.loads("{"), "a file is not what it should be"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_status_two(monkeypatch, capsys, run, told):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(Info, "run", run)
+    assert command("info") == 2
+    complaint = capsys.readouterr().err
+    assert told in complaint
+    assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("run", "error"),
+    [
+        (lambda _: torch.ones(2) @ torch.ones(3), RuntimeError),
+        (lambda _: torch.ones(2).reshape(3), RuntimeError),
+        (lambda _: int("x"), ValueError),
+        (raising(AssertionError("impossible")), AssertionError),
+        (lambda _: len(5), TypeError),
+    ],
+)
+def test_faults_of_the_program_are_not_dressed_as_errors_of_the_user(monkeypatch, run, error):
+    monkeypatch.setattr(Info, "run", run)
+    with pytest.raises(error):
+        command("info")
+
+
+def test_the_debug_switch_shows_where_it_happened(monkeypatch):
+    monkeypatch.setattr(Info, "run", lambda _: refused_by_the_system())
+    monkeypatch.setenv("AUTOPERI_DEBUG", "1")
+    with pytest.raises(NotADirectoryError):
+        command("info")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_an_interruption_is_one_line(monkeypatch, capsys, number, status):
+    def run(_):
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr(Info, "run", run)
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)]
+    assert command("info") == status
+    complaint = capsys.readouterr().err
+    assert "interrupted" in complaint
+    assert complaint.count("\n") == 1
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_markup_and_escapes_reach_no_terminal(capsys):
+    console.summary("[/x] \x1b[31m", {"[bold]": "a [/y] \x1b]0;title\x07 b"})
+    told = capsys.readouterr().out
+    assert "[/x]" in told
+    assert "a [/y]" in told
+    assert "\x1b" not in told
+    console.complain("two\nlines [/z]")
+    assert "two lines [/z]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "id,cif\n", "[]"])
+def test_nothing_is_no_success(tmp_path, capsys, content):
+    """An empty folder, a table without rows, an empty list: one line, and no folder is left."""
+    source = tmp_path / "in"
+    if content:
+        source = tmp_path / ("in.json" if content == "[]" else "in.csv")
+        source.write_text(content)
+    else:
+        source.mkdir()
+    reference = tmp_path / "reference.cif"
+    prototype("NaCl").to(filename=str(reference))
+    for name in ("evaluate", "relax", "encode", "predict"):
+        assert command(name, source, "--out", tmp_path / "out") == 2, name
+        assert capsys.readouterr().err.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+    models = ("benchmark", f"m={source}", "--reference", reference)
+    assert command(*models, "--out", tmp_path / "out") == 2
+    assert command(*models, "--limit", -1, "--out", tmp_path / "out") == 2
+    assert "at least one crystal" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def crystals(tmp_path_factory):
+    """A table of ninety rows, of which each takes a while."""
+    texts = {name: prototype(name).to(fmt="cif") for name in ("NaCl", "Si diamond", "CsCl")}
+    rows = [(f"{name} {k}", text) for k in range(30) for name, text in texts.items()]
+    table = tmp_path_factory.mktemp("tables") / "ninety.csv"
+    pd.DataFrame(rows, columns=["id", "cif"]).to_csv(table, index=False)
+    return table
+
+
+def processes(session):
+    """Ids of the processes of a session that still run."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-s", str(session)], capture_output=True, text=True, check=False
+    )
+    return [line.split()[0] for line in listed.stdout.splitlines() if not line.split()[1].startswith("Z")]
+
+
+COMMANDS = {
+    "encode": ("latents.csv",),
+    "relax": ("relax.csv", "relaxed.extxyz"),
+    "evaluate": ("per_structure.csv",),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        pytest.param("relax", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("evaluate", signal.SIGKILL, marks=pytest.mark.slow),
+        ("encode", signal.SIGTERM),
+    ],
+)
+def test_killed_in_the_middle_the_same_command_ends_with_the_same_bytes(crystals, tmp_path, name, end):
+    """No process is left, no file has its final name; the rerun equals a run that was left in peace."""
+    more = {"relax": ("--steps", 3), "evaluate": ("--reference", crystals), "encode": ()}[name]
+    words = [sys.executable, "-m", "autoperi.cli", name, crystals, *more, "--workers", 2, "--out"]
+    environment = {**os.environ, "AUTOPERI_CACHE": str(tmp_path / "cache")}
+    out = tmp_path / "killed"
+    with subprocess.Popen(
+        [*map(str, words), str(out)],
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as killed:
+        patience = time.perf_counter() + 60
+        while len(processes(killed.pid)) < 3 and time.perf_counter() < patience and killed.poll() is None:
+            time.sleep(0.02)
+        assert killed.poll() is None, "it ended before it could be killed"
+        time.sleep(0.5)
+        os.kill(killed.pid, end)
+        _, complaint = killed.communicate(timeout=30)
+    assert "Traceback" not in complaint
+    assert killed.returncode == (-end if end == signal.SIGKILL else 128 + end)
+    patience = time.perf_counter() + 10
+    while processes(killed.pid) and time.perf_counter() < patience:
+        time.sleep(0.1)
+    assert processes(killed.pid) == []
+    assert not (out / "run.json").exists()
+    assert not any((out / file).exists() for file in COMMANDS[name])
+    for folder, cache in ((out, "cache"), (tmp_path / "whole", "other")):
+        again = {**os.environ, "AUTOPERI_CACHE": str(tmp_path / cache)}
+        done = subprocess.run(
+            [*map(str, words), str(folder)], env=again, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    for file in COMMANDS[name]:
+        assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
