@@ -25,7 +25,7 @@ from autoperi.data.names import one_line
 from autoperi.data.reading import ReadError, Row, iterate_rows, parse_row, whole_file
 from autoperi.data.workers import mapped
 
-_SCHEMA = 1
+_SCHEMA = 2
 """Raise it when the meaning of the cached arrays or of a label changes."""
 _CHUNK = 256
 _IN_PROCESS = 64

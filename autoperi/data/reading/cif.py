@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -279,6 +279,7 @@ class _Stated:
         return bool(self.formula) and known and not self.disagreement(atoms.elements)
 
 
+@lru_cache(4096)
 def _formula(text: str) -> dict[str, float]:
     """Amounts of a sum formula; empty if it is no plain one."""
     amounts: dict[str, float] = {}

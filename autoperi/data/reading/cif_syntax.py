@@ -15,6 +15,7 @@ _TOKEN = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 _CELL = "_cell_length_a"
+_KEYWORDS = ("loop_", "data_", "save_")
 
 
 @dataclass
@@ -77,15 +78,13 @@ def parse_block(text: str) -> Block:
             value = _unquoted(token)
         else:
             value = token
-            keyword = token[:6].lower()
-            if keyword == "loop_" and len(token) == 5:
-                loop, name = ([], []), ""
-                blocks[-1].loops.append(loop)
-                continue
-            if keyword.startswith(("data_", "save_")):
-                if keyword.startswith("data_"):
-                    blocks.append(Block())
+            if first in "lLdDsS" and (keyword := token[:5].lower()) in _KEYWORDS:
                 loop, name = None, ""
+                if keyword == "loop_":
+                    loop = ([], [])
+                    blocks[-1].loops.append(loop)
+                elif keyword == "data_":
+                    blocks.append(Block())
                 continue
         if loop is not None:
             loop[1].append(value)

@@ -1,6 +1,7 @@
 """The crystal files of a path: one file, a folder, a zip or tar archive; what they unpack to is bounded."""
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -95,6 +96,20 @@ def kind_of(name: str) -> str:
         return ".poscar"
     suffix = PurePosixPath(stem).suffix
     return suffix if suffix in SUFFIXES else ""
+
+
+def as_text(stream: IO[bytes], newline: str | None = None) -> io.TextIOWrapper:
+    """The text of a file: UTF-8 with or without mark, bytes that are none as Latin-1."""
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="autoperi-latin-1", newline=newline)
+
+
+def _latin_1(error: UnicodeError) -> tuple[str, int]:
+    """Bytes that are no UTF-8 as Latin-1."""
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error("autoperi-latin-1", _latin_1)
 
 
 def _hidden(name: str) -> bool:

@@ -5,7 +5,6 @@ of a path and their labels, ``parse_row`` turns one of them into a structure. No
 what cannot be read is a row too, and ``parse_row`` says what is wrong with it.
 """
 
-import codecs
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +18,14 @@ import numpy as np
 from autoperi.data.reading.binary import db_rows, npz_rows, pt_rows
 from autoperi.data.reading.cif import parse_cif
 from autoperi.data.reading.cif_syntax import crystal_blocks
-from autoperi.data.reading.containers import DAMAGED, SUFFIXES, CrystalFile, crystal_files, whole_file
+from autoperi.data.reading.containers import (
+    DAMAGED,
+    SUFFIXES,
+    CrystalFile,
+    as_text,
+    crystal_files,
+    whole_file,
+)
 from autoperi.data.reading.extxyz import FRAME, extxyz_rows, parse_extxyz
 from autoperi.data.reading.json_records import json_rows, jsonl_rows, parse_dictionary, structure_of
 from autoperi.data.reading.poscar import parse_poscar
@@ -39,15 +45,6 @@ if TYPE_CHECKING:
 
 _NAMED = 8
 """Files that were not read, named in one warning."""
-
-
-def _latin_1(error: UnicodeError) -> tuple[str, int]:
-    """Bytes that are no UTF-8 as Latin-1."""
-    assert isinstance(error, UnicodeDecodeError)
-    return error.object[error.start : error.end].decode("latin-1"), error.end
-
-
-codecs.register_error("autoperi-latin-1", _latin_1)
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def read_groups(
         raise ReadError(f"only a CSV table has columns to split by: got {path.name}")
     groups: dict[str, list[Row]] = {}
     with file.open() as stream:
-        for record, row in records(_text(stream, newline=""), file.stem, file.name):
+        for record, row in records(as_text(stream, newline=""), file.stem, file.name):
             if column not in record:
                 raise ReadError(f"no column {column!r} in {path.name}: expected one of {list(record)}")
             groups.setdefault(record[column], []).append(row)
@@ -257,7 +254,7 @@ def _rows(path: Path, unread: list[str]) -> Iterator[Row]:
     listed: dict[str, dict[str, float]] = {}
     if several and (path / ID_PROP).is_file():
         with (path / ID_PROP).open("rb") as stream:
-            listed = listed_labels(_text(stream, newline=""))
+            listed = listed_labels(as_text(stream, newline=""))
     files = iter(crystal_files(path))
     named = set()
     number = 0
@@ -296,10 +293,6 @@ def _rows(path: Path, unread: list[str]) -> Iterator[Row]:
         yield Row(name, "", where=ID_PROP, error=f"listed in {ID_PROP}, but there is no such file")
 
 
-def _text(stream: IO[bytes], newline: str | None = None) -> io.TextIOWrapper:
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="autoperi-latin-1", newline=newline)
-
-
 def _rows_of_file(file: CrystalFile) -> Iterator[Row]:
     done = 0
     try:
@@ -322,7 +315,7 @@ def _rows_of_file(file: CrystalFile) -> Iterator[Row]:
 
 
 def _cif_rows(stream: IO[bytes], stem: str, name: str) -> Iterator[Row]:
-    texts = list(crystal_blocks(_text(stream)))
+    texts = list(crystal_blocks(as_text(stream)))
     for number, text in enumerate(texts):
         if len(texts) == 1:
             yield Row(stem, text, where=name)
@@ -331,13 +324,13 @@ def _cif_rows(stream: IO[bytes], stem: str, name: str) -> Iterator[Row]:
 
 
 def _poscar_rows(stream: IO[bytes], stem: str, name: str) -> Iterator[Row]:
-    yield Row(stem, _text(stream).read(), where=name)
+    yield Row(stem, as_text(stream).read(), where=name)
 
 
 def _of_text(
     rows: Callable[[io.TextIOBase, str, str], Iterator[Row]], newline: str | None = None
 ) -> Callable[[IO[bytes], str, str], Iterator[Row]]:
-    return lambda stream, stem, name: rows(_text(stream, newline), stem, name)
+    return lambda stream, stem, name: rows(as_text(stream, newline), stem, name)
 
 
 _READERS: dict[str, Callable[[IO[bytes], str, str], Iterator[Row]]] = {

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import chemical_symbols
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from pymatgen.core import Element, Structure
 
 MAX_ATOMS = 20_000
 """Atoms of one cell. MIL-101, among the largest cells made of this field's crystals, has 14,416."""
@@ -79,7 +80,7 @@ def crystal(cell: Any, species: Sequence[str] | np.ndarray, frac: Any) -> "Struc
     Raises:
         ReadError: numbers that are no crystal; the message says which.
     """
-    from pymatgen.core import Element, Lattice, Structure
+    from pymatgen.core import Lattice, Structure
 
     matrix = np.asarray(cell, dtype=float)
     if matrix.shape == (6,):
@@ -89,13 +90,23 @@ def crystal(cell: Any, species: Sequence[str] | np.ndarray, frac: Any) -> "Struc
             raise ReadError(
                 f"expected lengths above 0 and angles in (0, 180): got {matrix.round(3).tolist()}"
             )
-        matrix = Lattice.from_parameters(*matrix.tolist()).matrix
+        lattice = Lattice.from_parameters(*matrix.tolist())
+        matrix = lattice.matrix
+    else:
+        lattice = Lattice(matrix)
     positions = np.asarray(frac, dtype=float).reshape(-1, 3)
     if reason := fault(matrix, positions):
         raise ReadError(reason)
     if np.abs(positions).max() > 2:
         positions = positions - np.floor(positions)
-    return Structure(Lattice(matrix), [Element.from_Z(z) for z in _numbers(species)], positions)
+    return Structure(lattice, [_element(z) for z in _numbers(species)], positions)
+
+
+@cache
+def _element(z: int) -> "Element":
+    from pymatgen.core import Element
+
+    return Element.from_Z(z)
 
 
 def _numbers(species: Sequence[str] | np.ndarray) -> list[int]:

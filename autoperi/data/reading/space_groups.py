@@ -209,6 +209,7 @@ def _by_symbol(block: Block) -> list[int]:
     return []
 
 
+@lru_cache(4096)
 def _by_hm(symbol: str, code: str) -> list[int]:
     known = _symbols()[1]
     symbol, _, suffix = symbol.partition(":")
