@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 from tyro.conf import OmitArgPrefixes, arg
 
 from autoperi.commands import console
+from autoperi.commands.arguments import asked
 from autoperi.generator.settings import SampleConfig
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ class Sample:
         """Load, sample, write, and say what came of it; the property models lend what is asked for."""
         import torch
 
-        from autoperi.data.files import write_crystals
+        from autoperi.data.files import save_crystals
+        from autoperi.data.run_folder import run_folder
         from autoperi.generator import load
 
         began = time.perf_counter()
@@ -153,20 +155,22 @@ class Sample:
         generator = load(self.checkpoint, self.device)
         loaded = time.perf_counter()
         request, conditions = self.chemistry_and_symmetry.request(), self.targets.windows()
-        crystals = self._drawn(generator, request, conditions, self._guide(generator))
-        crystals = predicted(crystals) if predicted else crystals
-        sampled = time.perf_counter()
-        seconds = {"load": loaded - began, "sample": sampled - loaded}
-        record = {
-            "seed": self.seed,
-            "checkpoint": {"name": generator.name, "sha256": generator.sha256},
-            "conditions": conditions,
-            "settings": repr(self.advanced),
-            "physics": self.targets.physics,
-            "request": repr(request),
-            "seconds": seconds,
-        }
-        write_crystals(crystals, self.out, record)
+        with run_folder(self.out, asked(self, checkpoint=generator.sha256)) as folder:
+            crystals = self._drawn(generator, request, conditions, self._guide(generator))
+            crystals = predicted(crystals) if predicted else crystals
+            sampled = time.perf_counter()
+            seconds = {"load": loaded - began, "sample": sampled - loaded}
+            record = {
+                "seed": self.seed,
+                "checkpoint": {"name": generator.name, "sha256": generator.sha256},
+                "conditions": conditions,
+                "settings": repr(self.advanced),
+                "physics": self.targets.physics,
+                "request": repr(request),
+                "seconds": seconds,
+            }
+            found = save_crystals(crystals, folder.new)
+            folder.finish({**record, **found})
         written = time.perf_counter() - sampled
         rows = {
             "load / sample / write": f"{seconds['load']:.1f} / {seconds['sample']:.1f} / {written:.1f} s",
@@ -176,8 +180,8 @@ class Sample:
             "atoms per cell": f"{sum(c.n_atoms for c in crystals) / len(crystals):.1f} on average",
             "first": ", ".join(f"{c.formula} ({c.space_group})" for c in crystals[:5]),
         }
-        console.summary(f"{len(crystals)} crystals in {self.out}", rows)
-        return 0 if len(crystals) == self.n else 1
+        console.summary(f"{found['crystals']} crystals in {self.out}", rows)
+        return 0 if found["crystals"] == self.n else 1
 
     def _predictor(self) -> "Callable[[Sequence[Crystal]], list[Crystal]] | None":
         """What adds predictions to crystals; refuses unknown names before anything is drawn."""

@@ -120,6 +120,26 @@ def test_nothing_is_no_success(tmp_path, capsys, content):
     assert "at least one crystal" in capsys.readouterr().err
 
 
+def test_a_folder_holds_the_samples_of_one_request(tmp_path, capsys):
+    """The same again is the same; other arguments are refused by what differs; the input is no output."""
+    assert command("sample", "--n", 2, "--out", tmp_path) == 0
+    first = (tmp_path / "crystals.extxyz").read_bytes()
+    assert command("sample", "--n", 2, "--out", tmp_path) == 0
+    assert (tmp_path / "crystals.extxyz").read_bytes() == first
+    record = (tmp_path / "run.json").read_bytes()
+    capsys.readouterr()
+    for words, told in (
+        (("sample", "--n", 1), "n 2, now 1"),
+        (("sample", "--n", 2, "--seed", 1), "seed 0, now 1"),
+        (("relax", tmp_path), "outside of the input"),
+        (("predict", tmp_path), "outside of the input"),
+        (("encode", tmp_path / "crystals.extxyz"), "command sample, now encode"),
+    ):
+        assert command(*words, "--out", tmp_path) == 2
+        assert told in capsys.readouterr().err
+    assert (tmp_path / "run.json").read_bytes() == record
+
+
 @pytest.fixture(scope="module")
 def crystals(tmp_path_factory):
     """A table of ninety rows, of which each takes a while."""
