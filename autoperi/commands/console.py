@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from autoperi.data.names import one_line
 
@@ -18,11 +19,11 @@ err = Console(stderr=True, markup=False)
 
 
 def summary(title: str, rows: Mapping[str, str]) -> None:
-    """Print a small table of names and values."""
+    """Print a small table of names and values, as text: no markup, nothing that a terminal would obey."""
     title = one_line(title)
-    table = Table(title=title, show_header=False, min_width=len(title) + 4)
+    table = Table(title=Text(title), show_header=False, min_width=len(title) + 4)
     for name, value in rows.items():
-        table.add_row(one_line(name), "\n".join(map(one_line, value.split("\n"))))
+        table.add_row(Text(one_line(name)), Text("\n".join(map(one_line, value.split("\n")))))
     out.print(table)
 
 

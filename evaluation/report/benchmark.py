@@ -15,7 +15,7 @@ from rich.console import Console
 
 from autoperi.crystals.viewer.page import Section, render_page
 from autoperi.data.cache import DAMAGED
-from autoperi.data.names import file_names
+from autoperi.data.names import file_names, one_line
 from autoperi.data.reading import ReadResult, as_read_result, read_groups, read_structures
 from autoperi.data.run_folder import run_folder
 from evaluation.facts.baselines import BASELINES, draw_baseline
@@ -99,7 +99,7 @@ def parse_models(arguments: Sequence[str]) -> dict[str, Source]:
                 raise ValueError(f"no column {column!r} in {path}")
             values = table[column].astype(str).drop_duplicates()
             found = {f"{name}/{value}": TableGroup(Path(path), column, value) for value in values}
-        for key, source in found.items():
+        for key, source in ((one_line(key), source) for key, source in found.items()):
             if key in models:
                 raise ValueError(f"two models are called {key!r}: give each its own name")
             models[key] = source
@@ -172,7 +172,7 @@ def _judged_all(
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
-            rows.append(Row(name, kind, {}, error=f"{type(error).__name__}: {error}"[:300]))
+            rows.append(Row(name, kind, {}, error=one_line(f"{type(error).__name__}: {error}")[:300]))
             _console.print(f"{name} could not be judged: {error}", style="red", markup=False)
             continue
         reports[name] = report

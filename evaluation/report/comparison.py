@@ -9,14 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from autoperi.data.names import without_formulas
 from evaluation.metric import Metric
 from evaluation.ranking import rank
-from evaluation.report.page import interval_text
-from evaluation.stability.protocols import HEADLINE, PROTOCOLS, named_protocol
+from evaluation.report.headline import Column, headline_columns
+from evaluation.report.page import interval_text, table_cell
+from evaluation.stability.protocols import HEADLINE
 
 Kind = Literal["model", "baseline", "published"]
 _GROUPS: Mapping[Kind, str] = {
@@ -24,59 +26,6 @@ _GROUPS: Mapping[Kind, str] = {
     "baseline": "baselines, measured here",
     "published": "published figures: other protocols, not to be ranked with the rows above",
 }
-
-
-@dataclass(frozen=True)
-class Column:
-    """A headline metric.
-
-    Attributes:
-        metric: its name.
-        heading: as shown.
-        percent: whether shares are shown in per cent.
-        better: which values are; None where no direction is better in itself.
-    """
-
-    metric: str
-    heading: str
-    percent: bool = True
-    better: Literal["high", "low"] | None = "high"
-
-
-_GEOMETRY = (
-    Column("structural_validity", "structural validity"),
-    Column("strict_validity", "strict validity"),
-    Column("smact_smact14", "SMACT (smact14)"),
-    Column("uniqueness", "unique"),
-    Column("novelty", "novel"),
-    Column("valid_unique_novel", "valid, unique, novel"),
-    Column("cov_recall", "COV-R"),
-    Column("cov_precision", "COV-P"),
-    Column("wasserstein_density", "W density", percent=False, better="low"),
-    Column("wasserstein_n_elements", "W elements", percent=False, better="low"),
-    Column("element_jensen_shannon", "JSD elements", percent=False, better="low"),
-    Column("space_group_jensen_shannon", "JSD space groups", percent=False, better="low"),
-    Column("p1_share_loose", "P1", better=None),
-    Column("new_gene_share", "new genes", better=None),
-)
-_RELAXATION = (
-    Column("median_e_above_hull", "median e_hull", percent=False, better="low"),
-    Column("relaxed_matches_raw", "relaxed = raw"),
-)
-
-
-def headline_columns(protocol: str = HEADLINE) -> tuple[Column, ...]:
-    """Columns in order; of stability the headline protocol in full, of the others the S.U.N. alone.
-
-    Raises:
-        ValueError: when there is no such protocol.
-    """
-    first = named_protocol(protocol)
-    shares = {"stable": "stable", "sun": "S.U.N.", "ssun": "S.S.U.N.", "msun": "M.S.U.N."}
-    full = [Column(f"{key}_{first.name}", f"{name} {first.bound}") for key, name in shares.items()]
-    others = [p for p in PROTOCOLS.values() if p.name != first.name]
-    rest = [Column(f"sun_{p.name}", f"S.U.N. {p.bound}") for p in others]
-    return (*_GEOMETRY, *full, *rest, *_RELAXATION)
 
 
 @dataclass(frozen=True)
@@ -187,25 +136,28 @@ class Comparison:
         return sentences
 
     def table(self) -> Table:
-        """For the terminal."""
-        columns = self.columns()
+        """What was measured, for the terminal: figures downwards, a column for each set; leaders are bold."""
+        judged = [row for row in self.rows if row.kind != "published" and not row.error]
         table = Table(
-            title=f"Benchmark against {self.reference}", row_styles=["", "dim"], caption_justify="left"
+            title=Text(f"Benchmark against {self.reference}"),
+            caption="bold: the best, or not to be told apart from it; intervals, protocols and published "
+            "figures: comparison.md, report.html",
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
         )
-        table.add_column("model", overflow="fold")
-        table.add_column("n", justify="right")
-        for column in columns:
-            table.add_column(_heading(column), justify="right")
-        kind = None
-        for row in self.shown():
-            if kind is not None and row.kind != kind:
-                table.add_section()
-            kind = row.kind
-            cells = [_cell_text(row, column, "\n") for column in columns]
-            name = Text(row.name, style="italic" if kind == "published" else "")
-            if row.error:
-                name.append(f"\n{row.error}", style="red")
-            table.add_row(name, _count(row), *map(Text, cells))
+        table.add_column("")
+        table.add_column("figure")
+        for row in judged:
+            table.add_column(Text(row.name), justify="right", overflow="fold")
+        table.add_row("", "items", *map(_count, judged))
+        group = ""
+        for column in self.columns():
+            leaders = self.leaders(column)
+            cells = [
+                Text(_value_text(row, column), style="bold" if row.name in leaders else "") for row in judged
+            ]
+            name, group = ("" if column.group == group else column.group), column.group
+            table.add_row(name, _heading(column), *cells)
         return table
 
     def markdown(self) -> str:
@@ -223,9 +175,9 @@ class Comparison:
             if row.kind != kind:
                 kind = row.kind
                 lines.append(f"| *{_GROUPS[kind]}* |{' |' * (len(headings) - 1)}")
-            cells = [_cell_text(row, column, " ") for column in columns]
+            cells = [_cell_text(row, column) for column in columns]
             name = f"{row.name} ({row.error})" if row.error else row.name
-            lines.append(f"| {' | '.join([name.replace('|', '/'), _count(row), *cells])} |")
+            lines.append(f"| {' | '.join([table_cell(name), _count(row), *cells])} |")
         lines += ["", "## Protocols", ""]
         lines += [f"- **{c.heading}**: {protocol}" for c, protocol in self._protocols()]
         sources = {
@@ -337,13 +289,20 @@ def _format(row: Row, column: Column) -> tuple[float, str]:
     return scale, ".4g" if row.kind == "published" else digits
 
 
-def _cell_text(row: Row, column: Column, between: str) -> str:
+def _cell_text(row: Row, column: Column) -> str:
+    metric = row.metrics.get(column.metric)
+    if metric is None or not np.isfinite(metric.value):
+        return ""
+    interval = interval_text(metric, *_format(row, column)).replace(" to ", ", ")
+    return _value_text(row, column) + (f" [{interval}]" if interval else "")
+
+
+def _value_text(row: Row, column: Column) -> str:
     metric = row.metrics.get(column.metric)
     if metric is None or not np.isfinite(metric.value):
         return ""
     scale, digits = _format(row, column)
-    interval = interval_text(metric, scale, digits).replace(" to ", ", ")
-    return f"{scale * metric.value:{digits}}{f'{between}[{interval}]' if interval else ''}"
+    return f"{scale * metric.value:{digits}}"
 
 
 def _html_cell(row: Row, column: Column, leaders: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": _SOFT,
     "ytick.color": _INK,
     "svg.hashsalt": "evaluation",
+    "text.parse_math": False,  # a name with dollar signs is a name
 }
 
 
@@ -189,7 +190,7 @@ def _elements(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame) -> Fi
     """Periodic tables as heat maps: the reference's shares, then each set's ratio to them."""
     from pymatgen.core import Element
 
-    # Lanthanides and actinides go two rows below the main table (pymatgen numbers them 8.5 and 9.5).
+    # Lanthanides and actinides go two rows below the main table.
     elements = [Element.from_Z(z) for z in range(1, 95)]
     places: dict[str, tuple[float, float]] = {e.symbol: (e.group, e.row) for e in elements}
     for number, row in ((57, 8.6), (89, 9.6)):
@@ -270,7 +271,7 @@ def _hull_energies(energies: Mapping[str, Any]) -> Figure:
             left.stairs(
                 row - 0.9 * share / peak, edges, baseline=row, fill=True, color=_colour(row), alpha=0.85
             )
-            right.ecdf(finite, color=_colour(row), lw=1.6, label=f"{name} (n = {len(finite)})")
+            right.ecdf(finite, color=_colour(row), lw=1.6, label=f" {name} (n = {len(finite)})")
     for axis in (left, right):
         for threshold in (0.0, 0.08, 0.1):
             axis.axvline(threshold, color=_SOFT, lw=0.7, ls="--", zorder=0)

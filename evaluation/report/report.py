@@ -5,19 +5,36 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from autoperi.crystals.viewer.page import Scene, Section, render_page
-from autoperi.data.names import with_formulas, without_formulas
+from autoperi.data.names import one_line, with_formulas, without_formulas
 from autoperi.data.reading import Failure
 from evaluation.metric import Metric
 from evaluation.report.figures import all_figures, svg_address
-from evaluation.report.page import failure_section, figure_section, interval_text, metric_table
+from evaluation.report.headline import HEADLINE, headline_columns
+from evaluation.report.page import (
+    failure_section,
+    figure_section,
+    floor_text,
+    interval_text,
+    metric_table,
+    metrics_markdown,
+)
 
 _LIBRARIES = ("autoperi-gnn", "pymatgen", "smact", "moyopy", "chgnet", "numpy", "scipy")
+_HEADINGS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("", "left"),
+    ("figure", "left"),
+    ("value", "right"),
+    ("95% interval", "right"),
+    ("floor", "right"),
+)
 _TEXT_COLUMNS = ("id", "formula", "gene", "duplicate_of", "match_error", "error")
 
 
@@ -48,25 +65,27 @@ class Report:
     scenes: Sequence[Scene] = field(default=(), repr=False)
 
     def table(self) -> Table:
-        """The metrics for the terminal."""
-        table = Table(title=f"{self.source}: {self._counts()}", caption=self.reference_name)
-        for heading, justify in (
-            ("metric", "left"),
-            ("value", "right"),
-            ("95% interval", "right"),
-            ("floor", "right"),
-            ("n", "right"),
-            ("of", "left"),
-            ("protocol", "left"),
-        ):
-            table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
-        for metric in self.metrics.values():
-            value = f"{metric.value:.4g}" + (f" {metric.unit}" if metric.unit else "")
-            interval = interval_text(metric)
-            floor = "" if metric.floor is None else f"{metric.floor:.3g}"
-            table.add_row(
-                metric.name, value, interval, floor, str(metric.n), metric.denominator, metric.protocol
-            )
+        """The headline figures for the terminal, by group; `metrics.md` and the page have all of them."""
+        found = [column for column in headline_columns(self._protocol()) if column.metric in self.metrics]
+        table = Table(
+            title=Text(f"{one_line(self.source)}: {self._counts()}"),
+            caption=Text(
+                f"against {self.reference_name}; {len(self.metrics)} figures with their n, denominator and "
+                "protocol: metrics.md, report.html"
+            ),
+            box=box.SIMPLE_HEAD,
+            caption_justify="left",
+        )
+        for heading, justify in _HEADINGS:
+            table.add_column(heading, justify=justify, overflow="fold")
+        group = ""
+        for column in found:
+            metric = self.metrics[column.metric]
+            scale, digits, unit = (100.0, ".1f", " %") if column.percent else (1.0, ".3g", f" {metric.unit}")
+            value = f"{scale * metric.value:{digits}}{unit}".rstrip()
+            interval = interval_text(metric, scale, digits)
+            name, group = ("" if column.group == group else column.group), column.group
+            table.add_row(name, column.heading, value, interval, floor_text(metric))
         return table
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,13 +125,15 @@ class Report:
         return folder
 
     def save_tables(self, out_dir: Path | str) -> Path:
-        """Write metrics.json, per_structure.csv and scenes.json, all that `load` needs."""
+        """Write metrics.json, per_structure.csv and scenes.json, all that `load` needs, and metrics.md."""
         folder = Path(out_dir)
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.as_dict(), indent=1, default=str, allow_nan=False)
         (folder / "metrics.json").write_text(text + "\n")
         without_formulas(self.per_structure).to_csv(folder / "per_structure.csv", index=False)
         (folder / "scenes.json").write_text(json.dumps(list(self.scenes)) + "\n")
+        title = f"{self.source}: {self._counts()}, against {self.reference_name}"
+        (folder / "metrics.md").write_text(metrics_markdown(title, self.metrics.values()), encoding="utf-8")
         return folder
 
     @classmethod
@@ -147,6 +168,11 @@ class Report:
             pairs_compared=stored["pairs_compared"],
             scenes=json.loads((folder / "scenes.json").read_text()),
         )
+
+    def _protocol(self) -> str:
+        """The S.U.N. protocol that is shown in full."""
+        chosen = self.settings
+        return chosen["protocol"] if isinstance(chosen, dict) else getattr(chosen, "protocol", HEADLINE)
 
     def _counts(self) -> str:
         return f"{len(self.per_structure)} readable, {len(self.failures)} unreadable"

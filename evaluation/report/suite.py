@@ -87,8 +87,17 @@ def evaluate(
 
     Returns:
         the report: a row per crystal, the metrics with their labels, figures on `save`.
+
+    Raises:
+        ValueError: when there is not one crystal to judge.
     """
     read = as_read_result(structures)
+    if not read.samples:
+        first = f"; the first: {read.failures[0].id}: {read.failures[0].reason}" if read.failures else ""
+        raise ValueError(
+            f"expected at least one crystal to judge: none in {read.source}, "
+            f"{len(read.failures)} unreadable items{first}"
+        )
     if not isinstance(reference, Reference):
         where = ReferenceSettings(
             Path(data_dir) if data_dir else None, symmetry=settings.symmetry, workers=workers

@@ -202,3 +202,15 @@ def test_a_part_of_a_table_is_judged_alone(reference, tmp_path):
     assert [row.readable for row in comparison.rows[:2]] == [3, 3]
     formulas = pd.read_csv(next((tmp_path / "out/models").glob("many_a*/per_structure.csv")))["formula"]
     assert np.array_equal(np.sort(formulas), np.sort(["Cl1Na1", "O2Ti1", "O1Zn1"]))
+
+
+def test_a_set_without_crystals_and_absurd_numbers_are_refused(reference, tmp_path):
+    comparison = benchmark(
+        {"nothing": [], "a\nb|$x_$": zoo()[:2]}, tmp_path, reference, settings=BenchmarkSettings(QUICK)
+    )
+    assert "at least one crystal to judge" in comparison.rows[0].error
+    assert not comparison.complete
+    assert (tmp_path / "report.html").is_file()
+    for wrong in ({"limit": 0}, {"limit": -1}, {"baselines": -3}):
+        with pytest.raises(ValueError, match="expected at least one crystal of each model"):
+            BenchmarkSettings(**wrong)

@@ -1,4 +1,6 @@
+import io
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -84,9 +86,20 @@ def test_files_and_terminal_hold_the_same_figures(tmp_path):
     plain = json.loads((tmp_path / "comparison.json").read_text())
     assert plain["rows"][3]["error"] == "ValueError: torn"
     assert plain["rows"][0]["metrics"]["smact_smact14"]["high"] == 0.80 + 0.05
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=240, record=True, file=io.StringIO())
     console.print(COMPARISON.table())
-    assert "old paper" in console.export_text()
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any("SMACT" in line and "80.0" in line and "74.0" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["a|b", "two\nlines", "a<b>c", "\x1b[31mred", "*bold*"])
+def test_a_name_stays_one_cell_of_the_table(name):
+    text = replace(COMPARISON, rows=[replace(COMPARISON.rows[0], name=name)]).markdown()
+    heading, _, _, line = text.splitlines()[2:6]
+    assert line.replace("\\|", "").count("|") == heading.count("|")
+    assert not set("\x1b\n") & set(line)
+    assert "<b>" not in line.replace("\\<", "")
 
 
 def test_cells_of_the_page_carry_their_provenance():

@@ -51,6 +51,15 @@ def test_bars_of_the_crystal_systems_add_up():
     assert list(widths.values()) == pytest.approx([1, 1])
 
 
+@pytest.mark.parametrize("name", ["a$x_$", r"$\frac$", "_hidden $1", "<b>"])
+def test_a_name_is_never_mathematics(name):
+    tables = {name: table(20, hull=True), "other": table(20)}
+    figures = all_figures(tables, table(40), {key: metrics(0.5) for key in tables})
+    for figure, _ in figures.values():
+        assert svg_address(figure)
+    assert name in [label.get_text() for label in figures["symmetry"][0].axes[0].get_yticklabels()]
+
+
 def test_an_empty_set_has_figures_too():
     empty = table(2).iloc[:0]
     assert "elements" in all_figures({"empty": empty}, table(40), {})

@@ -12,10 +12,12 @@ from tests.evaluation.crystals import rutile, zoo
 
 PROBE = """
 const text = (cell) => cell.dataset.value ?? cell.textContent;
-const column = (table, k) => [...table.tBodies[0].rows].map((r) => text(r.cells[k]));
+const own = (table) => [...[...table.tBodies].at(-1).rows].filter((r) => !r.classList.contains("group"));
+const column = (table, k) => own(table).map((r) => text(r.cells[k]));
 const metrics = document.querySelector("table.metrics"), rows = document.getElementById("rows");
 const heading = metrics.tHead.rows[0].cells[1];
 found.before = column(metrics, 1);
+found.groups = [...metrics.querySelectorAll("tr.group")].map((r) => r.textContent);
 heading.click();
 found.up = column(metrics, 1);
 heading.click();
@@ -77,6 +79,7 @@ def test_scenes_are_evenly_spaced_when_there_are_too_many():
 def test_in_a_browser_tables_sort_and_crystals_turn_without_a_request(report_folder, tmp_path):
     found = opened((report_folder / "report.html").read_text(), PROBE, tmp_path)
     assert found["errors"] == []
+    assert found["groups"] == ["validity", "novelty", "distribution", "symmetry"]
     values = [float(value) for value in found["before"]]
     assert [float(v) for v in found["up"]] == sorted(values)
     assert [float(v) for v in found["down"]] == sorted(values, reverse=True)

@@ -1,4 +1,6 @@
+import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -61,15 +63,30 @@ def test_saved_report_stands_alone(report, tmp_path):
     assert "://" not in page
     assert "data:image/svg+xml;base64," in page
     assert (folder / "distributions.png").stat().st_size > 1000
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(report.table())
-    assert "structural_validity" in console.export_text()
+    every = (folder / "metrics.md").read_text()
+    assert all(f"| {name} |" in every for name in report.metrics)
+    assert every.count("\n## ") == 4  # no stability without relaxations
 
 
-def test_nothing_at_all_is_judged_without_an_error(tmp_path):
-    report = evaluate([], Reference.from_structures(zoo()), settings=QUICK)
-    assert np.isnan(report.metrics["uniqueness"].value)
-    report.save(tmp_path / "empty")
+@pytest.mark.parametrize("width", [100, 240])
+def test_the_terminal_shows_some_fifteen_lines_of_at_most_a_hundred_columns(report, width):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(replace(report, source="a[/x]\n\x1b[31m$b$").table())
+    lines = console.export_text().splitlines()
+    assert len(lines) <= 20
+    assert max(map(len, lines)) <= 100
+    assert "a[/x] \\x1b[31m$b$: 8 readable, 2 unreadable" in lines[0]
+    groups = [line.split()[0] for line in lines if line.startswith("  ") and line[2:3].isalpha()]
+    assert groups == ["validity", "novelty", "distribution", "symmetry"]
+
+
+def test_an_evaluation_of_nothing_is_an_error():
+    reference = Reference.from_structures(zoo())
+    with pytest.raises(ValueError, match=r"at least one crystal to judge: none in .*0 unreadable"):
+        evaluate([], reference, settings=QUICK)
+    torn = ReadResult((), (Failure("bad.cif", "torn"),), "a folder")
+    with pytest.raises(ValueError, match=r"none in a folder, 1 unreadable items; the first: bad\.cif: torn"):
+        evaluate(torn, reference, settings=QUICK)
 
 
 def test_interval_covers_the_value_and_is_the_same_twice():
