@@ -1,14 +1,13 @@
 """The benchmark command."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from autoperi.commands import console
-
-_JUDGED_BY = ("seed", "coverage", "stability", "hull", "keep_symmetry", "protocol", "fmax", "steps")
+from evaluation.options import Options
 
 
 @dataclass(frozen=True)
@@ -16,47 +15,34 @@ class Benchmark:
     """Compare generators in one table and one page; an interrupted run resumes.
 
     Examples:
-        autoperi benchmark ours=samples DiffCSP=diffcsp.pt --limit 1000 --baselines 1000 --out bench
+        autoperi benchmark ours=samples DiffCSP=diffcsp.pt --out bench
+        autoperi benchmark ours=samples others=table.csv@model --limit 1000 --baselines 1000 --out bench
 
     Attributes:
         models: NAME=PATH of crystals, or NAME=TABLE.csv@COLUMN for every model of a table.
         out: folder for comparison.md, .csv, .json, figures, report.html and models/.
         reference: data set or file to compare with.
-        coverage: also COV-R and COV-P of the test split (needs the extra `coverage`; slow).
-        stability: also relax with CHGNet and measure energies above the hull.
-        hull: mp_20 (DFT), consistent (by CHGNet too) or a CSV (composition, formation_energy_per_atom).
-        keep_symmetry: relax within the space group.
-        protocol: of S.U.N. and its matcher: wyformer, mattergen, strict or cdvae.
-        fmax: force at which a relaxation ends, eV/Å.
-        steps: most steps of a relaxation.
-        baselines: crystals of each untrained baseline.
         limit: crystals of each model, drawn at random; default all.
+        baselines: crystals of each untrained baseline.
         workers: processes.
-        seed: of the draw, the baselines and the bootstrap.
+        judging: what is measured, and by which rules; the seed is that of draws and baselines too.
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional]
     out: Path
     reference: str = "mp_20"
-    coverage: bool = False
-    stability: bool = False
-    hull: str = "mp_20"
-    keep_symmetry: bool = False
-    protocol: str = "wyformer"
-    fmax: float = 0.1
-    steps: int = 500
-    baselines: int = 0
     limit: int | None = None
+    baselines: int = 0
     workers: int = 1
-    seed: int = 0
+    judging: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
 
     def run(self) -> int:
         """Compare; exit status 1 if a model or a structure could not be read."""
-        from evaluation.options import settings_from_options
+        from evaluation import EvaluationSettings
         from evaluation.report.benchmark import BenchmarkSettings, benchmark, parse_models
 
-        judged = settings_from_options(**{name: getattr(self, name) for name in _JUDGED_BY})
-        settings = BenchmarkSettings(judged, self.limit, self.baselines, self.seed)
+        judged = EvaluationSettings.of(self.judging)
+        settings = BenchmarkSettings(judged, self.limit, self.baselines, self.judging.seed)
         models = parse_models(self.models)
         comparison = benchmark(models, self.out, self.reference, settings=settings, workers=self.workers)
         console.out.print(comparison.table(), *comparison.doubts(), sep="\n", markup=False)

@@ -8,6 +8,7 @@ import tyro
 
 from autoperi.commands import console
 from autoperi.commands.arguments import asked
+from evaluation.relaxation.settings import RelaxationSettings
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Relax:
     path: Annotated[Path, tyro.conf.Positional]
     out: Path
     keep_symmetry: bool = False
-    fmax: float = 0.1
-    steps: int = 500
-    time_limit: float = 600.0
+    fmax: float = RelaxationSettings.fmax
+    steps: int = RelaxationSettings.max_steps
+    time_limit: float = RelaxationSettings.max_seconds
     trajectories: bool = False
     workers: int = 1
     device: str = "cpu"
@@ -44,7 +45,6 @@ class Relax:
         from autoperi.data.run_folder import run_folder
         from evaluation.relaxation.batch import BatchSettings
         from evaluation.relaxation.relax_files import relax_path
-        from evaluation.relaxation.relaxation import RelaxationSettings
 
         settings = RelaxationSettings(
             self.fmax,

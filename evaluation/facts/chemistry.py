@@ -1,4 +1,4 @@
-"""Which elements samples are made of, and how concentrated the supply of those elements is."""
+"""Element fractions, anonymous formulas and the concentration of element supply."""
 
 import re
 from collections import Counter

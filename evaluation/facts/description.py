@@ -1,4 +1,4 @@
-"""One row of cheap facts per crystal: what every distribution and share is computed from."""
+"""Per-crystal table of density, volume, formula, elements, space groups and gene."""
 
 import warnings
 from collections.abc import Iterable

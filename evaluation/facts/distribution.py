@@ -1,4 +1,4 @@
-"""How far the distribution of a simple quantity lies from that of a reference."""
+"""Distances between one-dimensional and categorical distributions."""
 
 from collections.abc import Hashable, Mapping
 from functools import cache

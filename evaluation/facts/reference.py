@@ -1,4 +1,4 @@
-"""The crystals that samples are compared with: facts of each, and each crystal on demand."""
+"""The reference set of a comparison: facts of each crystal, and each crystal on demand."""
 
 import functools
 import hashlib

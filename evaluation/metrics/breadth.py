@@ -1,4 +1,4 @@
-"""How much of chemistry and of structure space a set of samples reaches."""
+"""Element and space-group divergences, supply risk, new formulas and prototypes, reach of the reference."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable

@@ -1,4 +1,4 @@
-"""Did the crystals get the property that was asked for, and would a random known one have had it?"""
+"""Hit rates of property targets, against the base rate of a reference."""
 
 import numpy as np
 

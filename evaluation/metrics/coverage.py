@@ -1,4 +1,4 @@
-"""COV-R, COV-P and their kin: whether samples and reference crystals lie near each other."""
+"""COV-R, COV-P, AMSD, Fréchet and MMD distances on fingerprints of sites and composition."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

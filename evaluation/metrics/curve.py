@@ -1,4 +1,4 @@
-"""A handful of figures cheap enough to be taken while a generator trains."""
+"""Validity, novelty and distances of a small sample, for the curve of a training."""
 
 from collections.abc import Collection, Sequence
 

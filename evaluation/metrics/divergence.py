@@ -1,4 +1,4 @@
-"""How far one cloud of vectors lies from another."""
+"""Fréchet distance and squared maximum mean discrepancy between two clouds of vectors."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What CDVAE's coverage compares: the mean site environment of a crystal, and its composition, as vectors."""
+"""CrystalNN site fingerprints and Magpie composition features of crystals, cached, as in CDVAE's coverage."""
 
 import hashlib
 import importlib.metadata

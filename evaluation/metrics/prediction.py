@@ -1,4 +1,4 @@
-"""Structure prediction with several answers: best of k, and every answer against every reference."""
+"""Structure prediction with several answers: match rate of the best of k, and METRe."""
 
 from collections import defaultdict
 from collections.abc import Sequence

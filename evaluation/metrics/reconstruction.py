@@ -1,4 +1,4 @@
-"""How well given crystals were rebuilt or predicted, pair by pair."""
+"""Match rate, RMSD, and errors of coordinates, bonds and cells of pairs of crystals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

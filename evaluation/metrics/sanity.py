@@ -1,4 +1,4 @@
-"""Could it be written down and could it exist: density, volume and a round trip through CIF."""
+"""Density bounds and CIF round trip."""
 
 import warnings
 from collections.abc import Sequence

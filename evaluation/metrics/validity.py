@@ -1,4 +1,4 @@
-"""Is it a crystal at all, and could its composition be one: the two validities everyone reports."""
+"""Structural validity (shortest distances) and composition validity (SMACT, charge balance)."""
 
 from collections.abc import Mapping
 from functools import cache, lru_cache, reduce

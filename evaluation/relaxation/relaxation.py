@@ -12,45 +12,11 @@ from evaluation.relaxation.fire import CellDescent
 from evaluation.relaxation.operations import Operations, Projection, symmetric_crystal
 from evaluation.relaxation.potential import MODEL_NAME, Forces, check_elements, chgnet
 from evaluation.relaxation.quotient_graph import EDGE_CUTOFF, SKIN, QuotientGraph, quotient_graph
+from evaluation.relaxation.settings import RelaxationSettings
 
+_STANDARD = RelaxationSettings()
 Key = TypeVar("Key")
 _FULL = 400_000  # angles at which a batch takes no more: 1 GB; 128 atoms of a solid have some 50,000
-
-
-@dataclass(frozen=True)
-class RelaxationSettings:
-    """When a relaxation counts as converged, when it gives up, and what it keeps.
-
-    Attributes:
-        fmax: longest force left on an atom or a cell vector (ASE's FrechetCellFilter), eV/Å.
-        max_steps: FIRE steps after which the relaxation stops unconverged.
-        keep_symmetry: keep the space group: the input is symmetrised, and forces and stress are
-            projected onto what its operations allow. Faster too, as only one atom, bond and angle
-            of each orbit is computed.
-        symprec: tolerance at which those operations are found, Å.
-        max_seconds: computing time one crystal may take before it is given up as failed.
-        trajectory: keep the crystal of every step (`Relaxed.trajectory`).
-    """
-
-    fmax: float = 0.1
-    max_steps: int = 500
-    keep_symmetry: bool = False
-    symprec: float = 0.01
-    max_seconds: float = 600.0
-    trajectory: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse numbers at which no relaxation could end."""
-        if not (0 < self.fmax < np.inf and self.max_steps >= 0 and self.max_seconds >= 0):
-            raise ValueError(
-                "expected a positive force, and steps and a time limit from 0 up: got fmax "
-                f"{self.fmax}, steps {self.max_steps}, time limit {self.max_seconds}"
-            )
-
-    def __str__(self) -> str:
-        """As printed beside every figure."""
-        kept = f", space group at {self.symprec} Å kept" if self.keep_symmetry else ""
-        return f"FIRE on atoms and cell, fmax {self.fmax} eV/Å, at most {self.max_steps} steps{kept}"
 
 
 @dataclass(frozen=True)
@@ -123,9 +89,7 @@ class AseRelaxer:
 CHGNET = f"CHGNet {MODEL_NAME}"
 
 
-def relax(
-    structure: Structure, settings: RelaxationSettings = RelaxationSettings(), device: str = "cpu"
-) -> Relaxed:
+def relax(structure: Structure, settings: RelaxationSettings = _STANDARD, device: str = "cpu") -> Relaxed:
     """Relax atoms and cell of one crystal with CHGNet.
 
     Raises:
@@ -140,7 +104,7 @@ def relax(
 
 def relax_together(
     crystals: Iterable[tuple[Key, Structure]],
-    settings: RelaxationSettings = RelaxationSettings(),
+    settings: RelaxationSettings = _STANDARD,
     device: str = "cpu",
     batch_atoms: int = 128,
 ) -> Iterator[tuple[Key, Relaxed | str]]:

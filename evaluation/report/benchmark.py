@@ -25,10 +25,11 @@ from evaluation.report.figures import all_figures, svg_address
 from evaluation.report.page import failure_section, figure_section, metric_table
 from evaluation.report.published import published_tables
 from evaluation.report.report import Report, library_versions
-from evaluation.report.suite import EvaluationSettings, evaluate
+from evaluation.report.suite import evaluate
+from evaluation.settings import EvaluationSettings
 
 # These modules only show what was measured: a change in them leaves finished stages valid.
-_PRESENTATION = ("assets", "benchmark", "comparison", "figures", "page", "published", "report")
+_PRESENTATION = ("benchmark", "comparison", "figures", "headline", "page", "published", "report")
 _console = Console(stderr=True)
 
 

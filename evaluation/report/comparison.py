@@ -15,10 +15,10 @@ from rich.text import Text
 
 from autoperi.data.names import without_formulas
 from evaluation.metric import Metric
+from evaluation.options import HEADLINE
 from evaluation.ranking import rank
 from evaluation.report.headline import Column, headline_columns
 from evaluation.report.page import interval_text, table_cell
-from evaluation.stability.protocols import HEADLINE
 
 Kind = Literal["model", "baseline", "published"]
 _GROUPS: Mapping[Kind, str] = {

@@ -1,11 +1,12 @@
-"""Which figures are shown first, and in which group every figure stands."""
+"""Headline figures in order, and the group that every figure belongs to."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from evaluation.metric import Metric
-from evaluation.stability.protocols import HEADLINE, PROTOCOLS, named_protocol
+from evaluation.options import HEADLINE
+from evaluation.stability.protocols import PROTOCOLS, named_protocol
 
 Group = Literal["validity", "novelty", "distribution", "symmetry", "stability"]
 

@@ -1,52 +1,30 @@
-"""From a table of crystals to the figures of a report."""
+"""Figures of a report from its table of crystals."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from evaluation.facts.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
-from evaluation.facts.matching import MatchSettings
 from evaluation.facts.reference import Reference
-from evaluation.facts.symmetry import SymmetrySettings
-from evaluation.metric import (
-    DEFAULT_BOOTSTRAP,
-    BootstrapSettings,
-    Metric,
-    distance_metric,
-    mean_metric,
-    statistic_metric,
-)
+from evaluation.metric import Metric, distance_metric, mean_metric, statistic_metric
 from evaluation.metrics.breadth import breadth_metrics
 from evaluation.metrics.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
 from evaluation.relaxation.batch import LARGE
+from evaluation.settings import EvaluationSettings
 from evaluation.stability.protocols import PROTOCOLS, sun_metrics
-from evaluation.stability.stability import StabilitySettings
 
 _CHARGE_TOLERANCE = 0.1  # e
-
-
-@dataclass(frozen=True)
-class Protocols:
-    """What the labels of the figures are written from; the fields of `EvaluationSettings`."""
-
-    reference: str
-    match: MatchSettings
-    symmetry: SymmetrySettings
-    smact_rules: tuple[str, ...]
-    stability: StabilitySettings | None
-    max_distance_samples: int | None
-    pairs_compared: tuple[int, int]
 
 
 def measure(
     table: pd.DataFrame,
     reference: Reference,
     unreadable: int,
-    protocols: Protocols,
-    bootstrap: BootstrapSettings = DEFAULT_BOOTSTRAP,
+    settings: EvaluationSettings,
+    pairs_compared: tuple[int, int],
 ) -> dict[str, Metric]:
     """Every metric of a report by name.
 
@@ -54,18 +32,18 @@ def measure(
         table: one row per readable crystal.
         reference: what the distributions and genes are compared with.
         unreadable: items that were no crystal; invalid in every share of validity.
-        protocols: for the labels.
-        bootstrap: of the intervals.
+        settings: the conventions.
+        pairs_compared: comparisons behind uniqueness and novelty.
     """
     metrics = [
-        *_validity(table, unreadable, protocols, bootstrap),
-        *_novelty(table, unreadable, protocols, bootstrap),
-        *_distributions(table, reference, protocols, bootstrap),
-        *_symmetry(table, reference, protocols, bootstrap),
-        *breadth_metrics(table, reference, protocols.reference, bootstrap),
+        *_validity(table, unreadable, settings),
+        *_novelty(table, reference, unreadable, settings, pairs_compared),
+        *_distributions(table, reference, settings),
+        *_symmetry(table, reference, settings),
+        *breadth_metrics(table, reference, str(reference), settings.bootstrap),
     ]
-    if protocols.stability is not None and "e_above_hull" in table:
-        metrics += _stability(table, reference, unreadable, protocols, bootstrap)
+    if settings.stability is not None and "e_above_hull" in table:
+        metrics += _stability(table, reference, unreadable, settings)
     return {metric.name: metric for metric in metrics}
 
 
@@ -74,11 +52,9 @@ def _padded(mask: Any, unreadable: int) -> np.ndarray:
     return np.concatenate([np.asarray(mask, dtype=bool), np.zeros(unreadable, dtype=bool)])
 
 
-def _validity(
-    table: pd.DataFrame, unreadable: int, protocols: Protocols, bootstrap: BootstrapSettings
-) -> list[Metric]:
+def _validity(table: pd.DataFrame, unreadable: int, settings: EvaluationSettings) -> list[Metric]:
     items = "all items, unreadable ones invalid"
-    first = protocols.smact_rules[0]
+    first = settings.smact_rules[0]
     columns = {
         "structural_validity": (
             table["structural_valid"],
@@ -103,25 +79,29 @@ def _validity(
         f"net charge <= {_CHARGE_TOLERANCE} e per reduced formula, oxidation states icsd24, mixed "
         "valence allowed, alloys neutral",
     )
-    for rule in protocols.smact_rules:
+    for rule in settings.smact_rules:
         columns[f"smact_{rule}"] = (
             table[f"smact_{rule}"],
             f"SMACT neutral and Pauling-ordered, oxidation states {rule}, alloys valid",
         )
     columns["valid"] = (table["valid"], f"structural_validity and smact_{first}")
     return [
-        mean_metric(name, _padded(mask, unreadable), items, protocol, bootstrap)
+        mean_metric(name, _padded(mask, unreadable), items, protocol, settings.bootstrap)
         for name, (mask, protocol) in columns.items()
     ]
 
 
 def _novelty(
-    table: pd.DataFrame, unreadable: int, protocols: Protocols, bootstrap: BootstrapSettings
+    table: pd.DataFrame,
+    reference: Reference,
+    unreadable: int,
+    settings: EvaluationSettings,
+    pairs_compared: tuple[int, int],
 ) -> list[Metric]:
     unique, novel = table["unique"], table["novel"]
-    within, against = (f"the matcher saw {pairs} pairs" for pairs in protocols.pairs_compared)
+    within, against = (f"the matcher saw {pairs} pairs" for pairs in pairs_compared)
     vun = table["valid"] & unique & novel
-    match = str(protocols.match)
+    match = str(settings.match)
     return [
         replace(
             mean_metric(
@@ -129,7 +109,7 @@ def _novelty(
                 unique.to_numpy(),
                 "readable crystals",
                 f"no earlier crystal matches; {match}",
-                bootstrap,
+                settings.bootstrap,
             ),
             note=within,
         ),
@@ -138,8 +118,8 @@ def _novelty(
                 "novelty",
                 novel.to_numpy(),
                 "readable crystals",
-                f"no crystal of {protocols.reference} matches; {match}",
-                bootstrap,
+                f"no crystal of {reference} matches; {match}",
+                settings.bootstrap,
             ),
             note=against,
         ),
@@ -148,21 +128,19 @@ def _novelty(
             _padded(vun, unreadable),
             "all items, unreadable ones invalid",
             "valid, uniqueness and novelty together",
-            bootstrap,
+            settings.bootstrap,
         ),
     ]
 
 
-def _distributions(
-    table: pd.DataFrame, reference: Reference, protocols: Protocols, bootstrap: BootstrapSettings
-) -> list[Metric]:
+def _distributions(table: pd.DataFrame, reference: Reference, settings: EvaluationSettings) -> list[Metric]:
     valid = table[table["valid"]]
-    if protocols.max_distance_samples is not None:
-        valid = valid.iloc[: protocols.max_distance_samples]
+    if settings.max_distance_samples is not None:
+        valid = valid.iloc[: settings.max_distance_samples]
     who = (
         "valid crystals"
-        if protocols.max_distance_samples is None
-        else (f"first {protocols.max_distance_samples} valid crystals")
+        if settings.max_distance_samples is None
+        else (f"first {settings.max_distance_samples} valid crystals")
     )
     metrics = []
     for column, unit in (("density", "g/cm³"), ("n_elements", ""), ("volume_per_atom", "Å³")):
@@ -174,8 +152,8 @@ def _distributions(
                 target,
                 lambda v, target=target: wasserstein(v, target),
                 who,
-                f"first Wasserstein distance to {protocols.reference}",
-                bootstrap,
+                f"first Wasserstein distance to {reference}",
+                settings.bootstrap,
                 unit=unit,
             )
         )
@@ -186,32 +164,30 @@ def _distributions(
             np.asarray(valid["volume_per_atom"], dtype=float),
             lambda v: median_ratio(v, volumes),
             who,
-            f"median over the median of {protocols.reference}",
-            bootstrap,
+            f"median over the median of {reference}",
+            settings.bootstrap,
         )
     )
     return metrics
 
 
-def _symmetry(
-    table: pd.DataFrame, reference: Reference, protocols: Protocols, bootstrap: BootstrapSettings
-) -> list[Metric]:
+def _symmetry(table: pd.DataFrame, reference: Reference, settings: EvaluationSettings) -> list[Metric]:
     who = "readable crystals"
-    loose, tight = protocols.symmetry.loose, protocols.symmetry.tight
+    loose, tight = settings.symmetry.loose, settings.symmetry.tight
     metrics = [
         mean_metric(
             f"p1_share_{label}",
             (table[f"space_group_{label}"].fillna(1) == 1).to_numpy(),
             who,
             f"moyopy at symprec {symprec} Å; no answer counts as P1",
-            bootstrap,
+            settings.bootstrap,
         )
         for label, symprec in (("loose", loose), ("tight", tight))
     ]
     groups = table["space_group_loose"].fillna(1).to_numpy(dtype=int)
     target = reference.space_groups
     population = reference.table["space_group_loose"].fillna(1).to_numpy(dtype=int)
-    label = f"space groups at {loose} Å against {protocols.reference}"
+    label = f"space groups at {loose} Å against {reference}"
     metrics.append(
         distance_metric(
             "space_group_jensen_shannon",
@@ -220,7 +196,7 @@ def _symmetry(
             lambda v: jensen_shannon(Counter(v.tolist()), target),
             who,
             f"Jensen-Shannon distance (base 2) of {label}",
-            bootstrap,
+            settings.bootstrap,
         )
     )
     metrics.append(
@@ -231,7 +207,7 @@ def _symmetry(
             lambda v: total_variation(Counter(v.tolist()), target),
             who,
             f"total variation of {label}",
-            bootstrap,
+            settings.bootstrap,
         )
     )
     with_gene = table[table["gene"].notna()]
@@ -240,31 +216,27 @@ def _symmetry(
             "new_gene_share",
             ~np.asarray(with_gene["gene_known"], dtype=bool),
             "readable crystals with a gene",
-            f"(space group, Wyckoff letters) at {loose} Å not in {protocols.reference}",
-            bootstrap,
+            f"(space group, Wyckoff letters) at {loose} Å not in {reference}",
+            settings.bootstrap,
         )
     )
     return metrics
 
 
 def _stability(
-    table: pd.DataFrame,
-    reference: Reference,
-    unreadable: int,
-    protocols: Protocols,
-    bootstrap: BootstrapSettings,
+    table: pd.DataFrame, reference: Reference, unreadable: int, settings: EvaluationSettings
 ) -> list[Metric]:
     """A failed relaxation is not stable; it has no energy, and is left out of the median alone."""
-    stability = protocols.stability
+    stability = settings.stability
     assert stability is not None
     protocol = stability.protocol()
     items = "all items, failed relaxations not stable"
     metrics: list[Metric] = []
     for named in PROTOCOLS.values():
-        if named.matcher == protocols.match:  # duplicates and novelty were matched once, by one rule
+        if named.matcher == settings.match:  # duplicates and novelty were matched once, by one rule
             relaxer = f"{stability.relaxer_name}, {stability.relaxation}"
-            full = named.measured(relaxer, str(stability.hull), protocols.reference, protocols.match)
-            metrics += sun_metrics(table, full, unreadable, bootstrap)
+            full = named.measured(relaxer, str(stability.hull), str(reference), settings.match)
+            metrics += sun_metrics(table, full, unreadable, settings.bootstrap)
     energies = table["e_above_hull"].to_numpy(dtype=float)
     energies = energies[np.isfinite(energies)]
     relaxed = table["error"].fillna("missing") == ""
@@ -275,8 +247,8 @@ def _stability(
             lambda v: float(np.median(v)),
             "relaxed crystals",
             protocol,
-            bootstrap,
-            bootstrap.resamples,
+            settings.bootstrap,
+            settings.bootstrap.resamples,
             "eV/atom",
         ),
         mean_metric(
@@ -284,14 +256,14 @@ def _stability(
             _padded(table["converged"] & relaxed, unreadable),
             items,
             protocol,
-            bootstrap,
+            settings.bootstrap,
         ),
         mean_metric(
             "relaxed_matches_raw",
             table.loc[relaxed, "matches_raw"].to_numpy(dtype=bool),
             "relaxed crystals",
             f"{stability.match}, atom by atom above {LARGE} atoms; {protocol}",
-            bootstrap,
+            settings.bootstrap,
         ),
     ]
     if len(known := np.sort(reference.formation_energies)):
@@ -303,8 +275,8 @@ def _stability(
                 known,
                 lambda v: wasserstein(v, known),
                 "relaxed crystals",
-                f"first Wasserstein distance to the labels of {protocols.reference}; {protocol}",
-                bootstrap,
+                f"first Wasserstein distance to the labels of {reference}; {protocol}",
+                settings.bootstrap,
                 unit="eV/atom",
             )
         )

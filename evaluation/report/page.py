@@ -1,4 +1,4 @@
-"""What a report shows beside its crystals: tables of figures, pictures, unreadable items."""
+"""Parts of a report's page and of metrics.md: tables of figures, pictures, unreadable items."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

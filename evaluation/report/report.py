@@ -16,8 +16,9 @@ from autoperi.crystals.viewer.page import Scene, Section, render_page
 from autoperi.data.names import one_line, with_formulas, without_formulas
 from autoperi.data.reading import Failure
 from evaluation.metric import Metric
+from evaluation.options import HEADLINE
 from evaluation.report.figures import all_figures, svg_address
-from evaluation.report.headline import HEADLINE, headline_columns
+from evaluation.report.headline import headline_columns
 from evaluation.report.page import (
     failure_section,
     figure_section,

@@ -1,7 +1,7 @@
-"""One call that judges a set of crystals: every convention side by side, each with its label."""
+"""The evaluation of a set of crystals: every convention side by side, each with its label."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,66 +11,30 @@ from autoperi.data.reading import ReadResult, as_read_result
 from evaluation.facts.description import description_table
 from evaluation.facts.matching import MatchSettings, Twins, duplicates, known_in
 from evaluation.facts.reference import Reference, ReferenceSettings, cache_folder, data_folder, load_reference
-from evaluation.facts.symmetry import SymmetrySettings
-from evaluation.metric import BootstrapSettings
 from evaluation.metrics.breadth import breadth_columns
-from evaluation.metrics.coverage import CoverageSettings, coverage_report
+from evaluation.metrics.coverage import coverage_report
 from evaluation.metrics.sanity import cif_round_trips, density_sane
 from evaluation.metrics.validity import (
-    RuleSet,
     charge_imbalance,
     contact_ratio,
     smact_valid,
     structural_validity,
 )
-from evaluation.report.measures import Protocols, measure
+from evaluation.report.measures import measure
 from evaluation.report.page import scenes
 from evaluation.report.report import Report
+from evaluation.settings import EvaluationSettings
 from evaluation.stability.hull_choice import load_hull
-from evaluation.stability.protocols import HEADLINE, named_protocol
-from evaluation.stability.stability import StabilitySettings, stability_table
+from evaluation.stability.stability import stability_table
 
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """Every convention of a report.
-
-    Attributes:
-        smact_rules: rule sets reported; the first decides what "valid" means further on.
-        missing_electronegativity_passes: see `smact_valid`.
-        match: matcher of uniqueness and novelty.
-        symmetry: tolerances of the space groups.
-        bootstrap: of the intervals.
-        max_distance_samples: Wasserstein distances use the first so many valid crystals, as CDVAE
-            does; None uses all.
-        coverage: COV, Fréchet and MMD distances on site fingerprints; None leaves this slow step out.
-        stability: relax and report energies above the hull; None leaves this slow step out.
-        protocol: the S.U.N. protocol that tables show in full; S.U.N. is given under every protocol whose
-            matcher is `match`.
-    """
-
-    smact_rules: tuple[RuleSet, ...] = ("smact14", "default", "icsd24")
-    missing_electronegativity_passes: bool = True
-    match: MatchSettings = field(default_factory=MatchSettings)
-    symmetry: SymmetrySettings = field(default_factory=SymmetrySettings)
-    bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
-    max_distance_samples: int | None = 1000
-    coverage: CoverageSettings | None = None
-    stability: StabilitySettings | None = None
-    protocol: str = HEADLINE
-
-    def __post_init__(self) -> None:
-        """Refuse hours of relaxations after which the headline S.U.N. could not be printed."""
-        wanted = named_protocol(self.protocol).matcher
-        if self.stability is not None and self.match != wanted:
-            raise ValueError(f"protocol {self.protocol!r} matches by {wanted}: got {self.match}")
+_STANDARD = EvaluationSettings()
 
 
 def evaluate(
     structures: Sequence[Structure] | ReadResult,
     reference: str | Path | Reference = "mp_20",
     data_dir: Path | str | None = None,
-    settings: EvaluationSettings = EvaluationSettings(),
+    settings: EvaluationSettings = _STANDARD,
     workers: int = 1,
     journal: Path | str | None = None,
 ) -> Report:
@@ -116,16 +80,8 @@ def evaluate(
         )
         judged = stability_table(read.samples, *hull, stability, journal)
         table = table.join(judged.reset_index(drop=True))
-    protocols = Protocols(
-        reference=str(reference),
-        match=settings.match,
-        symmetry=settings.symmetry,
-        smact_rules=settings.smact_rules,
-        stability=settings.stability,
-        max_distance_samples=settings.max_distance_samples,
-        pairs_compared=(found.pairs_compared, known.pairs_compared),
-    )
-    metrics = measure(table, reference, len(read.failures), protocols, settings.bootstrap)
+    pairs = (found.pairs_compared, known.pairs_compared)
+    metrics = measure(table, reference, len(read.failures), settings, pairs)
     if settings.coverage is not None:
         near, more = coverage_report(
             read, reference, settings.coverage, settings.bootstrap, data_dir, settings.symmetry, workers

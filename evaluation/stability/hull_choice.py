@@ -1,4 +1,4 @@
-"""Which hull crystals are measured against: DFT phases, the potential's own, or a table of one's own."""
+"""The hull that crystals are measured against: DFT phases, the potential's own, or a table of one's own."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""What predictions and reconstructions cost in energy: the energy loss and the stability loss of a set."""
+"""Energy loss and stability loss of predicted against true crystals."""
 
 from collections.abc import Callable, Iterator, Sequence
 

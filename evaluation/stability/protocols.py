@@ -15,7 +15,6 @@ from evaluation.facts.matching import MatchSettings
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
 
 METASTABLE = 0.1
-HEADLINE = "wyformer"
 _FIELD = MatchSettings(ltol=0.2, stol=0.3, angle_tol=5.0)
 
 

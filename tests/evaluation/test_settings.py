@@ -1,26 +1,32 @@
+from typing import get_args
+
 import pytest
 
 from evaluation import EvaluationSettings
 from evaluation.facts.matching import MatchSettings
-from evaluation.options import settings_from_options
+from evaluation.options import Options, ProtocolName
 from evaluation.stability.protocols import PROTOCOLS
 from evaluation.stability.stability import StabilitySettings
 
 
 def test_without_options_the_conventions_are_the_default_ones():
-    assert settings_from_options() == EvaluationSettings()
-    assert settings_from_options(stability=True) == EvaluationSettings(stability=StabilitySettings())
+    assert EvaluationSettings.of(Options()) == EvaluationSettings()
+    assert EvaluationSettings.of(Options(stability=True)) == EvaluationSettings(stability=StabilitySettings())
+
+
+def test_every_protocol_can_be_asked_for():
+    assert set(get_args(ProtocolName)) == set(PROTOCOLS)
 
 
 @pytest.mark.parametrize("name", list(PROTOCOLS))
 def test_a_protocol_brings_its_matcher(name):
-    settings = settings_from_options(stability=True, protocol=name)
+    settings = EvaluationSettings.of(Options(stability=True, protocol=name))
     assert settings.match == PROTOCOLS[name].matcher
     assert settings.protocol == name
 
 
 def test_every_option_reaches_the_settings():
-    settings = settings_from_options(3, True, True, "consistent", True, fmax=0.05, steps=40)
+    settings = EvaluationSettings.of(Options(True, True, "consistent", True, fmax=0.05, steps=40, seed=3))
     assert settings.bootstrap.seed == 3
     assert settings.coverage is not None
     assert settings.coverage.seed == 3
@@ -34,13 +40,13 @@ def test_every_option_reaches_the_settings():
 def test_options_that_contradict_each_other_are_refused():
     for wrong in ({"hull": "consistent"}, {"keep_symmetry": True}, {"fmax": 0.05}, {"steps": 3}):
         with pytest.raises(ValueError, match="add --stability"):
-            settings_from_options(**wrong)
+            EvaluationSettings.of(Options(**wrong))
     with pytest.raises(ValueError, match="known are cdvae, wyformer, mattergen, strict"):
-        settings_from_options(protocol="mine")
+        EvaluationSettings.of(Options(protocol="mine"))
     with pytest.raises(ValueError, match="positive"):
-        settings_from_options(stability=True, steps=0)
+        EvaluationSettings.of(Options(stability=True, steps=0))
     with pytest.raises(FileNotFoundError, match="an existing file"):
-        settings_from_options(stability=True, hull="hull.csv")
+        EvaluationSettings.of(Options(stability=True, hull="hull.csv"))
 
 
 def test_a_headline_that_could_not_be_printed_is_refused_before_anything_is_relaxed():

@@ -1,0 +1,77 @@
+"""Every convention of a report, and what a command's options mean by them."""
+
+from dataclasses import dataclass, field
+
+from evaluation.facts.matching import MatchSettings
+from evaluation.facts.symmetry import SymmetrySettings
+from evaluation.metric import BootstrapSettings
+from evaluation.metrics.coverage import CoverageSettings
+from evaluation.metrics.validity import RuleSet
+from evaluation.options import HEADLINE, Options
+from evaluation.relaxation.settings import RelaxationSettings
+from evaluation.stability.hull_choice import HullChoice
+from evaluation.stability.protocols import named_protocol
+from evaluation.stability.stability import StabilitySettings
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Every convention of a report.
+
+    Attributes:
+        smact_rules: rule sets reported; the first decides what "valid" means further on.
+        missing_electronegativity_passes: see `smact_valid`.
+        match: matcher of uniqueness and novelty.
+        symmetry: tolerances of the space groups.
+        bootstrap: of the intervals.
+        max_distance_samples: Wasserstein distances use the first so many valid crystals, as CDVAE
+            does; None uses all.
+        coverage: COV, Fréchet and MMD distances on site fingerprints; None leaves this slow step out.
+        stability: relax and report energies above the hull; None leaves this slow step out.
+        protocol: the S.U.N. protocol that tables show in full; S.U.N. is given under every protocol whose
+            matcher is `match`.
+    """
+
+    smact_rules: tuple[RuleSet, ...] = ("smact14", "default", "icsd24")
+    missing_electronegativity_passes: bool = True
+    match: MatchSettings = field(default_factory=MatchSettings)
+    symmetry: SymmetrySettings = field(default_factory=SymmetrySettings)
+    bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
+    max_distance_samples: int | None = 1000
+    coverage: CoverageSettings | None = None
+    stability: StabilitySettings | None = None
+    protocol: str = HEADLINE
+
+    @classmethod
+    def of(cls, options: Options) -> "EvaluationSettings":
+        """The settings that a command's options stand for.
+
+        Raises:
+            ValueError: when there is no such protocol, a number is not positive, or an option of relaxation
+                is given without stability.
+            FileNotFoundError: when the hull's table does not exist.
+        """
+        chosen = named_protocol(options.protocol)
+        if not (options.fmax > 0 and options.steps > 0):
+            raise ValueError(
+                f"expected a positive force and number of steps: got fmax {options.fmax}, "
+                f"steps {options.steps}"
+            )
+        relaxation = RelaxationSettings(options.fmax, options.steps, options.keep_symmetry)
+        if not options.stability and (options.hull != "mp_20" or relaxation != RelaxationSettings()):
+            raise ValueError("hull, keep-symmetry, fmax and steps say how to relax: add --stability")
+        assert chosen.matcher is not None  # every named protocol has one
+        stability = StabilitySettings(relaxation, hull=HullChoice.of(options.hull))
+        return cls(
+            match=chosen.matcher,
+            bootstrap=BootstrapSettings(seed=options.seed),
+            coverage=CoverageSettings(seed=options.seed) if options.coverage else None,
+            stability=stability if options.stability else None,
+            protocol=options.protocol,
+        )
+
+    def __post_init__(self) -> None:
+        """Refuse hours of relaxations after which the headline S.U.N. could not be printed."""
+        wanted = named_protocol(self.protocol).matcher
+        if self.stability is not None and self.match != wanted:
+            raise ValueError(f"protocol {self.protocol!r} matches by {wanted}: got {self.match}")
