@@ -88,8 +88,9 @@ def _gallery(scenes: list[Scene], table: pd.DataFrame) -> str:
     """The page of the folder: pictures and the table, each id a link to its CIF."""
     shown = [scenes[k] for k in spaced(len(scenes), _MOST_SHOWN)]
     lead = "A heading sorts, an id opens its CIF file; run.json says what made these crystals."
-    crystals = {"crystals": (shown, table.to_dict("records"))}
-    return render_page(f"{len(table)} crystals", lead, crystals, "")
+    long = ["wyckoff", "sites"]  # to the right, so that the properties are seen
+    rows = table[[*table.columns.drop(long), *long]].to_dict("records")
+    return render_page(f"{len(table)} crystals", lead, {"crystals": (shown, rows)}, "")
 
 
 def read_crystals(path: str | Path) -> list[Crystal]:
