@@ -34,7 +34,8 @@ def main(comparison: Annotated[Path, tyro.conf.Positional]) -> None:
         name = table_cell(row["name"])
         cells = [f"*{name}* ({row['readable']})" if row["kind"] == "baseline" else name]
         for metric in _COLUMNS:
-            value, share = row["metrics"][metric]["value"], not metric.startswith(("wasserstein", "space"))
+            value = row["metrics"].get(metric, {}).get("value")
+            share = not metric.startswith(("wasserstein", "space"))
             cells.append("" if value is None else f"{100 * value:.1f}" if share else f"{value:.3g}")
         print(f"| {' | '.join(cells)} |")
 

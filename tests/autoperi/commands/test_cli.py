@@ -8,6 +8,7 @@ import pytest
 from ase.io import read
 
 from autoperi.cli import Train
+from autoperi.commands import console
 from autoperi.data.files import read_crystals
 from autoperi.training.recipe import Stage
 from tests.autoperi.shell import command
@@ -58,6 +59,21 @@ def test_help_has_examples_each_on_a_line_and_a_seed_where_something_is_random(c
     assert any(line.strip().startswith(f"autoperi {command}") for line in examples)
     assert "--out" in options
     assert ("--seed" in options) == (command in RANDOM)
+
+
+def test_help_imports_nothing_that_takes_long():
+    heavy = "{'torch', 'pymatgen', 'numpy', 'pandas', 'matplotlib'}"
+    code = f"import sys, autoperi.cli; print(*({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_names_on_the_terminal_are_text(capsys):
+    console.summary("in o[/x]", {"a[/b]": "\x1b[31mred\ntwo lines"})
+    shown = capsys.readouterr().out
+    assert "in o[/x]" in shown
+    assert "a[/b]" in shown
+    assert "\\x1b[31mred two lines" in shown
 
 
 def test_sample_writes_everything(tmp_path):
