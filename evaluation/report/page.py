@@ -73,8 +73,8 @@ def interval_text(metric: Metric, scale: float = 1.0, digits: str = ".4g") -> st
 
 
 def value_text(metric: Metric) -> str:
-    """The value with its unit."""
-    return f"{metric.value:.4g}" + (f" {metric.unit}" if metric.unit else "")
+    """The value with its unit; a dash where there is none."""
+    return f"{metric.value:.4g} {metric.unit}".rstrip() if np.isfinite(metric.value) else "–"
 
 
 def floor_text(metric: Metric) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.table import Table
@@ -83,7 +84,7 @@ class Report:
         for column in found:
             metric = self.metrics[column.metric]
             scale, digits, unit = (100.0, ".1f", " %") if column.percent else (1.0, ".3g", f" {metric.unit}")
-            value = f"{scale * metric.value:{digits}}{unit}".rstrip()
+            value = f"{scale * metric.value:{digits}}{unit}".rstrip() if np.isfinite(metric.value) else "–"
             interval = interval_text(metric, scale, digits)
             name, group = ("" if column.group == group else column.group), column.group
             table.add_row(name, column.heading, value, interval, floor_text(metric))
