@@ -89,7 +89,7 @@ def _gallery(scenes: list[Scene], table: pd.DataFrame) -> str:
     shown = [scenes[k] for k in spaced(len(scenes), _MOST_SHOWN)]
     lead = "A heading sorts, an id opens its CIF file; run.json says what made these crystals."
     long = ["wyckoff", "sites"]  # to the right, so that the properties are seen
-    rows = table[[*table.columns.drop(long), *long]].to_dict("records")
+    rows = table.reindex(columns=[*table.columns.drop(long), *long]).to_dict("records")
     return render_page(f"{len(table)} crystals", lead, {"crystals": (shown, rows)}, "")
 
 
