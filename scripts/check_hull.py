@@ -1,6 +1,6 @@
 """Energies above the hull of MP-20's formation energies against the official ones of val and test.
 
-Run: python scripts/check_hull.py     (needs AUTOPERI_DATA; 14,686 labelled rows, about two minutes)
+Run: python scripts/check_hull.py     (needs AUTOPERI_DATA or a download; 14,686 rows, two minutes)
 """
 
 from pathlib import Path
@@ -11,15 +11,14 @@ import pandas as pd
 import tyro
 from rich.progress import track
 
-from evaluation.facts.reference import data_folder
+from autoperi.data.download import dataset_file
 from evaluation.stability.hull import ConvexHull
 
 
 def main(data_dir: Path | None = None, n: int | None = None, seed: int = 0) -> None:
     """Judge all labelled rows of val and test, or n of them drawn at random."""
-    folder = data_dir or data_folder()
-    hull = ConvexHull.from_mp20(folder)
-    paths = [p for split in ("val", "test") for p in (folder / "mp_20").glob(f"{split}.csv*")]
+    hull = ConvexHull.from_mp20(data_dir)
+    paths = [dataset_file("mp_20", split, data_dir) for split in ("val", "test")]
     table: Any = pd.concat([pd.read_csv(p, keep_default_na=False) for p in paths])
     columns = ["formation_energy_per_atom", "e_above_hull"]
     table = table.assign(**{c: pd.to_numeric(table[c]) for c in columns}).dropna(subset=columns)

@@ -1,5 +1,6 @@
 """Our e_hull against published CHGNet ones (AUTOPERI_DATA/peers; hull of MP of 2023-02-07), clipped at 0."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from pymatgen.core import Composition
 
 from autoperi.data.element_references import ElementReferences
 from autoperi.data.reading import as_read_result, read_structures
-from evaluation.facts.reference import data_folder
 from evaluation.relaxation.relaxation import RelaxationSettings
 from evaluation.stability.consistent_hull import MP_20, MPTS_52, consistent_hull, known_phases
 from evaluation.stability.hull import ConvexHull
@@ -18,11 +18,14 @@ from evaluation.stability.stability import StabilitySettings, stability_table
 
 def main(test_rows: bool = False, n: int = 50, journal: Path = Path("published_e_hull.jsonl")) -> None:
     """Relax n random rows of the DiffCSP++ table, or of the test split (told by a formula it has once)."""
-    data, settings = data_folder(), StabilitySettings(RelaxationSettings(keep_symmetry=True))
+    data, settings = (
+        Path(os.environ["AUTOPERI_DATA"]),
+        StabilitySettings(RelaxationSettings(keep_symmetry=True)),
+    )
     name = "mp20_test_1k_sample" if test_rows else "DiffCSP++_mp_20_CHGNet_relaxed_symmetry.ehull"
     rows: Any = pd.read_csv(data / f"peers/ehull_tables/{name}.csv.gz").sample(frac=1, random_state=0)
     sampled = read_structures(data / "peers/diffcsp_pp_mp20.npz", limit=1000).structures
-    formulas, crystal = known_phases(data, ["mp_20/test"])
+    formulas, crystal = known_phases(data, [("mp_20", "test")])
     formulas = [Composition(f).reduced_formula for f in formulas]
     repeated = pd.Series(formulas).duplicated(keep=False).tolist()
     once = {f: k for k, f in enumerate(formulas) if not repeated[k]}

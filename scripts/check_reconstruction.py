@@ -12,7 +12,6 @@ import tyro
 import autoperi
 from autoperi.data.dataset import load_dataset
 from autoperi.networks.autoencoder import Latents
-from evaluation.facts.reference import data_folder
 from evaluation.metrics.reconstruction import CDVAE_MATCH, reconstruction_metrics, reconstruction_table
 from evaluation.stability.hull_choice import HullChoice, load_hull
 from evaluation.stability.pair_energies import energy_metrics, pair_energies
@@ -34,7 +33,7 @@ def main(n: int = 2000, seed: int = 0, checkpoint: str = "mp_20", sampled: bool 
     print(f"crystals {len(pairs)}  sites {len(right)}  species accuracy {100 * right.mean():.2f}%")
     targets, rebuilt = ([crystal.to_structure() for crystal in side] for side in zip(*pairs, strict=True))
     metrics = reconstruction_metrics(reconstruction_table(rebuilt, targets), CDVAE_MATCH)
-    hull = load_hull(HullChoice(), data_folder(), [s.composition for s in targets])
+    hull = load_hull(HullChoice(), None, [s.composition for s in targets])
     metrics |= energy_metrics(pair_energies(rebuilt, targets, *hull), f"CHGNet, unrelaxed; {HullChoice()}")
     for name, metric in metrics.items():
         print(f"{name}: {metric.value:.5g} {metric.unit} [{metric.low:.5g}, {metric.high:.5g}] n {metric.n}")

@@ -22,6 +22,7 @@ class Benchmark:
         models: NAME=PATH of crystals, or NAME=TABLE.csv@COLUMN for every model of a table.
         out: folder for comparison.md, .csv, .json, figures, report.html and models/.
         reference: data set or file to compare with.
+        data_dir: folder of the data sets; default AUTOPERI_DATA, else download.
         limit: crystals of each model, drawn at random; default all.
         baselines: crystals of each untrained baseline.
         workers: processes.
@@ -31,6 +32,7 @@ class Benchmark:
     models: Annotated[tuple[str, ...], tyro.conf.Positional]
     out: Path
     reference: str = "mp_20"
+    data_dir: Path | None = None
     limit: int | None = None
     baselines: int = 0
     workers: int = 1
@@ -44,6 +46,6 @@ class Benchmark:
         judged = EvaluationSettings.of(self.judging)
         settings = BenchmarkSettings(judged, self.limit, self.baselines, self.judging.seed)
         models = parse_models(self.models)
-        comparison = benchmark(models, self.out, self.reference, settings=settings, workers=self.workers)
+        comparison = benchmark(models, self.out, self.reference, self.data_dir, settings, self.workers)
         console.out.print(comparison.table(), *comparison.doubts(), sep="\n", markup=False)
         return 0 if comparison.complete else 1

@@ -23,7 +23,7 @@ class Evaluate:
         path: crystals in any form: folder, CIF, zip, CSV with a CIF column, extxyz, JSON, npz or pt.
         out: folder for report.html, metrics.md, metrics.json, per_structure.csv and figures.
         reference: data set or file to compare with.
-        data_dir: folder of the data sets; default AUTOPERI_DATA.
+        data_dir: folder of the data sets; default AUTOPERI_DATA, else download.
         workers: processes.
         judging: what is measured, and by which rules.
     """

@@ -19,10 +19,8 @@ from autoperi.crystals.labels import DEFAULT_CONDITIONS
 from autoperi.crystals.symmetry import SymmetriseConfig
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.data.cache import cache_folder, cached
-from autoperi.data.download import DATASETS, dataset_file
+from autoperi.data.download import DATASETS, SPLITS, dataset_file
 from autoperi.data.preprocess import prepare
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -11,38 +11,23 @@ from autoperi.data.cache import cache_folder
 
 _CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/main/data"
 _DIFFCSP = "https://raw.githubusercontent.com/jiaor17/DiffCSP/main/data"
-
-# name: (home, git blob id of each split; None where the home publishes no hash we could check)
-_HOMES: dict[str, tuple[str, dict[str, str | None]]] = {
-    "mp_20": (
-        _CDVAE,
-        {
-            "train": "b1c9d498565ac2fd8d075a51ff2ef5e51ba6c21f",
-            "val": "7efe4d7ebeb4f460ceaad35e5326c42111d9c9a1",
-            "test": "5dc643041df53f5ce4970a79930ad262b4f07acd",
-        },
-    ),
-    "perov_5": (
-        _CDVAE,
-        {
-            "train": "0769074b5d51d293b765c4371b8f55c468c9c9f2",
-            "val": "4a2c8dde98347dd0e01fa83dcf3982c2abe98f9f",
-            "test": "d3c5d5af4b27a2a139149f2bb73c8a3dba9d8ac1",
-        },
-    ),
-    "carbon_24": (
-        _CDVAE,
-        {
-            "train": "5e7ae970fbad8ddc46b6963e8cd6e425f11783a6",
-            "val": "b3e29b927883642426ca1d9632d00359b412742b",
-            "test": "9beca843fde489de1fe288b32f9e3ff710d42803",
-        },
-    ),
-    "mpts_52": (_DIFFCSP, {"train": None, "val": None, "test": None}),
+_HOMES = {"mp_20": _CDVAE, "perov_5": _CDVAE, "carbon_24": _CDVAE, "mpts_52": _DIFFCSP}
+_BLOBS = {
+    "mp_20/train.csv": "b1c9d498565ac2fd8d075a51ff2ef5e51ba6c21f",
+    "mp_20/val.csv": "7efe4d7ebeb4f460ceaad35e5326c42111d9c9a1",
+    "mp_20/test.csv": "5dc643041df53f5ce4970a79930ad262b4f07acd",
+    "perov_5/train.csv": "0769074b5d51d293b765c4371b8f55c468c9c9f2",
+    "perov_5/val.csv": "4a2c8dde98347dd0e01fa83dcf3982c2abe98f9f",
+    "perov_5/test.csv": "d3c5d5af4b27a2a139149f2bb73c8a3dba9d8ac1",
+    "carbon_24/train.csv": "5e7ae970fbad8ddc46b6963e8cd6e425f11783a6",
+    "carbon_24/val.csv": "b3e29b927883642426ca1d9632d00359b412742b",
+    "carbon_24/test.csv": "9beca843fde489de1fe288b32f9e3ff710d42803",
 }
+"""Git blob ids, the only hashes that the homes publish; the home of mpts_52 has none that we could check."""
 
 DATASETS = tuple(_HOMES)
-"""Names that ``load_dataset`` knows."""
+"""Names of the public data sets."""
+SPLITS = ("train", "val", "test")
 
 
 class DownloadError(RuntimeError):
@@ -62,16 +47,17 @@ def dataset_file(name: str, split: str, data_dir: str | Path | None = None) -> P
     """
     if name not in _HOMES:
         raise ValueError(f"expected a data set among {', '.join(DATASETS)} or a path: got {name!r}")
-    home, hashes = _HOMES[name]
-    if split not in hashes:
-        raise ValueError(f"expected a split among {', '.join(hashes)}: got {split!r}")
+    if split not in SPLITS:
+        raise ValueError(f"expected a split among {', '.join(SPLITS)}: got {split!r}")
     folder = data_dir or os.environ.get("AUTOPERI_DATA")
     if folder:
         return _local_file(Path(folder).expanduser(), name, split)
-    target = cache_folder() / "downloads" / name / f"{split}.csv"
-    if not target.exists():
-        _fetch(f"{home}/{name}/{split}.csv", target, hashes[split])
-    return target
+    return _downloaded(name, f"{name}/{split}.csv")
+
+
+def git_blob_id(content: bytes) -> str:
+    """The id under which git stores a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _local_file(folder: Path, name: str, split: str) -> Path:
@@ -88,32 +74,31 @@ def _local_file(folder: Path, name: str, split: str) -> Path:
     )
 
 
-def _fetch(url: str, target: Path, blob_id: str | None) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+def _downloaded(name: str, file: str) -> Path:
+    """A file of the cache, fetched where it is missing or not what was published."""
+    home = pooch.create(cache_folder() / "downloads", f"{_HOMES[name]}/", registry={file: None})
+    kept = cache_folder() / "downloads" / file
+    if kept.exists() and _BLOBS.get(file) not in (None, git_blob_id(kept.read_bytes())):
+        warnings.warn(f"{kept} is damaged: it is downloaded again", stacklevel=3)
+        kept.unlink()
     try:
-        pooch.HTTPDownloader(progressbar=False)(url, str(part), None)
-        content = part.read_bytes()
-        got = git_blob_id(content)
-        if blob_id is not None and got != blob_id:
-            raise DownloadError(
-                f"expected {url} with git blob id {blob_id}: got {len(content)} bytes with {got}; the "
-                "download was cut off or the file has changed. Nothing was kept: try again, or give data_dir"
-            )
-        if blob_id is None:
-            warnings.warn(f"{url} has no published hash to check: got git blob id {got}", stacklevel=4)
-        part.replace(target)
-    except DownloadError:
-        raise
-    except Exception as error:  # whatever the network layers raise
+        return Path(home.fetch(file, downloader=_download))
+    except (OSError, ValueError) as error:  # of network and disk, and of a wrong hash
         raise DownloadError(
-            f"cannot download {url} ({type(error).__name__}: {error}); with a copy at hand, give data_dir or "
-            f"set AUTOPERI_DATA to the folder that holds {target.parent.name}/{target.name}"
+            f"cannot download {home.get_url(file)} ({type(error).__name__}: {error}); nothing was kept: "
+            f"try again, or give data_dir or set AUTOPERI_DATA to a folder that holds {file}"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def git_blob_id(content: bytes) -> str:
-    """The id under which git stores a file of this content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+def _download(url: str, part: str, home: pooch.Pooch) -> None:
+    """Fetch to a path of pooch's, which keeps it only if this does not raise ValueError."""
+    pooch.HTTPDownloader(progressbar=False)(url, part, home)
+    content = Path(part).read_bytes()
+    expected, got = _BLOBS.get("/".join(url.split("/")[-2:])), git_blob_id(content)
+    if expected is None:
+        warnings.warn(f"{url} has no published hash to check: got git blob id {got}", stacklevel=2)
+    elif got != expected:
+        raise ValueError(
+            f"expected git blob id {expected}, got {len(content)} bytes with {got}: the download was cut "
+            "off or the file has changed"
+        )

@@ -16,6 +16,7 @@ import moyopy
 import numpy as np
 from pymatgen.core import Composition, Element, Species, Structure
 
+from autoperi.data.cache import cached, versions
 from autoperi.data.workers import mapped
 from evaluation.facts.reference import Reference
 
@@ -66,24 +67,23 @@ def draw_baseline(
         raise ValueError(f"no baseline {name!r}: expected one of {', '.join(BASELINES)}")
     if not len(reference):
         raise ValueError("the reference holds no crystals: baselines draw from it")
-    file = None
-    if cache_dir is not None:
-        label = f"{name.replace(' ', '-')}-{reference.digest[:12]}-seed{seed}-n{n}-{_LAYOUT}.json"
-        file = Path(cache_dir) / label
-        if file.exists():
-            return _load(file)
-    draw = partial(_draw_one, name, reference, seed)
-    results = mapped(draw, range(n), workers, lambda _, reason: (None, [reason]))
-    rejected: Counter[str] = Counter()
-    structures = []
-    for structure, reasons in track(results, total=n, description=f"drawing: {name}"):
-        rejected.update(reasons)
-        if structure is not None:
-            structures.append(structure)
-    drawn = Drawn(tuple(structures), dict(rejected.most_common()), BASELINES[name][1])
-    if file is not None:
-        _save(drawn, file)
-    return drawn
+
+    def make() -> Drawn:
+        draw = partial(_draw_one, name, reference, seed)
+        results = mapped(draw, range(n), workers, lambda _, reason: (None, [reason]))
+        rejected: Counter[str] = Counter()
+        structures = []
+        for structure, reasons in track(results, total=n, description=f"drawing: {name}"):
+            rejected.update(reasons)
+            if structure is not None:
+                structures.append(structure)
+        return Drawn(tuple(structures), dict(rejected.most_common()), BASELINES[name][1])
+
+    if cache_dir is None:
+        return make()
+    made_with = "-".join(f"{library}{version}" for library, version in versions("pymatgen", "pyxtal").items())
+    label = f"{name.replace(' ', '-')}-{reference.digest[:12]}-seed{seed}-n{n}-{_LAYOUT}-{made_with}.json"
+    return cached(Path(cache_dir) / label, _read, make, _write)
 
 
 class _RejectedError(Exception):
@@ -222,19 +222,16 @@ def _charges(formula: str) -> Mapping[str, float] | None:
     return guesses[0]
 
 
-def _save(drawn: Drawn, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+def _write(file: Path, drawn: Drawn) -> None:
     plain = {
         "method": drawn.method,
         "rejected": dict(drawn.rejected),
         "structures": [structure.as_dict(verbosity=0) for structure in drawn.structures],
     }
-    partial_file = file.with_suffix(".partial")
-    partial_file.write_text(json.dumps(plain) + "\n")
-    partial_file.replace(file)
+    file.write_text(json.dumps(plain) + "\n")
 
 
-def _load(file: Path) -> Drawn:
+def _read(file: Path) -> Drawn:
     plain = json.loads(file.read_text())
     structures = tuple(Structure.from_dict(entry) for entry in plain["structures"])
     return Drawn(structures, plain["rejected"], plain["method"])

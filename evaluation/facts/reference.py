@@ -2,8 +2,7 @@
 
 import functools
 import hashlib
-import importlib.metadata
-import os
+import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +13,17 @@ import numpy as np
 import pandas as pd
 from pymatgen.core import Structure
 
+from autoperi.data.cache import cache_folder, cached, versions
+from autoperi.data.download import DATASETS, SPLITS, dataset_file
 from autoperi.data.reading import ReadError, Row, as_read_result, iterate_rows, parse_row
 from autoperi.data.workers import mapped
-from evaluation.facts.description import describe, table_from_rows
+from evaluation.facts.description import COLUMNS, describe, table_from_rows
 from evaluation.facts.symmetry import MP20_TOLERANCES, SymmetrySettings
 
 _Record = tuple[np.ndarray, np.ndarray, np.ndarray, dict]
-_SETS = ("mp_20", "perov_5", "carbon_24")
-_NAMED = {name: f"{name}/train" for name in _SETS} | {
-    f"{name}/{split}": f"{name}/{split}" for name in _SETS for split in ("train", "val", "test")
+_Facts = tuple[pd.DataFrame, dict[str, np.ndarray], int]
+_NAMED = {name: (name, "train") for name in DATASETS} | {
+    f"{name}/{split}": (name, split) for name in DATASETS for split in SPLITS
 }
 _LAYOUT = 5  # raise it when the columns or the arrays change: old caches are then left alone
 
@@ -32,10 +33,9 @@ class ReferenceSettings:
     """Where a reference is found and kept.
 
     Attributes:
-        data_dir: folder that holds `mp_20/train.csv.gz` and the like; by default the environment
-            variable AUTOPERI_DATA, then `~/.cache/autoperi/data`.
-        cache_dir: where computed facts are kept; by default `~/.cache/autoperi/evaluation`
-            (under XDG_CACHE_HOME when that is set).
+        data_dir: folder that holds `mp_20/train.csv.gz` and the like; by default that of AUTOPERI_DATA,
+            else what is missing is downloaded (`dataset_file`).
+        cache_dir: where computed facts are kept; by default `evaluation` in the cache folder.
         symmetry: tolerances of the space groups.
         workers: processes used the first time.
     """
@@ -127,42 +127,33 @@ class Reference:
 def load_reference(
     source: str | Path = "mp_20", settings: ReferenceSettings = ReferenceSettings()
 ) -> Reference:
-    """A reference by name (`mp_20`, `perov_5`, `carbon_24`: their train splits; `mp_20/test`) or a file.
+    """A reference by name (a public data set: its train split; or `mp_20/test`) or a file.
 
     The first time every crystal is described and kept in the cache, under the hash of the input, so
     a changed file is never mistaken for the old one; later loads take a second.
 
     Raises:
         FileNotFoundError: when the data is nowhere to be found; the message says what to do.
+        DownloadError: when it is not at hand and cannot be fetched.
     """
     path = _locate(str(source), settings)
     digest = _digest(path)
-    name = _NAMED[str(source)].replace("/", " ") if str(source) in _NAMED else path.name
+    name = " ".join(_NAMED[str(source)]) if str(source) in _NAMED else path.name
     tolerance = f"{settings.symmetry.loose}-{settings.symmetry.tight}"
-    version = importlib.metadata.version("moyopy")
-    folder = _cache_dir(settings) / f"{digest[:20]}-{_LAYOUT}-moyopy{version}-{tolerance}"
-    table_file, array_file = folder / "table.parquet", folder / "crystals.npz"
-    if not (table_file.exists() and array_file.exists()):
-        _build(path, folder, settings)
-    with np.load(array_file, allow_pickle=False) as stored:
-        arrays = {key: stored[key] for key in stored.files}
-    unreadable = int(arrays.pop("unreadable"))
-    return Reference(name, digest, pd.read_parquet(table_file), arrays, unreadable, path)
+    made_with = "-".join(f"{library}{version}" for library, version in versions("moyopy", "pymatgen").items())
+    folder = settings.cache_dir or cache_folder() / "evaluation"
+    file = folder / f"{digest[:20]}-{_LAYOUT}-{made_with}-{tolerance}.npz"
+    table, arrays, unreadable = cached(file, _read, lambda: _build(path, settings), _write)
+    return Reference(name, digest, table, arrays, unreadable, path)
 
 
 def held_out(name: str) -> str | None:
     """The test split beside a training split, both as they are named; None for any other reference."""
-    return next((f"{known}/test" for known in _SETS if name == f"{known} train"), None)
+    return next((f"{known}/test" for known in DATASETS if name == f"{known} train"), None)
 
 
-def data_folder() -> Path:
-    """Where data sets are looked for when no folder is named: AUTOPERI_DATA, else the cache."""
-    named = os.environ.get("AUTOPERI_DATA")
-    return Path(named) if named else _user_cache() / "data"
-
-
-def _build(path: Path, folder: Path, settings: ReferenceSettings) -> None:
-    """Describe every crystal at a path and store the result; a broken-off build leaves nothing."""
+def _build(path: Path, settings: ReferenceSettings) -> _Facts:
+    """Describe every crystal at a path."""
     from rich.progress import track
 
     rows = list(iterate_rows(path))
@@ -176,11 +167,29 @@ def _build(path: Path, folder: Path, settings: ReferenceSettings) -> None:
         else:
             kept.append(record)
     facts, arrays = _collect(kept)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"partial-{os.getpid()}.npz"
-    np.savez(partial, unreadable=np.array(unreadable), **arrays)  # type: ignore[arg-type]
-    table_from_rows(facts).to_parquet(folder / "table.parquet", index=False)
-    partial.replace(folder / "crystals.npz")
+    return table_from_rows(facts), arrays, unreadable
+
+
+def _write(file: Path, facts: _Facts) -> None:
+    """One file, so that the table and the crystals cannot part."""
+    table, arrays, unreadable = facts
+    parquet = np.frombuffer(table.to_parquet(index=False), dtype=np.uint8)
+    with file.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, table=parquet, unreadable=np.array(unreadable), **arrays)
+
+
+def _read(file: Path) -> _Facts:
+    """Facts as they were written; raises KeyError or ValueError if parts are missing or disagree."""
+    with np.load(file, allow_pickle=False) as stored:
+        arrays = {key: stored[key] for key in ("z", "frac", "n", "cell")}
+        table = pd.read_parquet(io.BytesIO(stored["table"].tobytes()))
+        unreadable = int(stored["unreadable"])
+    atoms = int(arrays["n"].sum())
+    lengths = {key: len(values) for key, values in arrays.items()}
+    expected = {"z": atoms, "frac": atoms, "n": len(table), "cell": len(table)}
+    if lengths != expected or list(table) != list(COLUMNS):
+        raise ValueError(f"expected {len(table)} crystals of {atoms} atoms in all: got {lengths}")
+    return table, arrays, unreadable
 
 
 def _described(rows: list[Row], settings: ReferenceSettings) -> Iterator[_Record | None]:
@@ -221,27 +230,7 @@ def _locate(source: str, settings: ReferenceSettings) -> Path:
         raise FileNotFoundError(
             f"no reference {source!r}: expected one of {sorted(_NAMED)} or a path that exists"
         )
-    folder = Path(settings.data_dir) if settings.data_dir else data_folder()
-    for suffix in (".csv.gz", ".csv"):
-        path = folder / f"{_NAMED[source]}{suffix}"
-        if path.exists():
-            return path
-    raise FileNotFoundError(
-        f"no {_NAMED[source]}.csv or .csv.gz under {folder}: set AUTOPERI_DATA or pass data_dir"
-    )
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "autoperi"
-
-
-def cache_folder() -> Path:
-    """Where computed facts are kept: `~/.cache/autoperi/evaluation`, or under XDG_CACHE_HOME."""
-    return _user_cache() / "evaluation"
-
-
-def _cache_dir(settings: ReferenceSettings) -> Path:
-    return Path(settings.cache_dir) if settings.cache_dir else cache_folder()
+    return dataset_file(*_NAMED[source], settings.data_dir)
 
 
 def _digest(path: Path) -> str:

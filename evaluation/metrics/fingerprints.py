@@ -1,7 +1,6 @@
 """CrystalNN site fingerprints and Magpie composition features of crystals, cached, as in CDVAE's coverage."""
 
 import hashlib
-import importlib.metadata
 import json
 import signal
 import sqlite3
@@ -17,8 +16,8 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Composition, Structure
 
+from autoperi.data.cache import cache_folder, versions
 from autoperi.data.workers import mapped
-from evaluation.facts.reference import cache_folder
 from evaluation.facts.symmetry import equivalent_atoms
 
 SITE_FEATURES, COMPOSITION_FEATURES = 61, 132
@@ -76,8 +75,7 @@ class FingerprintSettings:
     """How fingerprints are computed and kept.
 
     Attributes:
-        cache_dir: folder of the cache; by default `~/.cache/autoperi/evaluation` (under
-            XDG_CACHE_HOME when that is set).
+        cache_dir: folder of the cache; by default `evaluation` in the cache folder.
         workers: processes that compute.
         seconds: most processor time for one crystal, where the system has timers of it; a crystal that
             takes longer fails.
@@ -234,19 +232,44 @@ def _key(structure: Structure) -> bytes:
 
 def _open(settings: FingerprintSettings) -> sqlite3.Connection:
     """The cache of these library versions; SQLite keeps it whole when a run is killed."""
-    folder = settings.cache_dir or cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    versions = "-".join(f"{name}{_version(name)}" for name in ("matminer", "pymatgen"))
-    cache = sqlite3.connect(folder / f"fingerprints-{_LAYOUT}-{versions}.sqlite", timeout=60)
-    cache.execute("CREATE TABLE IF NOT EXISTS fingerprint (key BLOB PRIMARY KEY, vector BLOB)")
-    return cache
-
-
-def _version(name: str) -> str:
+    folder = settings.cache_dir or cache_folder() / "evaluation"
+    made_with = "-".join(f"{name}{version}" for name, version in versions("matminer", "pymatgen").items())
+    file = folder / f"fingerprints-{_LAYOUT}-{made_with}.sqlite"
     try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "-none"
+        folder.mkdir(parents=True, exist_ok=True)
+        return _connected(file)
+    except (OSError, sqlite3.OperationalError) as error:
+        warnings.warn(
+            f"the cache {file} cannot be written ({error}): fingerprints are not kept; set AUTOPERI_CACHE to "
+            "a folder that can be",
+            stacklevel=2,
+        )
+        return _connected(":memory:")
+    except sqlite3.DatabaseError as error:
+        warnings.warn(f"{file} is damaged ({error}): it is made again", stacklevel=2)
+        file.unlink()
+        return _connected(file)
+
+
+def _connected(file: Path | str) -> sqlite3.Connection:
+    """A table of fingerprints that can be read and written.
+
+    Raises:
+        sqlite3.OperationalError: it cannot be opened or written.
+        sqlite3.DatabaseError: it is no database, or a damaged one.
+    """
+    cache = sqlite3.connect(file, timeout=60)
+    try:
+        cache.execute("CREATE TABLE IF NOT EXISTS fingerprint (key BLOB PRIMARY KEY, vector BLOB)")
+        (found,) = cache.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+        cache.execute("BEGIN IMMEDIATE")  # an error where it cannot be written
+        cache.rollback()
+    except sqlite3.Error:
+        cache.close()
+        raise
+    return cache
 
 
 def _stored(cache: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
@@ -257,5 +280,6 @@ def _stored(cache: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, np.
         marks = ",".join("?" * len(part))
         query = f"SELECT key, vector FROM fingerprint WHERE key IN ({marks})"
         for key, vector in cache.execute(query, part):
-            found[key] = np.frombuffer(vector, dtype=float)
+            if len(vector) == 8 * (SITE_FEATURES + COMPOSITION_FEATURES):
+                found[key] = np.frombuffer(vector, dtype=float)
     return found

@@ -126,7 +126,7 @@ def benchmark(
         models: crystals of each model by its name: a path, a part of a table, or structures.
         out: folder for comparison.md, .csv, .json, figures, report.html and models/.
         reference: name of a data set, a file of crystals, or a Reference.
-        data_dir: folder of the data sets; by default that of AUTOPERI_DATA.
+        data_dir: folder of the data sets; by default that of AUTOPERI_DATA, else they are downloaded.
         settings: conventions, limit and baselines.
         workers: processes used where work can be shared.
 

@@ -1,6 +1,5 @@
 """The outcome of an evaluation: on the terminal, as files, as one page."""
 
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoperi.crystals.viewer.page import Scene, Section, render_page
+from autoperi.data.cache import versions
 from autoperi.data.names import one_line, with_formulas, without_formulas
 from autoperi.data.reading import Failure
 from evaluation.metric import Metric
@@ -182,10 +182,4 @@ class Report:
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that the figures depend on."""
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return versions(*_LIBRARIES)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 from pymatgen.core import Structure
 
+from autoperi.data.cache import cache_folder
 from autoperi.data.reading import ReadResult, as_read_result
 from evaluation.facts.description import description_table
 from evaluation.facts.matching import MatchSettings, Twins, duplicates, known_in
-from evaluation.facts.reference import Reference, ReferenceSettings, cache_folder, data_folder, load_reference
+from evaluation.facts.reference import Reference, ReferenceSettings, load_reference
 from evaluation.metrics.breadth import breadth_columns
 from evaluation.metrics.coverage import coverage_report
 from evaluation.metrics.sanity import cif_round_trips, density_sane
@@ -44,7 +45,7 @@ def evaluate(
         structures: crystals, or what `read_structures` returned; its failures count as invalid.
         reference: name of a data set (`mp_20`: its train split), a file of crystals, or a
             Reference.
-        data_dir: folder of the data sets; by default that of AUTOPERI_DATA.
+        data_dir: folder of the data sets; by default that of AUTOPERI_DATA, else they are downloaded.
         settings: every convention.
         workers: processes used where work can be shared.
         journal: JSON lines file that makes relaxations resumable.
@@ -75,9 +76,7 @@ def evaluate(
     if settings.stability is not None:
         stability = replace(settings.stability, workers=workers)
         targets = set(table["formula"])
-        hull = load_hull(
-            stability.hull, data_dir or data_folder(), targets, stability.relaxer, cache_folder()
-        )
+        hull = load_hull(stability.hull, data_dir, targets, stability.relaxer, cache_folder() / "evaluation")
         judged = stability_table(read.samples, *hull, stability, journal)
         table = table.join(judged.reset_index(drop=True))
     pairs = (found.pairs_compared, known.pairs_compared)

@@ -17,6 +17,7 @@ import numpy as np
 from pymatgen.core import Composition, Structure
 from rich.progress import track
 
+from autoperi.data.download import SPLITS, dataset_file
 from autoperi.data.element_references import ElementReferences
 from evaluation.relaxation.journal import append, end_last_line, read_journal
 from evaluation.relaxation.potential import static_energies
@@ -25,22 +26,22 @@ from evaluation.stability.hull import ConvexHull
 _CHUNK = 256  # crystals read at a time
 
 
-MP_20 = ("mp_20/train", "mp_20/val", "mp_20/test")
-MPTS_52 = ("mpts_52/train_partial", "mpts_52/val", "mpts_52/test")
+MP_20 = tuple(("mp_20", split) for split in SPLITS)
+MPTS_52 = tuple(("mpts_52", split) for split in SPLITS)
 _FORMULA = re.compile(r"^_chemical_formula_sum\s+'?([^'\n]+)", re.MULTILINE)
 
 
 def known_phases(
-    data_dir: Path | str, tables: Sequence[str] = MP_20
+    data_dir: Path | str | None, tables: Sequence[tuple[str, str]] = MP_20
 ) -> tuple[list[str], Callable[[int], Structure]]:
-    """Formulas of the rows of some tables under a data folder, and a function that gives crystal j.
+    """Formulas of the rows of some (data set, split), and a function that gives crystal j.
 
     MPTS-52 knows phases of more than 20 atoms, which MP-20 lacks (molecular ones, oxygen-rich salts);
     crystals in both are taken once, by their Materials Project id.
     """
     import pandas as pd
 
-    paths = [next(iter(Path(data_dir).glob(f"{table}.csv*"))) for table in tables]
+    paths = [dataset_file(*table, data_dir) for table in tables]
     read = (pd.read_csv(p, usecols=["material_id", "cif"], keep_default_na=False, dtype=str) for p in paths)
     rows = pd.concat(read)
     repeated = rows["material_id"].duplicated() & (rows["material_id"] != "")

@@ -10,8 +10,7 @@ import numpy as np
 from pymatgen.core import Composition, Element
 
 from autoperi.crystals.hull import Hull
-from autoperi.data.dataset import SPLITS
-from autoperi.data.download import dataset_file
+from autoperi.data.download import SPLITS, dataset_file
 
 if TYPE_CHECKING:
     import pandas as pd

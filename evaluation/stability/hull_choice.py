@@ -63,7 +63,7 @@ class HullChoice:
 
 def load_hull(
     choice: HullChoice,
-    data_dir: Path | str,
+    data_dir: Path | str | None,
     targets: Iterable[Composition | str],
     relaxer: AseRelaxer | None = None,
     cache_dir: Path | str | None = None,
@@ -72,7 +72,7 @@ def load_hull(
 
     Args:
         choice: which.
-        data_dir: folder of the data sets; a table of one's own does not need it.
+        data_dir: folder of the data sets, see `dataset_file`; a table of one's own does not need it.
         targets: compositions that will be judged.
         relaxer: the potential; None is CHGNet.
         cache_dir: folder that keeps the energies of phases, for `consistent`.

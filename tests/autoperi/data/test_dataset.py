@@ -1,9 +1,6 @@
-"""Data sets: flat arrays, cache, resumption, download, labels and hull."""
+"""Data sets: flat arrays, cache, resumption, splits and labels of the hull."""
 
-import threading
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -11,9 +8,9 @@ import torch
 from pymatgen.io.cif import CifWriter
 
 from autoperi.crystals.crystal import CrystalBatch
-from autoperi.data import download, preprocess
+from autoperi.data import preprocess
 from autoperi.data.dataset import CrystalDataset, fill_e_above_hull, load_dataset
-from autoperi.data.download import DownloadError, dataset_file, git_blob_id
+from autoperi.data.download import dataset_file
 from tests.prototypes import random_crystal
 
 pytestmark = pytest.mark.filterwarnings("ignore:1 of 6 crystals")
@@ -216,43 +213,6 @@ def test_unknown_sources_are_explained(tmp_path, monkeypatch):
     monkeypatch.setenv("AUTOPERI_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="unset"):
         dataset_file("mp_20", "val")
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A home on this machine that publishes one split."""
-    monkeypatch.delenv("AUTOPERI_DATA", raising=False)
-    home = tmp_path / "home" / "mp_20"
-    home.mkdir(parents=True)
-    (home / "train.csv").write_text("material_id,cif\n")
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "home"))
-    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    url, good = f"http://127.0.0.1:{http.server_port}", git_blob_id(b"material_id,cif\n")
-    monkeypatch.setitem(download._HOMES, "mp_20", (url, {"train": good, "val": good}))
-    yield home
-    http.shutdown()
-
-
-def test_download_is_checked_and_kept(server):
-    file = dataset_file("mp_20", "train")
-    assert file.read_text() == "material_id,cif\n"
-    (server / "train.csv").unlink()
-    assert dataset_file("mp_20", "train") == file
-
-
-def test_corrupted_download_is_refused(server, tmp_path):
-    (server / "train.csv").write_text("material_id,ci")
-    with pytest.raises(DownloadError, match=r"git blob id.*cut off or the file has changed"):
-        dataset_file("mp_20", "train")
-    assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] == []
-    with pytest.raises(DownloadError, match=r"cannot download.*set AUTOPERI_DATA"):
-        dataset_file("mp_20", "val")
-
-
-def test_git_blob_id_is_git_s():
-    assert git_blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
 def test_fill_keeps_what_is_there(table):

@@ -64,6 +64,11 @@ def test_a_kept_baseline_is_read_back(reference, tmp_path):
     assert list(again.structures) == list(first.structures)
     assert again.rejected == first.rejected
     assert file.stat().st_mtime_ns == written
+    for damaged in ("", file.read_text()[:-9], "{}"):
+        file.write_text(damaged)
+        with pytest.warns(UserWarning, match="is damaged"):
+            healed = draw_baseline("ion substitution", reference, 3, cache_dir=tmp_path)
+        assert list(healed.structures) == list(first.structures)
 
 
 def test_wrong_names_and_empty_references_are_refused(reference):

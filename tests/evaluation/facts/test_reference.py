@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from autoperi.data import download
+from autoperi.data.download import DATASETS
 from evaluation.facts.reference import Reference, ReferenceSettings, held_out, load_reference
 from tests.autoperi.data.reading.test_formats import write_npz
 from tests.evaluation.crystals import rocksalt, zoo
@@ -53,3 +55,66 @@ def test_a_missing_data_set_says_what_to_do(tmp_path):
         load_reference("mp_20", ReferenceSettings(data_dir=tmp_path))
     with pytest.raises(FileNotFoundError, match="mp_20"):
         load_reference("no_such_set")
+
+
+def _without(key):
+    def change(file):
+        with np.load(file) as stored:
+            arrays = {name: stored[name] for name in stored.files if name != key}
+        np.savez(file, **arrays)
+
+    return change
+
+
+def _shorter(key):
+    def change(file):
+        with np.load(file) as stored:
+            arrays = dict(stored)
+        np.savez(file, **{**arrays, key: arrays[key][1:]})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:-400]),
+        *(_without(key) for key in ("table", "frac", "unreadable")),
+        *(_shorter(key) for key in ("table", "n", "z", "cell")),
+    ],
+)
+def test_a_damaged_cache_heals(tmp_path, damage):
+    settings = ReferenceSettings(cache_dir=tmp_path / "cache")
+    path = write_npz(tmp_path / "set.npz", zoo())
+    first = load_reference(path, settings)
+    (entry,) = (tmp_path / "cache").iterdir()
+    damage(entry)
+    with pytest.warns(UserWarning, match="is damaged .*it is made again"):
+        again = load_reference(path, settings)
+    assert again.table.equals(first.table)
+    assert [again.structure(k) for k in range(len(again))] == [first.structure(k) for k in range(len(first))]
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "blocked").write_text("")
+    monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path / "blocked"))
+    path = write_npz(tmp_path / "set.npz", zoo())
+    with pytest.warns(UserWarning, match="set AUTOPERI_CACHE"):
+        assert len(load_reference(path)) == len(zoo())
+
+
+def test_the_judge_finds_what_training_has_downloaded(tmp_path, monkeypatch):
+    """One cache: no folder named, nothing on the network."""
+    monkeypatch.delenv("AUTOPERI_DATA", raising=False)
+    monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path))
+    table = pd.DataFrame({"material_id": ["a"], "cif": [zoo()[0].to(fmt="cif")]})
+    for name in DATASETS:
+        kept = tmp_path / "downloads" / name / "test.csv"
+        kept.parent.mkdir(parents=True)
+        table.to_csv(kept, index=False)
+        monkeypatch.delitem(download._BLOBS, f"{name}/test.csv", raising=False)
+        reference = load_reference(f"{name}/test")
+        assert (len(reference), reference.name) == (1, f"{name} test")
+        assert held_out(f"{name} train") == f"{name}/test"
+    assert {p.name for p in tmp_path.iterdir()} == {"downloads", "evaluation"}

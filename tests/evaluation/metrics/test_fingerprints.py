@@ -1,4 +1,6 @@
+import sqlite3
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -49,6 +51,30 @@ def test_a_bad_crystal_is_named_and_the_rest_is_done_once(tmp_path, monkeypatch)
     monkeypatch.setattr(module, "_featurizers", lambda: pytest.fail("computed again"))
     again = fingerprints([perovskite(), rocksalt()], FingerprintSettings(tmp_path))
     assert np.array_equal(again.structure, first.structure[[1, 0]])
+
+
+@pytest.mark.usefixtures("without_matminer")
+def test_a_damaged_cache_heals(tmp_path):
+    first = fingerprints([rocksalt(), perovskite()], FingerprintSettings(tmp_path))
+    (file,) = tmp_path.glob("*.sqlite")
+    with closing(sqlite3.connect(file)) as cache:
+        cache.execute("UPDATE fingerprint SET vector = x'00'")
+        cache.commit()
+    again = fingerprints([rocksalt(), perovskite()], FingerprintSettings(tmp_path))
+    assert np.array_equal(again.structure, first.structure)
+    for damaged in (b"not a database" * 100, file.read_bytes()[:5000]):
+        file.write_bytes(damaged)
+        with pytest.warns(UserWarning, match="is damaged"):
+            again = fingerprints([rocksalt(), perovskite()], FingerprintSettings(tmp_path))
+        assert np.array_equal(again.structure, first.structure)
+
+
+@pytest.mark.usefixtures("without_matminer")
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path):
+    (tmp_path / "blocked").write_text("")
+    with pytest.warns(UserWarning, match="set AUTOPERI_CACHE"):
+        found = fingerprints([rocksalt()], FingerprintSettings(tmp_path / "blocked"))
+    assert found.index.tolist() == [0]
 
 
 @pytest.mark.usefixtures("without_matminer")

@@ -103,10 +103,14 @@ def test_a_stage_is_done_again_when_its_crystals_or_settings_change(reference, t
     benchmark({"m": zoo()[:3]}, tmp_path, reference, settings=BenchmarkSettings(QUICK))
     benchmark({"m": zoo()[:3]}, tmp_path, reference, settings=BenchmarkSettings(QUICK))
     assert counted == [3]
+    (kept,) = (tmp_path / "models").rglob("metrics.json")
+    kept.write_text(kept.read_text()[:-20])
+    benchmark({"m": zoo()[:3]}, tmp_path, reference, settings=BenchmarkSettings(QUICK))
+    assert counted == [3, 3]
     benchmark({"m": zoo()[1:4]}, tmp_path, reference, settings=BenchmarkSettings(QUICK))
     other = EvaluationSettings(smact_rules=("smact14",), bootstrap=QUICK.bootstrap)
     benchmark({"m": zoo()[1:4]}, tmp_path, reference, settings=BenchmarkSettings(other))
-    assert counted == [3, 3, 3]
+    assert counted == [3, 3, 3, 3]
 
 
 @pytest.mark.usefixtures("no_figures")

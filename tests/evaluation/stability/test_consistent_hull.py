@@ -52,14 +52,18 @@ def test_a_phase_without_energy_is_left_out_and_an_element_without_a_phase_keeps
 def test_phases_of_several_tables_are_taken_once_by_their_id(tmp_path):
     """Rows without an id are all kept."""
     salt, silicon = rocksalt().to(fmt="cif"), diamond().to(fmt="cif")
-    for name, rows in (("a", [("mp-1", salt), ("", silicon)]), ("b", [("mp-1", salt), ("", silicon)])):
-        pd.DataFrame(rows, columns=["material_id", "cif"]).to_csv(tmp_path / f"{name}.csv.gz", index=False)
-    formulas, structure = known_phases(tmp_path, ["a", "b"])
+    for name, split in (("mp_20", "val"), ("mpts_52", "test")):
+        (tmp_path / name).mkdir()
+        rows = pd.DataFrame([("mp-1", salt), ("", silicon)], columns=["material_id", "cif"])
+        rows.to_csv(tmp_path / name / f"{split}.csv.gz", index=False)
+    formulas, structure = known_phases(tmp_path, [("mp_20", "val"), ("mpts_52", "test")])
     assert [Composition(f).reduced_formula for f in formulas] == ["NaCl", "Si", "Si"]
     assert [structure(k).reduced_formula for k in range(3)] == ["NaCl", "Si", "Si"]
 
 
 def test_a_table_without_formulas_says_so(tmp_path):
-    pd.DataFrame([("mp-1", "nothing")], columns=["material_id", "cif"]).to_csv(tmp_path / "a.csv")
+    (tmp_path / "mp_20").mkdir()
+    rows = pd.DataFrame([("mp-1", "nothing")], columns=["material_id", "cif"])
+    rows.to_csv(tmp_path / "mp_20" / "val.csv")
     with pytest.raises(ValueError, match="_chemical_formula_sum: got 'nothing'"):
-        known_phases(tmp_path, ["a"])
+        known_phases(tmp_path, [("mp_20", "val")])
