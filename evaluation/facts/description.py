@@ -37,7 +37,7 @@ def _facts(structure: Structure, loose: Gene | None, tight: int | None) -> dict:
     return {
         "formula": formula_key(structure),
         "n_sites": len(structure),
-        "n_elements": len(structure.composition.elements),
+        "n_elements": len(set(structure.atomic_numbers)),
         "density": density(structure),
         "volume_per_atom": structure.volume / len(structure),
         "space_group_loose": None if loose is None else loose.space_group,

@@ -1,7 +1,8 @@
 """Which crystals are the same: uniqueness, novelty, and the first twin of each.
 
 Only crystals with one reduced formula can match, so a hash on it decides nearly every pair; the
-slow geometric matcher sees what is left, each crystal reduced to its primitive Niggli cell once.
+slow geometric matcher sees what is left, each crystal reduced to its primitive Niggli cell once, elements
+without charges and spins.
 Where one formula has thousands of crystals (Carbon-24), a finer bucket, by space group or by gene,
 saves most of those comparisons, and misses twins whose symmetry was found differently.
 """
@@ -170,7 +171,11 @@ class _TwinFinder:
         return Twins(tuple(match), self._pairs, self._failures, self._settings)
 
 
+def bare(structure: Structure) -> Structure:
+    """Elements and positions alone: charges, spins and labels of sites make no other crystal."""
+    return Structure(structure.lattice, list(structure.atomic_numbers), structure.frac_coords)
+
+
 def _reduce(structure: Structure) -> Structure:
-    """Primitive cell of the Niggli cell, without site labels: what StructureMatcher compares."""
-    bare = Structure(structure.lattice, structure.species_and_occu, structure.frac_coords)
-    return bare.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+    """Primitive cell of the Niggli cell: what StructureMatcher compares."""
+    return bare(structure).get_reduced_structure(reduction_algo="niggli").get_primitive_structure()

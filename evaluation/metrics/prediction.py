@@ -9,7 +9,7 @@ import pandas as pd
 from pymatgen.core import Structure
 
 from autoperi.data.workers import mapped
-from evaluation.facts.matching import MatchSettings, formula_key
+from evaluation.facts.matching import MatchSettings, bare, formula_key
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric, statistic_metric
 from evaluation.metrics.reconstruction import CDVAE_MATCH, reconstruction_table
 
@@ -140,7 +140,7 @@ def metre_metrics(found: EveryMatch, bootstrap: BootstrapSettings = DEFAULT_BOOT
 def _distance(argument: tuple[Structure, Structure, MatchSettings]) -> float | str | None:
     sample, reference, settings = argument
     try:
-        found = settings.matcher().get_rms_dist(sample, reference)
+        found = settings.matcher().get_rms_dist(bare(sample), bare(reference))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None if found is None else float(found[0])

@@ -9,7 +9,7 @@ import pandas as pd
 from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
-from evaluation.facts.matching import MatchSettings
+from evaluation.facts.matching import MatchSettings, bare
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, statistic_metric
 from evaluation.metrics.validity import smact_valid, structural_validity
 
@@ -44,6 +44,7 @@ def match_pair(
     RMSE is StructureMatcher's, on primitive cells scaled to equal volume (CDVAE, arXiv:2110.06197).
     The other errors are taken between primitive cells without that scaling, so a wrong volume shows.
     """
+    prediction, target = bare(prediction), bare(target)
     matcher = settings.matcher()
     distance = matcher.get_rms_dist(prediction, target)
     if distance is None:

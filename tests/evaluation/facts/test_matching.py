@@ -3,7 +3,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Structure
 
+from evaluation.facts.description import describe
 from evaluation.facts.matching import MatchSettings, duplicates, formula_key, known_in
+from evaluation.metrics.reconstruction import match_pair
 from tests.evaluation.crystals import disguised, rocksalt, zoo
 
 
@@ -59,3 +61,28 @@ def test_a_finer_bucket_keeps_crystals_apart():
 
 def test_the_bucket_is_printed_when_it_can_lose_matches():
     assert "within one formula and gene" in str(MatchSettings(bucket="gene"))
+
+
+def _dressed(structure):
+    """The crystal with charges, with spins, and with two charges of one element."""
+    charged, spinning, mixed = (structure.copy() for _ in range(3))
+    symbols = sorted(structure.symbol_set)
+    charged.add_oxidation_state_by_element(dict(zip(symbols, (-1, 1, 2), strict=False)))
+    spinning.add_spin_by_element(dict.fromkeys(symbols, 5))
+    mixed.add_oxidation_state_by_site([k % 2 + 1 for k in range(len(structure))])
+    return [charged, spinning, mixed]
+
+
+@pytest.mark.parametrize("crystal", zoo())
+def test_charges_and_spins_make_no_other_crystal(crystal):
+    """In any order, of sample and of reference, and to every metric of prediction."""
+    dressed = [crystal, *_dressed(crystal)]
+    for turn in range(len(dressed)):
+        order = dressed[turn:] + dressed[:turn]
+        assert duplicates(order).match == (None, 0, 0, 0)
+        assert known_in(order, [formula_key(order[0])], lambda _, o=order: o[0]).match == (0, 0, 0, 0)
+        errors = match_pair(order[0], order[1])
+        assert errors is not None
+        assert errors.rmse < 1e-6
+    facts = [describe(s) for s in dressed]
+    assert all(f == facts[0] for f in facts)
