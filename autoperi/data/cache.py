@@ -82,13 +82,19 @@ def keep(file: Path, write: Callable[[Path], object]) -> bool:
         with written_whole(file) as part:
             write(part)
     except OSError as error:
-        warnings.warn(
-            f"the cache {file.parent} cannot be written ({error.strerror}): what was computed is not kept; "
-            "set AUTOPERI_CACHE to a folder that can be",
-            stacklevel=1,  # one place, so that it is said once
-        )
+        warn_not_kept(file, error)
         return False
     return True
+
+
+def warn_not_kept(file: Path, error: Exception) -> None:
+    """Say that the cache cannot be written, and what to do."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    warnings.warn(
+        f"the cache {file.parent} cannot be written ({reason}): what was computed is not kept; set "
+        "AUTOPERI_CACHE to a folder that can be",
+        stacklevel=1,  # one place, so that it is said once
+    )
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Composition, Structure
 
-from autoperi.data.cache import cache_folder, versions
+from autoperi.data.cache import cache_folder, versions, warn_not_kept
 from autoperi.data.workers import mapped
 from evaluation.facts.symmetry import equivalent_atoms
 
@@ -239,11 +239,7 @@ def _open(settings: FingerprintSettings) -> sqlite3.Connection:
         folder.mkdir(parents=True, exist_ok=True)
         return _connected(file)
     except (OSError, sqlite3.OperationalError) as error:
-        warnings.warn(
-            f"the cache {file} cannot be written ({error}): fingerprints are not kept; set AUTOPERI_CACHE to "
-            "a folder that can be",
-            stacklevel=2,
-        )
+        warn_not_kept(file, error)
         return _connected(":memory:")
     except sqlite3.DatabaseError as error:
         warnings.warn(f"{file} is damaged ({error}): it is made again", stacklevel=2)

@@ -8,6 +8,7 @@ hull are put through CHGNet as well.
 
 import hashlib
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ import numpy as np
 from pymatgen.core import Composition, Structure
 from rich.progress import track
 
+from autoperi.data.cache import warn_not_kept
 from autoperi.data.download import SPLITS, dataset_file
 from autoperi.data.element_references import ElementReferences
 from evaluation.relaxation.journal import append, end_last_line, read_journal
@@ -111,12 +113,12 @@ def _energies(
     """Energy per atom of each phase, from the file where it holds it; phases are read as they are needed."""
     phases = hashlib.sha256("\n".join(formulas).encode()).hexdigest()[:16]
     energies: dict[int, float] = {}
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+    if kept and (kept := _writable(kept)):
         end_last_line(kept)
         wanted = set(inside)
         for record in read_journal(kept):
-            if record.get("phases") == phases and record.get("phase") in wanted:
+            known = record.get("phases") == phases and record.get("phase") in wanted
+            if known and isinstance(record.get("energy", ""), float | None):
                 energies[record["phase"]] = np.nan if record["energy"] is None else record["energy"]
     todo = [k for k in inside if k not in energies]
 
@@ -130,3 +132,13 @@ def _energies(
         if kept:
             append(kept, {"phases": phases, "phase": k, "energy": energy if np.isfinite(energy) else None})
     return energies
+
+
+def _writable(file: Path) -> Path | None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=file.parent).close()
+    except OSError as error:
+        warn_not_kept(file, error)
+        return None
+    return file

@@ -93,6 +93,12 @@ def test_energies_of_phases_are_computed_once_and_a_killed_run_goes_on(mp20, tmp
     assert hull.n_phases == 2
     load_hull(choice, mp20, ["MgO"], cache_dir=kept)
     assert asked[-1] == "MgO"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0].replace('"energy"', '"lost"'), *lines[1:]]))
+    load_hull(choice, mp20, ["NaCl"], cache_dir=kept)
+    assert asked[-2:] == ["MgO", "NaCl"]
+    with pytest.warns(UserWarning, match="set AUTOPERI_CACHE"):
+        load_hull(choice, mp20, ["NaCl"], cache_dir=file)
 
 
 def test_a_hull_of_other_phases_does_not_take_the_kept_energies(tmp_path):
