@@ -82,7 +82,7 @@ def _downloaded(name: str, file: str) -> Path:
         warnings.warn(f"{kept} is damaged: it is downloaded again", stacklevel=3)
         kept.unlink()
     try:
-        return Path(home.fetch(file, downloader=_download))
+        return Path(home.fetch(file, downloader=_download))  # type: ignore[arg-type]
     except (OSError, ValueError) as error:  # of network and disk, and of a wrong hash
         raise DownloadError(
             f"cannot download {home.get_url(file)} ({type(error).__name__}: {error}); nothing was kept: "

@@ -173,7 +173,8 @@ class _TwinFinder:
 
 def bare(structure: Structure) -> Structure:
     """Elements and positions alone: charges, spins and labels of sites make no other crystal."""
-    return Structure(structure.lattice, list(structure.atomic_numbers), structure.frac_coords)
+    numbers = list(structure.atomic_numbers)
+    return Structure(structure.lattice, numbers, structure.frac_coords)  # type: ignore[arg-type]
 
 
 def _reduce(structure: Structure) -> Structure:
