@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from autoperi import generator
-from autoperi.networks.checkpoint import CheckpointError, read_config
+from autoperi.networks.checkpoint import CheckpointError, find_checkpoint, read_config
 from property_models import model
 from property_models.potentials import distilled
 
@@ -22,16 +22,12 @@ def sizes() -> dict[str, str]:
     return {name: f"{sum(f.stat().st_size for f in own) / 1e6:.1f} MB" for name, own in files.items()}
 
 
-def find(name_or_path: str) -> Path:
+def find(name_or_path: str | Path) -> Path:
     """Folder of a checkpoint, given as such or by its shipped name; raises CheckpointError for neither."""
-    path, known = Path(name_or_path), shipped()
-    folder = path if path.is_dir() else known.get(name_or_path)
-    if folder is None:
-        raise CheckpointError(f"expected a folder or one of {', '.join(known)}: got {name_or_path}")
-    return folder
+    return find_checkpoint(name_or_path, shipped())
 
 
-def described(name_or_path: str) -> tuple[str, dict[str, str]]:
+def described(name_or_path: str | Path) -> tuple[str, dict[str, str]]:
     """Name of a checkpoint, and what it is in words: sizes, provenance, held-out figures, hash.
 
     Raises:

@@ -15,6 +15,7 @@ from autoperi.crystals.device import usable_device
 from autoperi.crystals.symmetry import SymmetriseError, symmetrise
 from autoperi.networks.checkpoint import (
     CheckpointError,
+    find_checkpoint,
     half_precision,
     readable,
     restore,
@@ -169,7 +170,8 @@ def load(name_or_path: str | Path, family: str = "guide", device: str = "cpu") -
     """A trained model: the shipped one of a property, or a checkpoint folder with all its targets.
 
     Args:
-        name_or_path: e.g. ``formation_energy``, or a folder written by ``train_property``.
+        name_or_path: e.g. ``formation_energy``, a shipped checkpoint such as ``elastic_guide``, or a folder
+            written by ``train_property``; names first, a ``Path`` is always a folder.
         family: ``guide`` steers and screens; ``judge``, of another architecture trained on other compounds,
             scores what the guide has chosen.
         device: where the networks run.
@@ -179,12 +181,11 @@ def load(name_or_path: str | Path, family: str = "guide", device: str = "cpu") -
         CheckpointError: a damaged checkpoint, or none is shipped for this property and family.
     """
     device = usable_device(device)
-    path = Path(name_or_path)
-    if path.is_dir() or isinstance(name_or_path, Path):
-        return _read(path, None, device)
-    name = str(name_or_path)
-    shipped = _shipped()
+    name, shipped = str(name_or_path), _shipped()
     known = sorted(set(TARGETS) | {target for targets, _, _ in shipped for target in targets})
+    folders = {folder.name: folder for _, _, folder in shipped}
+    if isinstance(name_or_path, Path) or name in folders or (name not in known and Path(name).is_dir()):
+        return _read(find_checkpoint(name_or_path, folders), None, device)
     if name not in known:
         raise unknown_name(name, known, "a property")
     for targets, of_family, folder in shipped:

@@ -28,7 +28,7 @@ from autoperi.genes.request import GeneRequest
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import (
     Arrays,
-    CheckpointError,
+    find_checkpoint,
     half_precision,
     readable,
     restore,
@@ -379,20 +379,14 @@ def save(generator: CrystalGenerator, folder: Path, about: dict[str, Any]) -> st
 
 
 def load(name_or_path: str | Path = "mp_20", device: str = "cpu") -> CrystalGenerator:
-    """A trained generator: a name of the shipped checkpoints, or a checkpoint folder.
+    """A trained generator: a name of the shipped checkpoints (first), or a checkpoint folder.
 
     Raises:
         CheckpointError: no such checkpoint, or a damaged one.
         ValueError: a device that is not there.
     """
     device = usable_device(device)
-    path = Path(name_or_path)
-    folder = path if path.is_dir() else PRETRAINED / str(name_or_path)
-    if not folder.is_dir():
-        known = sorted(p.name for p in PRETRAINED.iterdir() if p.is_dir())
-        raise CheckpointError(
-            f"expected a checkpoint folder or one of {known}: got {str(name_or_path)!r}, which is neither"
-        )
+    folder = find_checkpoint(name_or_path, {path.name: path for path in sorted(PRETRAINED.iterdir())})
     generator, content = restore(folder, GeneratorConfig, CrystalGenerator)
     generator.name, generator.sha256, generator.about = folder.name, content["sha256"], content["about"]
     return generator.to(device).eval()

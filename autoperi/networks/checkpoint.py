@@ -70,6 +70,27 @@ def write_checkpoint(folder: Path, weights: Mapping[str, Tensor], config: Any, a
     return digest
 
 
+def find_checkpoint(name_or_path: str | Path, shipped: Mapping[str, Path]) -> Path:
+    """Folder of a checkpoint: names of shipped ones first, whatever lies in the working directory.
+
+    Args:
+        name_or_path: a name, or a folder; a ``Path`` is always a folder.
+        shipped: folders by name.
+
+    Raises:
+        CheckpointError: neither; the names are listed.
+    """
+    if isinstance(name_or_path, str) and name_or_path in shipped:
+        return shipped[name_or_path]
+    folder = Path(name_or_path).expanduser()
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"expected a checkpoint folder or one of {', '.join(shipped)}: got {str(name_or_path)!r}, which "
+            "is neither"
+        )
+    return folder
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The content of ``config.json``; raises CheckpointError for anything but a whole checkpoint."""
     missing = [n for n in ("config.json", "model.safetensors") if not (folder / n).is_file()]
@@ -121,13 +142,28 @@ def restore(folder: Path, kind: type[C], make: Callable[[C], M]) -> tuple[M, dic
         weights = load(data)
         with _at_most(sum(tensor.numel() for tensor in weights.values())):
             model = make(build(kind, content["config"]))
+        _refuse_no_numbers(weights, model, file)
         model.load_state_dict(weights)
+    except CheckpointError:
+        raise
     except ValueError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{file} does not fit its config.json: {reason}") from error
     return model, content
+
+
+def _refuse_no_numbers(weights: Mapping[str, Tensor], model: nn.Module, file: Path) -> None:
+    """Raise where a weight is NaN or infinite; a limit that is infinite in a new model may stay so."""
+    own = model.state_dict()
+    for name in (n for n in weights if n in own and bool(own[n].isfinite().all())):
+        bad = int((~weights[name].isfinite()).sum())
+        if bad:
+            raise CheckpointError(
+                f"expected finite weights in {file}: got NaN or infinity in {bad} of "
+                f"{weights[name].numel()} numbers of {name!r}; fetch or train it again"
+            )
 
 
 @contextmanager

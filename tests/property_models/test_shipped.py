@@ -4,6 +4,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 import property_models
+from autoperi.networks.checkpoint import CheckpointError
+from property_models.catalogue import find
 from property_models.model import PRETRAINED
 from tests.prototypes import prototype
 
@@ -42,6 +44,19 @@ def test_strangers_are_flagged():
     table = property_models.load("formation_energy").predict([SALT, squeezed])
     assert table["out_of_domain"].tolist() == [False, True]
     assert table["uncertainty"][1] > table["uncertainty"][0]
+
+
+def test_folders_of_their_names_hide_no_model(tmp_path, monkeypatch):
+    """Property and checkpoint names come first; a path, or a `Path`, means the folder."""
+    for name in ("formation_energy", "elastic_guide", "mp_20"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert property_models.load("formation_energy").name == "formation_energy_guide"
+    assert property_models.load("elastic_guide").targets[0] == "bulk_modulus"
+    assert find("mp_20").parent.name == "pretrained"
+    for folder in ("./formation_energy", tmp_path / "elastic_guide"):
+        with pytest.raises(CheckpointError, match=r"lacks config\.json"):
+            property_models.load(folder)
 
 
 def test_weights_are_small():

@@ -220,6 +220,13 @@ def test_unknown_checkpoint_names_the_known_ones():
         load("no_such_checkpoint")
 
 
+def test_a_folder_of_that_name_does_not_hide_the_shipped_checkpoint(tmp_path, monkeypatch):
+    """A data folder holds mp_20/: started in it, the generator is still the shipped one."""
+    (tmp_path / "mp_20").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load().name == "mp_20"
+
+
 def test_shipped_checkpoint_samples():
     """The weights in the package draw crystals with no data folder."""
     drawn = load("mp_20").sample(4, 0, config=SampleConfig(flow=QUICK))

@@ -10,6 +10,7 @@ from autoperi.flow.velocity import VelocityConfig
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import (
     CheckpointError,
+    find_checkpoint,
     half_precision,
     read_config,
     restore,
@@ -187,3 +188,42 @@ def test_weights_of_another_size_are_refused(folder):
     _edited(folder, lambda c: c["velocity"]["network"].update(width=8))
     with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit its config\.json"):
         restore(folder, _Config, _of)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(folder, bad):
+    """One such number in a matrix or in a constant of a model: the tensor is named."""
+    matrix = next(name for name, tensor in _model(0).state_dict().items() if tensor.ndim > 1)
+    for key in ("velocity.scale.spread", matrix):
+        weights = {name: tensor.clone() for name, tensor in _model(0).state_dict().items()}
+        weights[key].flatten()[0] = bad
+        write_checkpoint(folder, weights, _Config(), {})
+        with pytest.raises(CheckpointError, match=f"expected finite weights in .* 1 of .*{key}"):
+            restore(folder, _Config, _of)
+
+
+def test_a_limit_that_is_infinite_in_a_new_model_may_stay_so(folder):
+    """Such as a cutoff of nothing."""
+
+    def limited(config):
+        model = _of(config)
+        model.register_buffer("limit", torch.tensor(torch.inf))
+        return model
+
+    write_checkpoint(folder, limited(_Config()).state_dict(), _Config(), {})
+    model, _ = restore(folder, _Config, limited)
+    assert float(model.limit) == torch.inf
+
+
+def test_shipped_names_come_before_folders(tmp_path, monkeypatch):
+    """A folder that happens to be called like a shipped checkpoint does not hide it; a path does mean it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "shipped").mkdir()
+    known = {"mine": tmp_path / "shipped"}
+    assert find_checkpoint("mine", known) == tmp_path / "shipped"
+    assert find_checkpoint("./mine", known).resolve() == tmp_path / "mine"
+    assert find_checkpoint(tmp_path / "mine", known) == tmp_path / "mine"
+    assert find_checkpoint("shipped", known).resolve() == tmp_path / "shipped"
+    with pytest.raises(CheckpointError, match="expected a checkpoint folder or one of mine: got 'nothing'"):
+        find_checkpoint("nothing", known)

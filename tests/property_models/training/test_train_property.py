@@ -257,5 +257,5 @@ def test_training_starts_from_a_checkpoint(trained, tmp_path):
             assert unlike == fresh
     with pytest.raises(ValueError, match="expected no search"):
         train_property(tmp_path / "table.csv", ["size"], tmp_path / "new", still, start=start, search=3)
-    with pytest.raises(CheckpointError, match=r"expected a folder or one of .*formation_energy_guide"):
+    with pytest.raises(CheckpointError, match=r"a checkpoint folder or one of .*formation_energy_guide"):
         train_property(tmp_path / "table.csv", ["size"], tmp_path / "new", still, start="nothing")
