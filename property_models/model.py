@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.crystal import MAX_Z, Crystal, CrystalBatch
 from autoperi.crystals.device import usable_device
-from autoperi.crystals.symmetry import SymmetriseError, symmetrise
+from autoperi.crystals.symmetry import symmetrise
 from autoperi.networks.checkpoint import (
     CheckpointError,
     find_checkpoint,
@@ -22,17 +22,19 @@ from autoperi.networks.checkpoint import (
     write_checkpoint,
 )
 from property_models.graph.site_graph import site_graph
-from property_models.networks.ensemble import Ensemble, EnsembleConfig, EnsemblePrediction
+from property_models.networks.ensemble import Ensemble, EnsembleConfig
 from property_models.targets import TARGETS, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    from ase import Atoms
     from pymatgen.core import Structure
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 """Shipped ensembles: one folder for each target and family."""
 MARK = "members"
 """Tells the configuration of such a checkpoint from others."""
+_UNKNOWN = "unknown: the checkpoint does not hold the elements and bonds that it was trained on"
 
 
 class PropertyModel:
@@ -87,19 +89,22 @@ class PropertyModel:
 
     def predict(
         self,
-        structures: "Sequence[Structure | Crystal]",
+        structures: "Sequence[Structure | Crystal | Atoms]",
         batch_size: int = 256,
         progress: Callable[[int], None] | None = None,
         workers: int = 1,
     ) -> "pd.DataFrame":
         """Values of structures, one row each, in their order.
 
-        Columns are ``value``, ``uncertainty`` (of 90% intervals: ± 1.645 of it) and ``out_of_domain`` where
-        the model has one target, else ``<target>``, ``<target>_uncertainty``, ``<target>_out_of_domain``;
-        and ``error``, which says why a structure has no values. Units as in ``TARGETS``.
+        Columns are ``value``, ``uncertainty`` (of 90% intervals: ± 1.645 of it), ``out_of_domain`` and
+        ``reason`` where the model has one target, else ``<target>``, ``<target>_uncertainty``,
+        ``<target>_out_of_domain``, ``<target>_reason``; and ``error``, which says why something in the list
+        has no values. Units as in ``TARGETS``. ``out_of_domain`` is missing (NA) where there is no value, and
+        where nothing speaks against it but the checkpoint does not hold the elements and bonds that it was
+        trained on.
 
         Args:
-            structures: pymatgen structures, which are symmetrised first, or crystals.
+            structures: pymatgen structures and periodic ASE atoms, which are symmetrised first, or crystals.
             batch_size: does not change the result.
             progress: told how many structures were just finished.
             workers: threads that work on batches; best with one torch thread (``torch.set_num_threads(1)``).
@@ -111,29 +116,38 @@ class PropertyModel:
         errors = [""] * len(structures)
         for i, structure in enumerate(structures):
             try:
-                crystals.append(structure if isinstance(structure, Crystal) else symmetrise(structure))
+                crystals.append(_crystal(structure))
                 rows.append(i)
-            except SymmetriseError as error:
+            except ValueError as error:
                 errors[i] = str(error)
-        columns = {name: np.full(len(structures), np.nan) for name in self._columns()}
+        columns = {name: np.full(len(structures), None, object) for name in self._columns()}
         # crystals of like size together: a large one then does not slow down a batch of small ones
         order = sorted(range(len(crystals)), key=lambda k: crystals[k].n_sites * crystals[k].n_atoms)
         parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
-        def told(part: list[int]) -> dict[str, np.ndarray]:
-            return self.of_batch(CrystalBatch.from_crystals([crystals[k] for k in part]))
+        def told(part: list[int]) -> list[tuple[list[int], dict[str, np.ndarray]]]:
+            try:
+                return [(part, self.of_batch(CrystalBatch.from_crystals([crystals[k] for k in part])))]
+            except ValueError as error:
+                if len(part) > 1:  # one of them cannot be predicted: find it
+                    return [found for k in part for found in told([k])]
+                errors[rows[part[0]]] = str(error)
+                return []
 
         with ThreadPoolExecutor(workers) as pool:
-            for part, found in zip(parts, pool.map(told, parts), strict=True):
-                for name, values in found.items():
-                    columns[name][[rows[k] for k in part]] = values
+            for part, answers in zip(parts, pool.map(told, parts), strict=True):
+                for some, found in answers:
+                    for name, values in found.items():
+                        columns[name][[rows[k] for k in some]] = values
                 if progress:
                     progress(len(part))
-        table = pd.DataFrame({**columns, "error": errors})
-        for name in self._columns():
-            if name.endswith("out_of_domain"):
-                table[name] = table[name] == 1.0
-        return table
+        table = pd.DataFrame(columns)
+        for name in columns:
+            if name.endswith("reason"):
+                table[name] = table[name].map(lambda words: words or "")
+            else:
+                table[name] = table[name].astype("boolean" if name.endswith("out_of_domain") else float)
+        return table.assign(error=errors)
 
     @torch.no_grad()
     def of_batch(self, batch: CrystalBatch) -> dict[str, np.ndarray]:
@@ -141,10 +155,8 @@ class PropertyModel:
         parameter = next(self.ensemble.parameters())
         network = self.ensemble.config.network
         graph = site_graph(batch.to(parameter.device, parameter.dtype), network.cutoff, network.nearest)
-        return self._physical(self.ensemble(graph))
-
-    def _physical(self, prediction: EnsemblePrediction) -> dict[str, np.ndarray]:
-        flags = self.ensemble.out_of_domain(prediction)
+        prediction = self.ensemble(graph)
+        strangers = self.ensemble.strangers(prediction, graph)
         found: list[np.ndarray] = []
         for target in self.targets:
             column = self.ensemble.targets.index(target)
@@ -153,16 +165,21 @@ class PropertyModel:
             if target in self.ensemble.config.network.log:
                 value = 10**value
                 sigma = np.log(10) * value * sigma
-            found += [value, sigma, flags[:, column].double().cpu().numpy()]
+            reasons = strangers[column]
+            unknown = None if not self.ensemble.domain.known else False
+            flags = np.array([True if words else unknown for words in reasons], object)
+            if unknown is None:
+                reasons = [words or _UNKNOWN for words in reasons]
+            found += [value, sigma, flags, np.array(reasons, object)]
         return dict(zip(self._columns(), found, strict=True))
 
     def _columns(self) -> list[str]:
         if len(self.targets) == 1:
-            return ["value", "uncertainty", "out_of_domain"]
+            return ["value", "uncertainty", "out_of_domain", "reason"]
         return [
             f"{target}{ending}"
             for target in self.targets
-            for ending in ("", "_uncertainty", "_out_of_domain")
+            for ending in ("", "_uncertainty", "_out_of_domain", "_reason")
         ]
 
 
@@ -209,6 +226,31 @@ def save(ensemble: Ensemble, folder: Path, about: dict[str, Any]) -> str:
     """Write an ensemble in `half_precision`, as ``train_ensemble`` measures it, and return its sha256."""
     about = {"saved": time.strftime("%Y-%m-%d"), **about}
     return write_checkpoint(folder, half_precision(ensemble), ensemble.config, about)
+
+
+def _crystal(given: "Structure | Crystal | Atoms") -> Crystal:
+    """What is predicted of something in a list; raises ValueError for what is no crystal, saying why."""
+    from ase import Atoms
+    from pymatgen.core.structure import IStructure
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    if isinstance(given, Crystal):
+        species = np.asarray(given.species)
+        if not len(species) or species.min() < 1 or species.max() > MAX_Z:
+            raise ValueError(
+                f"expected sites with elements from 1 to {MAX_Z}: got species {species.tolist()}"
+            )
+        if not (np.isfinite(given.free).all() and np.isfinite(given.lattice_coords).all()):
+            raise ValueError("expected finite free and lattice coordinates: got NaN or infinity")
+        return given
+    if isinstance(given, Atoms) and given.pbc.all():
+        return symmetrise(AseAtomsAdaptor.get_structure(given))  # pyright: ignore[reportArgumentType]
+    if isinstance(given, IStructure):
+        return symmetrise(given)
+    raise ValueError(
+        f"expected a periodic structure (pymatgen Structure, ASE Atoms with pbc, or Crystal): got "
+        f"{type(given).__name__}"
+    )
 
 
 def _read(folder: Path, targets: tuple[str, ...] | None, device: str) -> PropertyModel:

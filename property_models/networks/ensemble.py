@@ -1,17 +1,23 @@
-"""Deep ensembles: values with calibrated uncertainties, and a flag for what lies out of the domain."""
+"""Deep ensembles: values with calibrated uncertainties, and reasons why a crystal is out of the domain.
+
+| ``centre``, ``spread`` | ``log_scale`` | ``disagreement`` | ``blend`` |
+|---|---|---|---|
+| of the labels: zero and unit of a network | log b of its Laplace error, that unit | spread of means | to σ |
+"""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from scipy.stats import norm, spearmanr
+from jaxtyping import Float
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from autoperi.networks.checkpoint import Arrays
 from autoperi.networks.config import check
 from property_models.graph.site_graph import SiteGraph
 from property_models.networks.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
+from property_models.networks.domain import Domain
 
 _Z90 = 1.6448536
 """Half-width of a central 90% interval in standard deviations of a normal distribution."""
@@ -52,7 +58,7 @@ class EnsemblePrediction:
     value: Float[Tensor, "crystals targets"]
     uncertainty: Float[Tensor, "crystals targets"]
     """Calibrated so that value ± 1.645 uncertainty holds 90% of held-out labels."""
-    spread: Float[Tensor, "crystals targets"]
+    disagreement: Float[Tensor, "crystals targets"]
     """Standard deviation of the members' means in units of each label's spread."""
     nonzero: Float[Tensor, "crystals targets"]
     """Probability of a non-zero value; 1 for targets that are not gated."""
@@ -64,13 +70,14 @@ class Ensemble(nn.Module):
     """Members, and what was learned of their errors after training (``calibrate``)."""
 
     blend: Tensor
-    """Log uncertainty is linear in these: 1, and the logs of its raw value, the spread, the distance."""
+    """Log uncertainty is linear in these: 1, and the logs of raw value, disagreement and distance."""
     blend_first: Tensor
     """The same for the first network by itself."""
     latent_mean: Tensor
     latent_axes: Tensor
     distance_limit: Tensor
     spread_limit: Tensor
+    """Of the disagreement."""
 
     def __init__(self, config: EnsembleConfig) -> None:
         super().__init__()
@@ -82,6 +89,7 @@ class Ensemble(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(width))
         self.register_buffer("latent_axes", torch.eye(width)[:, :_AXES])
         self.known = Arrays()
+        self.domain = Domain()
         self.register_buffer("distance_limit", torch.tensor(torch.inf))
         self.register_buffer("spread_limit", torch.full((targets,), torch.inf))
 
@@ -138,7 +146,7 @@ class Ensemble(nn.Module):
         return EnsemblePrediction(
             value=value,
             uncertainty=(signs * self.blend).sum(-1).exp(),
-            spread=deviation,
+            disagreement=deviation,
             nonzero=nonzero,
             distance=distance,
         )
@@ -148,22 +156,34 @@ class Ensemble(nn.Module):
         """Predict a set of any size, batch by batch."""
         order = torch.arange(len(graphs))
         parts = [self(graphs.select(rows)) for rows in order.split(_BATCH)]
-        names = ("value", "uncertainty", "spread", "nonzero", "distance")
+        names = ("value", "uncertainty", "disagreement", "nonzero", "distance")
         return EnsemblePrediction(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
 
-    def out_of_domain(self, prediction: EnsemblePrediction) -> Bool[Tensor, "crystals targets"]:
-        """Further out than 99% of the validation set: in latent space, or in the members' disagreement."""
-        far = prediction.distance > self.distance_limit
-        return far[:, None] | (prediction.spread > self.spread_limit)
+    def strangers(self, prediction: EnsemblePrediction, graph: SiteGraph) -> list[list[str]]:
+        """For each target, why each crystal of a graph is out of the domain; empty where it is not.
+
+        What `Domain` says of elements and bonds, where the checkpoint holds it, and what lies further out
+        than 99% of the validation set, in latent space or in the members' disagreement.
+        """
+        empty = [[""] * len(graph) for _ in self.targets]
+        reasons = self.domain.strangers(graph) if self.domain.known else empty
+        far = (prediction.distance > self.distance_limit)[:, None].expand_as(prediction.value)
+        split = prediction.disagreement > self.spread_limit
+        for flags, words in ((far, "unlike training crystals in latent space"), (split, "networks disagree")):
+            for crystal, column in flags.nonzero().tolist():
+                told = reasons[column][crystal]
+                reasons[column][crystal] = f"{told}; {words}" if told else words
+        return reasons
 
     @torch.no_grad()
     def calibrate(self, train: SiteGraph, val: SiteGraph, labels: Float[Tensor, "crystals targets"]) -> None:
         """Fit uncertainties and limits on held-out crystals; keep the latent vectors of training ones.
 
         Members are too sure of themselves where they have learned their training set by heart. So the raw
-        uncertainty, the spread of the members and the latent distance are blended: the four numbers of least
+        uncertainty, the members' disagreement and the latent distance are blended: the four numbers of least
         Laplace loss on ``labels`` (working units, of ``val``). Then all are scaled so that 90% intervals
-        cover 90% of them: split conformal prediction (Angelopoulos and Bates, arXiv:2107.07511, section 2.3).
+        cover 90% of the same labels. Four numbers and a quantile are fitted to one set, so nothing is
+        guaranteed of others, and of few labels the intervals are too narrow; coverage is measured on test.
 
         Raises:
             ValueError: a target without a label in ``val``.
@@ -183,13 +203,13 @@ class Ensemble(nn.Module):
         self.blend.copy_(self._fitted(prediction, labels))
         self.distance_limit.copy_(prediction.distance.quantile(0.99))
         if len(self.members) > 1:
-            self.spread_limit.copy_(prediction.spread.quantile(0.99, dim=0))
+            self.spread_limit.copy_(prediction.disagreement.quantile(0.99, dim=0))
 
     def _fitted(
         self, prediction: EnsemblePrediction, labels: Float[Tensor, "crystals targets"]
     ) -> Float[Tensor, "targets 4"]:
         """A blend for each target, from what is predicted with the raw uncertainty."""
-        signs = _warning_signs(prediction.uncertainty.square(), prediction.spread, prediction.distance)
+        signs = _warning_signs(prediction.uncertainty.square(), prediction.disagreement, prediction.distance)
         blends = []
         for column, target in enumerate(self.targets):
             known = labels[:, column].isfinite()
@@ -261,7 +281,7 @@ def figures(
         target's unit), and ``gate_accuracy`` where it is gated.
     """
     prediction = ensemble.predict(graphs)
-    flags = ensemble.out_of_domain(prediction)
+    flags = np.array([[bool(words) for words in rows] for rows in ensemble.strangers(prediction, graphs)])
     found = {}
     for column, target in enumerate(ensemble.targets):
         known = labels[:, column].isfinite()
@@ -280,21 +300,10 @@ def figures(
             "coverage_90": float((ratio <= _Z90).mean()),
             "coverage_50": float((ratio <= 0.6744898).mean()),
             "spearman": float(np.asarray(spearmanr(sigma, error)[0])),
-            "out_of_domain": float(flags[known, column].double().mean()),
+            "out_of_domain": float(flags[column, known.numpy()].mean()),
         }
         if target in ensemble.config.network.gated:
             nonzero = prediction.nonzero[known, column].numpy() > 0.5
             row["gate_accuracy"] = float((nonzero == (np.abs(truth) > ZERO)).mean())
         found[target] = row
     return found
-
-
-def calibration_curve(
-    prediction: EnsemblePrediction, labels: Float[Tensor, "crystals targets"], column: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Expected (5 to 95%) and observed coverage of central intervals (Kuleshov et al., arXiv:1807.00263)."""
-    known = labels[:, column].isfinite()
-    error = (labels - prediction.value)[known, column].abs()
-    ratio = (error / prediction.uncertainty[known, column]).double().numpy()
-    expected = np.arange(1, 20) / 20
-    return expected, np.array([(ratio <= norm.ppf(0.5 + p / 2)).mean() for p in expected])

@@ -211,6 +211,7 @@ def _train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: 
     members = fit_members(recipe, train, watched, out, workers)
     ensemble = Ensemble.of(members, recipe.family)
     ensemble.load_state_dict(half_precision(ensemble))  # calibrate and measure what is saved
+    ensemble.domain.learn(train.graphs, train.labels.isfinite())
     ensemble.calibrate(train.graphs, val.graphs, val.labels)
     measured = figures(ensemble, test.graphs, test.labels)
     alone = figures(ensemble.first(), test.graphs, test.labels)

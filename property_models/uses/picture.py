@@ -25,10 +25,10 @@ def predicted_distributions(table: "pd.DataFrame", targets: Sequence[str]) -> Fi
     rows = figure.subplots(len(targets), 2, squeeze=False)
     for (left, right), target in zip(rows, targets, strict=True):
         value, sigma = (table[name].to_numpy(float) for name in (target, f"{target}_uncertainty"))
-        outside = table[f"{target}_out_of_domain"].to_numpy(bool)
+        outside = table[f"{target}_out_of_domain"].fillna(False).to_numpy(bool)
         unit = f" ({TARGETS[target].unit})" if target in TARGETS else ""
         edges = np.histogram_bin_edges(value, min(60, max(8, int(np.sqrt(len(value))))))
-        colours, labels = (_INSIDE, _OUTSIDE), ("in domain", "out of domain")
+        colours, labels = (_INSIDE, _OUTSIDE), ("not flagged", "out of domain")
         left.hist([value[~outside], value[outside]], bins=edges.tolist(), stacked=True, color=colours)
         for mask, colour, label in zip((~outside, outside), colours, labels, strict=True):
             right.scatter(value[mask], sigma[mask], 8, colour, label=f"{label}: {mask.sum()}", alpha=0.7)

@@ -117,7 +117,9 @@ def predictor(properties: Sequence[str]) -> Callable[[Sequence[Crystal]], list[C
     def predicted(crystals: Sequence[Crystal]) -> list[Crystal]:
         rows: list[dict[str, float]] = [{} for _ in crystals]
         for model in models:
-            found = _named(model, crystals).astype(float).add_prefix("predicted_")
+            named = _named(model, crystals)
+            words = [name for name in named if str(name).endswith("_reason")]
+            found = named.drop(columns=words).astype(float).add_prefix("predicted_")
             for row, values in zip(rows, found.to_dict("records"), strict=True):
                 row.update({str(name): value for name, value in values.items()})
         return [replace(c, properties={**c.properties, **row}) for c, row in zip(crystals, rows, strict=True)]
@@ -135,7 +137,7 @@ def _named(
     found = model.predict(crystals, progress=progress, workers=workers).drop(columns="error")
     if len(model.targets) == 1:
         target = model.targets[0]
-        endings = {"value": "", "uncertainty": "_uncertainty", "out_of_domain": "_out_of_domain"}
+        endings = {"value": "", **{name: f"_{name}" for name in ("uncertainty", "out_of_domain", "reason")}}
         found = found.rename(columns={name: f"{target}{ending}" for name, ending in endings.items()})
     return found
 

@@ -46,6 +46,30 @@ def test_strangers_are_flagged():
     assert table["uncertainty"][1] > table["uncertainty"][0]
 
 
+@pytest.mark.parametrize("family", ["guide", "judge"])
+@pytest.mark.parametrize("name", ["formation_energy", "e_above_hull", "band_gap", "bulk_modulus"])
+def test_what_was_never_shown_is_flagged_with_the_reason(name, family):
+    """Elements, lone atoms, bonds of 10 Å and atoms on top of each other; salt itself is known."""
+    lone = Structure(Lattice.cubic(15), ["H"], [[0, 0, 0]])
+    stretched, squeezed = SALT.copy(), SALT.copy()
+    stretched.scale_lattice(SALT.volume * (10 / 2.82) ** 3)
+    squeezed.scale_lattice(SALT.volume * 0.6**3)
+    unseen = [Structure.from_spacegroup("Fm-3m", Lattice.cubic(5), [e], [[0, 0, 0]]) for e in ("Ar", "Cf")]
+    model = property_models.load(name, family)
+    words = (
+        "",
+        "",
+        "no neighbour",
+        "nearest neighbour",
+        "training crystal has Ar",
+        "training crystal has Cf",
+    )
+    for used in (model, model.fast()):
+        table = used.predict([SALT, lone, stretched, squeezed, *unseen])
+        assert table["out_of_domain"].tolist() == [False, True, True, True, True, True]
+        assert all(word in reason for word, reason in zip(words, table["reason"], strict=True))
+
+
 def test_folders_of_their_names_hide_no_model(tmp_path, monkeypatch):
     """Property and checkpoint names come first; a path, or a `Path`, means the folder."""
     for name in ("formation_energy", "elastic_guide", "mp_20"):
