@@ -9,7 +9,7 @@ import tyro
 from rich import print as show
 from safetensors.torch import load_file
 
-from autoperi.networks.checkpoint import build, read_config, read_weights, write_checkpoint
+from autoperi.networks.checkpoint import restore, write_checkpoint
 from property_models.model import PRETRAINED
 from property_models.networks.ensemble import Ensemble, EnsembleConfig
 from property_models.targets import half_of
@@ -21,10 +21,8 @@ def main() -> None:
     """Each on the half of its training set that it was trained on."""
     torch.set_num_threads(1)
     for folder in sorted(path.parent for path in PRETRAINED.glob("*/config.json")):
-        content = read_config(folder)
-        config = build(EnsembleConfig, content["config"])
-        ensemble = Ensemble(config)
-        read_weights(folder, ensemble, content["sha256"])
+        ensemble, content = restore(folder, EnsembleConfig, Ensemble)
+        config = ensemble.config
         half = "first" if "half: first" in content["about"]["data"] else "second"
         train = shipped_splits(config.network.targets).train
         train = train.select(half_of([crystal.formula for crystal in train], half).nonzero()[0])

@@ -1,4 +1,4 @@
-"""What the heads may be told of a crystal as a whole."""
+"""Embeddings of a crystal as a whole: lattice and space group."""
 
 import torch
 from jaxtyping import Float

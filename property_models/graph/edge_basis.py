@@ -1,4 +1,4 @@
-"""What a network is told of a bond: one small class for each choice, [edges] -> [edges, outputs].
+"""Embeddings of bonds: one small class for each choice, [edges] -> [edges, outputs].
 
 All are invariant under rotation, origin, choice of cell and supercell.
 """

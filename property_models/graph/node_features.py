@@ -1,4 +1,4 @@
-"""What a network is told of an element: one small class for each choice.
+"""Embeddings of elements: one small class for each choice.
 
 Every class turns atomic numbers [sites] (or weights of all elements [sites, elements], where species are
 soft) into rows of a table [elements, outputs]; row 0, the unknown species, is zero. Values come from

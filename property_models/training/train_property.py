@@ -13,6 +13,7 @@ import torch
 
 from autoperi.data.cache import versions
 from autoperi.data.dataset import CrystalDataset, load_dataset
+from autoperi.data.reading.rows import LABEL_NAMES
 from autoperi.data.run_folder import write_run
 from autoperi.networks.checkpoint import half_precision
 from autoperi.training.assemble import commit
@@ -135,9 +136,7 @@ def train_property(
         raise ValueError("expected the name of at least one column to learn: got none")
     dataset = load_dataset(path, None, workers=workers)
     known = sorted(name for name, values in dataset.labels.items() if np.isfinite(values).any())
-    for target in targets:
-        if target not in known:
-            raise unknown_name(target, known, f"a numeric column of {path}")
+    targets = list(dict.fromkeys(_column(target, known, path) for target in targets))
     labelled = np.any([np.isfinite(dataset.labels[target]) for target in targets], 0)
     if labelled.sum() < _FEWEST:
         raise ValueError(
@@ -250,6 +249,24 @@ def _training(recipe: PropertyRecipe, splits: Splits) -> dict[str, Any]:
     start = {"start": load(find(recipe.start)).sha256} if recipe.start else {}
     fitting = {**asdict(recipe.fit), "devices": 1}
     return {**asdict(recipe), "fit": fitting, **start, "data": data}
+
+
+def _column(target: str, known: Sequence[str], path: str | Path) -> str:
+    """The label that a target names, by our name or that of the public data sets.
+
+    Raises:
+        ValueError: no such column, or two that mean the same.
+    """
+    name = LABEL_NAMES.get(target, target)
+    same = [column for column in known if LABEL_NAMES.get(column, column) == name]
+    if len(same) > 1:
+        raise ValueError(
+            f"expected one column for {target!r} in {path}: got {' and '.join(map(repr, same))}, which mean "
+            "the same; remove or rename the one that is not meant"
+        )
+    if not same:
+        raise unknown_name(target, known, f"a numeric column of {path}")
+    return same[0]
 
 
 def _half(dataset: CrystalDataset, half: Half) -> CrystalDataset:

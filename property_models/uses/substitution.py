@@ -1,4 +1,4 @@
-"""What becomes of a crystal when one of its sites, or all of one element, is replaced."""
+"""Substitution and doping scans: one site, or all of one element, replaced by others."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace

@@ -28,7 +28,7 @@ ID_NAMES = (
 """Names under which a record may carry that of its crystal, the surest first."""
 TEXT_NAMES = ("cif", "structure", "poscar", "atoms")
 """Names under which a record may carry its crystal."""
-_LABEL_NAMES = {
+LABEL_NAMES = {
     "formation_energy_per_atom": "formation_energy",
     "energy_above_hull": "e_above_hull",
     "ind_gap": "band_gap",
@@ -155,7 +155,7 @@ def labels(record: Mapping[Any, Any]) -> dict[str, float]:
         except (ValueError, OverflowError):
             continue
         if math.isfinite(number):
-            ours = _LABEL_NAMES.get(key, key)
+            ours = LABEL_NAMES.get(key, key)
             found[key if ours in record else ours] = number
     return found
 

@@ -7,7 +7,7 @@ import torch
 from pymatgen.core import Structure
 
 import property_models
-from autoperi.data.dataset import CrystalDataset
+from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.networks.checkpoint import CheckpointError
 from autoperi.training.fit import FitConfig
 from property_models.graph.site_graph import dataset_graph, site_graph
@@ -243,3 +243,22 @@ def test_training_starts_from_a_checkpoint(trained, tmp_path):
         train_property(tmp_path / "table.csv", ["size"], tmp_path / "new", still, start=start, search=3)
     with pytest.raises(CheckpointError, match=r"a checkpoint folder or one of .*formation_energy_guide"):
         train_property(tmp_path / "table.csv", ["size"], tmp_path / "new", still, start="nothing")
+
+
+def test_a_column_is_called_as_it_is_written(tmp_path, monkeypatch):
+    """The public data sets' names are targets; two columns that mean the same are an error naming both."""
+    monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(warnings, "warn", lambda *_, **__: None)
+    table, crystals = tmp_path / "table.csv", labelled_crystals(6)
+    columns = {"formation_energy": lambda i, _: i, "energy_above_hull": lambda i, _: i / 10}
+    write_table(table, crystals, columns)
+    for target in ("formation_energy", "formation_energy_per_atom", "energy_above_hull", "e_above_hull"):
+        with pytest.raises(ValueError, match="expected at least 30 crystals with a label of"):
+            train_property(table, [target], tmp_path / "run", RECIPE, workers=1)
+    write_table(table, crystals, {**columns, "formation_energy_per_atom": lambda i, _: -i})
+    labels = load_dataset(table, None, workers=1).labels
+    assert labels["formation_energy"].tolist() == [1, 2, 3, 4, 5]
+    assert labels["formation_energy_per_atom"].tolist() == [-1, -2, -3, -4, -5]
+    for target in ("formation_energy", "formation_energy_per_atom"):
+        with pytest.raises(ValueError, match="got 'formation_energy' and 'formation_energy_per_atom'"):
+            train_property(table, [target], tmp_path / "run", RECIPE, workers=1)
