@@ -232,11 +232,7 @@ class _Stages:
         done.unlink(missing_ok=True)
         settings = self._settings.evaluation
         journal = folder / "relaxations.jsonl" if settings.stability is not None else None
-        crystals = read()
-        if not crystals.samples:
-            first = f", first {crystals.failures[0].reason}" if crystals.failures else ""
-            raise ValueError(f"expected crystals: got {len(crystals.failures)} unreadable items{first}")
-        report = evaluate(crystals, self._reference, self._data_dir, settings, self._workers, journal)
+        report = evaluate(read(), self._reference, self._data_dir, settings, self._workers, journal)
         report.save_tables(folder)
         done.write_text(stamp + "\n")
         return Report.load(folder, self._reference.table)

@@ -58,10 +58,9 @@ def evaluate(
     """
     read = as_read_result(structures)
     if not read.samples:
-        first = f"; the first: {read.failures[0].id}: {read.failures[0].reason}" if read.failures else ""
+        first = f", first {read.failures[0].id}: {read.failures[0].reason}" if read.failures else ""
         raise ValueError(
-            f"expected at least one crystal to judge: none in {read.source}, "
-            f"{len(read.failures)} unreadable items{first}"
+            f"expected crystals in {read.source}: got {len(read.failures)} unreadable items{first}"
         )
     if not isinstance(reference, Reference):
         where = ReferenceSettings(

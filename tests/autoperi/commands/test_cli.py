@@ -69,11 +69,12 @@ def test_help_imports_nothing_that_takes_long():
 
 
 def test_names_on_the_terminal_are_text(capsys):
-    console.summary("in o[/x]", {"a[/b]": "\x1b[31mred\ntwo lines"})
+    console.summary("in o[/x]", {"a[/b]": "\x1b[31mred"})
     shown = capsys.readouterr().out
     assert "in o[/x]" in shown
     assert "a[/b]" in shown
-    assert "\\x1b[31mred two lines" in shown
+    assert "\\x1b[31mred" in shown
+    assert "\x1b" not in shown
 
 
 def test_sample_writes_everything(tmp_path):

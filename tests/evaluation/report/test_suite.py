@@ -82,10 +82,10 @@ def test_the_terminal_shows_some_fifteen_lines_of_at_most_a_hundred_columns(repo
 
 def test_an_evaluation_of_nothing_is_an_error():
     reference = Reference.from_structures(zoo())
-    with pytest.raises(ValueError, match=r"at least one crystal to judge: none in .*0 unreadable"):
+    with pytest.raises(ValueError, match=r"expected crystals in .*: got 0 unreadable items"):
         evaluate([], reference, settings=QUICK)
     torn = ReadResult((), (Failure("bad.cif", "torn"),), "a folder")
-    with pytest.raises(ValueError, match=r"none in a folder, 1 unreadable items; the first: bad\.cif: torn"):
+    with pytest.raises(ValueError, match=r"in a folder: got 1 unreadable items, first bad\.cif: torn"):
         evaluate(torn, reference, settings=QUICK)
 
 
