@@ -29,7 +29,7 @@ class Benchmark:
         judging: what is measured, and by which rules; the seed is that of draws and baselines too.
     """
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional]
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME=PATH ...")]
     out: Path
     reference: str = "mp_20"
     data_dir: Path | None = None
