@@ -1,7 +1,7 @@
 """Crystals: one (`Crystal`, plain arrays) and many (`CrystalBatch`, ragged tensors)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, SupportsIndex, overload
 
 import numpy as np
@@ -21,9 +21,12 @@ MAX_Z = 100
 """Atomic numbers 1 to 100; 0 stands for a species not (yet) known."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Crystal:
     """One crystal as its gene and what the gene leaves free.
+
+    Crystals are equal when every field is, to the last bit and with sites in the same order; whether two are
+    the same structure is for a structure matcher to say.
 
     Attributes:
         space_group: ITA number.
@@ -44,6 +47,15 @@ class Crystal:
     id: str = ""
     properties: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, str | int | float] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Crystal):
+            return NotImplemented
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.space_group, *self.wyckoff.tolist(), *self.species.tolist()))
 
     @classmethod
     def without_symmetry(cls, lattice: np.ndarray, frac: np.ndarray, species: np.ndarray) -> "Crystal":

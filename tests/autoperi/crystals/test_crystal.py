@@ -1,5 +1,9 @@
 """Crystals one by one and in batches."""
 
+import copy
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -92,3 +96,22 @@ def test_crystal_properties_do_not_leak_between_instances():
     a = Crystal(1, empty, empty, np.zeros((0, 3)), np.zeros(6))
     b = Crystal(1, empty, empty, np.zeros((0, 3)), np.zeros(6))
     assert a.properties is not b.properties
+
+
+def test_crystals_are_compared_hashed_copied_and_pickled(crystals):
+    """Equal are those that are equal in every field; a set holds each once."""
+    for crystal in crystals:
+        for made in (copy.copy(crystal), copy.deepcopy(crystal), pickle.loads(pickle.dumps(crystal))):
+            assert made == crystal
+            assert hash(made) == hash(crystal)
+        others = {
+            "id": "another",
+            "space_group": 3,
+            "species": crystal.species + 1,
+            "lattice_coords": crystal.lattice_coords + 1e-12,
+            "properties": {"band_gap": 1.0},
+            "provenance": {"seed": 1},
+        }
+        assert all(replace(crystal, **{name: value}) != crystal for name, value in others.items())
+        assert crystal != "crystal"
+    assert len({*crystals, *copy.deepcopy(crystals)}) == len(crystals)
