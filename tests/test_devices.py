@@ -107,7 +107,8 @@ def test_latents_and_likelihoods_on_a_device_are_those_of_the_cpu(generator):
         parts = [*(c.free for c in flow.decode(latents, crystals))]
         parts += [c.free for c in flow.trajectory(crystals, 0, QUICK)[-1].to_crystals()]
         for probes in (0, 2):
-            parts.append(np.asarray(flow.log_prob(crystals[3:], solver, probes=probes).cpu()))
+            density = flow.log_prob(crystals[3:], solver, probes=probes)
+            parts += [np.asarray(density.value), np.asarray(density.error)]
         return [*parts, np.asarray(generator.learned_genes().log_prob(crystals))]
 
     expected = found()

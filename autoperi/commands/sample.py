@@ -18,6 +18,7 @@ from autoperi.commands.arguments import asked
 from autoperi.generator.settings import SampleConfig
 
 if TYPE_CHECKING:
+    from autoperi.commands.drawing import Drawing
     from autoperi.crystals.crystal import Crystal
     from autoperi.flow.sampler import Guide
     from autoperi.generator import CrystalGenerator
@@ -105,7 +106,8 @@ class Output:
 
     Attributes:
         predict: what the shipped models predict of these properties, e.g. formation_energy.
-        log_likelihood: the log-density of geometry given gene and species, in nats.
+        log_likelihood: the log-density of geometry given gene and species, in nats, with its standard error,
+            which is 0 where it is exact.
     """
 
     predict: tuple[str, ...] = ()
@@ -145,6 +147,7 @@ class Sample:
         """Load, sample, write, and say what came of it; the property models lend what is asked for."""
         import torch
 
+        from autoperi.commands.drawing import Drawing
         from autoperi.data.files import save_crystals
         from autoperi.data.run_folder import run_folder
         from autoperi.generator import load
@@ -156,8 +159,8 @@ class Sample:
         loaded = time.perf_counter()
         request, conditions = self.chemistry_and_symmetry.request(), self.targets.windows()
         with run_folder(self.out, asked(self, checkpoint=generator.sha256)) as folder:
-            crystals = self._drawn(generator, request, conditions, self._guide(generator))
-            crystals = predicted(crystals) if predicted else crystals
+            drawing = Drawing(folder.path / "parts", self.n)
+            crystals = self._drawn(drawing, generator, request, conditions, self._guide(generator), predicted)
             sampled = time.perf_counter()
             seconds = {"load": loaded - began, "sample": sampled - loaded}
             record = {
@@ -171,6 +174,7 @@ class Sample:
             }
             found = save_crystals(crystals, folder.new)
             folder.finish({**record, **found})
+            drawing.forget()
         written = time.perf_counter() - sampled
         rows = {
             "load / sample / write": f"{seconds['load']:.1f} / {seconds['sample']:.1f} / {written:.1f} s",
@@ -206,33 +210,47 @@ class Sample:
 
     def _drawn(
         self,
+        drawing: "Drawing",
         generator: "CrystalGenerator",
         request: "GeneRequest",
         conditions: dict[str, str],
         guide: "Guide | None",
+        predicted: "Callable[[Sequence[Crystal]], list[Crystal]] | None",
     ) -> "list[Crystal]":
-        """The crystals, with their log-likelihoods if asked."""
+        """The crystals, with log-likelihoods and predictions if asked, but for parts that are there."""
         from autoperi.generator.crystal_generator import Stage
         from autoperi.generator.delivery import DeliveryWarning
 
         with console.progress() as bar, warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", DeliveryWarning)
-            stages = {stage: bar.add_task(stage, total=self.n) for stage in get_args(Stage)}
-            crystals = generator.sample(
-                self.n,
-                self.seed,
-                request=request,
-                conditions=conditions,
-                config=self.advanced,
-                progress=lambda stage, done: bar.advance(stages[stage], done),
-                guide=guide,
-            )
-        for warning in told:
-            console.complain(f"autoperi: {warning.message}", "yellow")
-        if not self.output.log_likelihood:
-            return crystals
-        densities = generator.flow.log_prob(crystals, probes=1, seed=self.seed)
-        return [
-            replace(c, properties={**c.properties, "log_likelihood": float(d)})
-            for c, d in zip(crystals, densities, strict=True)
-        ]
+            left = drawing.left()
+            stages = {s: bar.add_task(s, total=self.n, completed=left) for s in get_args(Stage)}
+
+            def draw(first: int, count: int) -> "Sequence[Crystal]":
+                crystals: Sequence[Crystal] = generator.sample(
+                    count,
+                    self.seed,
+                    request=request,
+                    conditions=conditions,
+                    config=self.advanced,
+                    progress=lambda stage, done: bar.advance(stages[stage], done),
+                    guide=guide,
+                    first=first,
+                )
+                if self.output.log_likelihood:
+                    numbers = range(first, first + len(crystals))
+                    density = generator.flow.log_prob(crystals, seed=self.seed, indices=numbers)
+                    found = zip(crystals, density.value.tolist(), density.error.tolist(), strict=True)
+                    crystals = [
+                        replace(
+                            c,
+                            properties={**c.properties, "log_likelihood": d, "log_likelihood_error": e},
+                        )
+                        for c, d, e in found
+                    ]
+                return predicted(crystals) if predicted else crystals
+
+            crystals = drawing.crystals(draw)
+        for message in dict.fromkeys(str(warning.message) for warning in told):
+            console.complain(f"autoperi: {message}", "yellow")
+        return crystals

@@ -114,7 +114,7 @@ def read_crystals(path: str | Path) -> list[Crystal]:
             _, mark, record = comment.partition(_MARK)
             try:
                 crystals.append(
-                    _crystal(json.loads(re.sub(r"\\(.)", r"\1", record.rstrip().removesuffix('"'))))
+                    crystal_of_record(json.loads(re.sub(r"\\(.)", r"\1", record.rstrip().removesuffix('"'))))
                 )
                 for _ in range(int(count)):
                     stream.readline()
@@ -161,19 +161,7 @@ def _cells(crystals: list[Crystal]) -> list[tuple[np.ndarray, np.ndarray, np.nda
 
 def _frame(crystal: Crystal, lattice: np.ndarray, frac: np.ndarray, numbers: np.ndarray) -> str:
     cell = " ".join(f"{v:.10f}" for v in lattice.ravel())
-    record = {
-        "id": crystal.id,
-        "space_group": crystal.space_group,
-        "wyckoff": crystal.letters,
-        "species": crystal.species.tolist(),
-        "free": crystal.free.tolist(),
-        "lattice_coords": crystal.lattice_coords.tolist(),
-        "properties": {k: float(v) for k, v in crystal.properties.items()},
-        "provenance": {
-            k: v.item() if isinstance(v, np.generic) else v for k, v in crystal.provenance.items()
-        },
-    }
-    text = _quoted(json.dumps(record, separators=(",", ":")))
+    text = _quoted(json.dumps(crystal_record(crystal), separators=(",", ":")))
     header = (
         f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T" id="{_quoted(crystal.id)}" '
         f'gene="{crystal.gene}"{_MARK}{text}"'
@@ -190,7 +178,24 @@ def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _crystal(record: dict) -> Crystal:
+def crystal_record(crystal: Crystal) -> dict[str, Any]:
+    """A crystal as plain values that JSON holds to the last bit; see ``crystal_of_record``."""
+    return {
+        "id": crystal.id,
+        "space_group": crystal.space_group,
+        "wyckoff": crystal.letters,
+        "species": crystal.species.tolist(),
+        "free": crystal.free.tolist(),
+        "lattice_coords": crystal.lattice_coords.tolist(),
+        "properties": {k: float(v) for k, v in crystal.properties.items()},
+        "provenance": {
+            k: v.item() if isinstance(v, np.generic) else v for k, v in crystal.provenance.items()
+        },
+    }
+
+
+def crystal_of_record(record: Mapping[str, Any]) -> Crystal:
+    """The crystal of a record, as it was; raises KeyError or ValueError for a damaged one."""
     table = wyckoff_table()
     number = int(record["space_group"])
     return Crystal(
@@ -227,9 +232,9 @@ def _table_row(crystal: Crystal, volume: float, numbers: np.ndarray) -> dict:
 
 _FIXED = [
     *("id", "formula", "space_group", "space_group_symbol", "wyckoff", "gene", "new_gene", "sites", "atoms"),
-    *("volume_per_atom", "density", "log_likelihood"),
+    *("volume_per_atom", "density", "log_likelihood", "log_likelihood_error"),
 ]
-_IF_KNOWN = ("new_gene", "log_likelihood")
+_IF_KNOWN = ("new_gene", "log_likelihood", "log_likelihood_error")
 
 
 def _table(rows: list[dict]) -> pd.DataFrame:

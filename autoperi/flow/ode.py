@@ -73,10 +73,16 @@ def sample_flow(
     return [manifold.exp(point, zeros) for point in zip(*states, strict=True)]
 
 
-Divergence = Callable[[Tensor, Point], tuple[Point, Float[Tensor, "crystals"]]]
+Divergence = Callable[[Tensor, Point], tuple[Point, Float[Tensor, "*probes crystals"]]]
 
 
-def log_prob(divergence: Divergence, base: Callable[[Point], Tensor], x_1: Point, solver: Solver) -> Tensor:
+def log_prob(
+    divergence: Divergence,
+    base: Callable[[Point], Float[Tensor, "crystals"]],
+    x_1: Point,
+    solver: Solver,
+    probes: int | None = None,
+) -> Float[Tensor, "*probes crystals"]:
     """Log-density of data points by the instantaneous change of variables, per crystal.
 
     ``log p(x_1) = log p_0(x_0) - ∫ div v dt`` (Chen et al., arXiv:1806.07366, eq. 8), the integral taken
@@ -87,16 +93,17 @@ def log_prob(divergence: Divergence, base: Callable[[Point], Tensor], x_1: Point
         base: log-density of the base per crystal.
         x_1: data points.
         solver: how to integrate.
+        probes: of an estimated divergence, each of which gives an estimate; None for an exact one.
     """
-    v, d = divergence(time_grid(solver, x_1[0])[-1], x_1)
-    del v
+    shape = () if probes is None else (probes,)
+    start = x_1[0].new_zeros(*shape, len(base(x_1)))
 
     def augmented(t: Tensor, state: Point) -> Point:
         velocity, trace = divergence(t, state[:-1])
         return (*velocity, trace)
 
     times = time_grid(solver, x_1[0]).flip(0)
-    states = _integrate(solver, augmented, (*x_1, torch.zeros_like(d)), times)
+    states = _integrate(solver, augmented, (*x_1, start), times)
     *x_0, integral = (s[-1] for s in states)
     return base(tuple(x_0)) + integral
 
@@ -128,17 +135,15 @@ def hutchinson_divergence(
     n_crystals: int,
     probes: list[Point],
 ) -> Divergence:
-    """Unbiased divergence from fixed random ±1 probes (Grathwohl et al., arXiv:1810.01367)."""
+    """An unbiased divergence from each of some fixed ±1 probes (Grathwohl et al., arXiv:1810.01367)."""
 
     def evaluate(t: Tensor, x: Point) -> tuple[Point, Tensor]:
         with torch.enable_grad():
             point = tuple(a.detach().requires_grad_() for a in x)
             v = velocity(t, point)
-            total = x[0].new_zeros(n_crystals)
-            for probe in probes:
-                masked = tuple(p * m for p, m in zip(probe, masks, strict=True))
-                total = total + _quadratic(v, point, masked, rows, n_crystals) / len(probes)
-        return tuple(a.detach() for a in v), total
+            masked = [tuple(p * m for p, m in zip(probe, masks, strict=True)) for probe in probes]
+            found = [_quadratic(v, point, probe, rows, n_crystals) for probe in masked]
+        return tuple(a.detach() for a in v), torch.stack(found)
 
     return evaluate
 

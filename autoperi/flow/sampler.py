@@ -1,7 +1,7 @@
 """The generator as one object: gene prior, encoder, flow and decoder, sampled together."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.graph import orbit_graph
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
+from autoperi.crystals.precision import single_precision
 from autoperi.flow.loss import path_from
 from autoperi.flow.ode import Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
 from autoperi.flow.settings import FlowSettings, Solver
@@ -34,9 +35,29 @@ _SETTLING = 0.02
 """Time of a step along the guide alone: as much before 1 as a guide is felt."""
 _FRESH = 1 << 16
 """Keeps the noise of further draws apart from that of restarts."""
+_SIGNS = 1 << 17
+"""Keeps the probes of the log-density apart from all noise."""
+_EXACT = 48
+"""Coordinates up to which the trace of the Jacobian is exact: six sites and their cell."""
+_PROBES = 16
+LIKELIHOOD_SOLVER = Solver("rk4", steps=20, crowding=2.0)
+"""Of the log-density."""
 
 Guide = Callable[[Tensor, Point, CrystalBatch], Point]
 """``guide(t, (h, s, z), genes) -> tangent``, added to the velocity in the free directions; t is a scalar."""
+
+
+@dataclass(frozen=True)
+class LogDensity:
+    """Log-densities of crystals in nats.
+
+    Attributes:
+        value: the log-density, or the mean of its estimates.
+        error: standard error of that mean; 0 where the trace is exact. The integrator's error is not in it.
+    """
+
+    value: Float[Tensor, "crystals"]
+    error: Float[Tensor, "crystals"]
 
 
 class FlowModel(nn.Module):
@@ -52,6 +73,7 @@ class FlowModel(nn.Module):
         self.autoencoder = Autoencoder(autoencoder)
         self.velocity = VelocityNetwork(velocity, conditions)
 
+    @single_precision()
     @torch.no_grad()
     def draw(
         self,
@@ -111,6 +133,7 @@ class FlowModel(nn.Module):
             drawn += zip(done.to("cpu").to_crystals(), _overlapping(done).tolist(), strict=True)
         return [drawn[k] for k in np.argsort(order)]
 
+    @single_precision()
     @torch.no_grad()
     def trajectory(
         self, genes: Sequence[Crystal], seed: int, settings: FlowSettings | None = None
@@ -123,6 +146,7 @@ class FlowModel(nn.Module):
         points = sample_flow(velocity, LATENT_MANIFOLD, noise, settings.solver)
         return [self._crystals_at(p, batch) for p in points]
 
+    @single_precision()
     @torch.no_grad()
     def encode(self, crystals: Sequence[Crystal], batch_size: int = 128) -> list[Latents]:
         """q(h) of each crystal's sites."""
@@ -135,6 +159,7 @@ class FlowModel(nn.Module):
             out += [Latents(mean, log_std) for mean, log_std in pairs]
         return out
 
+    @single_precision()
     @torch.no_grad()
     def decode(
         self, latents: Sequence[Latents], crystals: Sequence[Crystal], passes: int = 1
@@ -146,38 +171,61 @@ class FlowModel(nn.Module):
         blank = batch.with_species(torch.zeros_like(batch.species))
         return self._finish((h, batch.free, z), blank, passes).to("cpu").to_crystals()
 
+    @single_precision()
     def log_prob(
         self,
         crystals: Sequence[Crystal],
-        solver: Solver | None = None,
-        probes: int = 0,
+        solver: Solver = LIKELIHOOD_SOLVER,
+        probes: int | None = None,
         seed: int = 0,
         conditions: Mapping[str, float] | None = None,
         batch_size: int = 64,
-    ) -> Float[Tensor, "crystals"]:
+        indices: Sequence[int] | None = None,
+    ) -> LogDensity:
         """Log p(h, s, ℓ | gene, species) in nats, at the encoder's mean latents.
+
+        The trace of the Jacobian is exact for crystals of at most 48 free coordinates, at one backward pass
+        for each. For larger ones it is estimated by sixteen probes of crystal i from (seed, indices[i]) (i
+        where no indices are given), so that neither batch nor neighbours matter.
 
         Args:
             crystals: with known species.
-            solver: of the likelihood integral; default 25 Euler steps.
-            probes: Hutchinson probes; 0 takes the exact trace, at one backward pass per coordinate.
+            solver: of the likelihood integral.
+            probes: of every crystal, at least two; 0 takes the exact trace of every crystal.
             seed: of the probes.
             conditions: scalars the density is conditioned on.
-            batch_size: crystals integrated together.
+            batch_size: crystals integrated together; does not change the result.
+            indices: numbers of the crystals.
         """
-        parts = [crystals[i : i + batch_size] for i in range(0, len(crystals), batch_size)]
-        solver, asked = solver or Solver(steps=25), conditions or {}
-        densities = [self._log_prob(p, solver, probes, seed + i, asked) for i, p in enumerate(parts)]
-        return torch.cat(densities)
+        if probes is not None and (probes < 0 or probes == 1):
+            raise ValueError(f"expected no probes, or at least two for a standard error: got {probes}")
+        latent = self.velocity.config.latent
+        size = [latent * c.n_sites + c.n_free + 6 for c in crystals]
+        numbers = range(len(crystals)) if indices is None else indices
+        value = torch.zeros(len(crystals), dtype=next(self.velocity.parameters()).dtype)
+        error = torch.zeros_like(value)
+        order = sorted(range(len(crystals)), key=lambda i: size[i])
+        exact = [i for i in order if (size[i] <= _EXACT if probes is None else probes == 0)]
+        estimated = order[len(exact) :]
+        for group, count in ((exact, 0), (estimated, _PROBES if probes is None else probes)):
+            for start in range(0, len(group), batch_size):
+                part = group[start : start + batch_size]
+                signs = [(seed, numbers[i], _SIGNS) for i in part] if count else []
+                found = self._log_prob([crystals[i] for i in part], solver, count, signs, conditions or {})
+                value[part] = found.mean(0).cpu().to(value)
+                if count:
+                    error[part] = (found.std(0) / count**0.5).cpu().to(error)
+        return LogDensity(value, error)
 
     def _log_prob(
         self,
         crystals: Sequence[Crystal],
         solver: Solver,
         probes: int,
-        seed: int,
+        seeds: Sequence[tuple[int, ...]],
         conditions: Mapping[str, float],
-    ) -> Float[Tensor, "crystals"]:
+    ) -> Float[Tensor, "estimates crystals"]:
+        """Estimates of the log-density, one for each probe, or the exact one alone."""
         batch = self._collate(crystals)
         with torch.no_grad():
             h = self.autoencoder.encoder(batch).mean
@@ -188,11 +236,7 @@ class FlowModel(nn.Module):
         velocity = self._field(batch, asked)
         n = batch.n_crystals
         if probes:
-            generator = torch.Generator().manual_seed(seed)
-            signs = [
-                tuple(torch.randint(0, 2, m.shape, generator=generator).to(m) * 2 - 1 for m in masks)
-                for _ in range(probes)
-            ]
+            signs = self._seeded_signs(batch, probes, seeds)
             divergence = hutchinson_divergence(velocity, rows, masks, n, signs)
         else:
             divergence = exact_divergence(velocity, rows, masks, n)
@@ -202,8 +246,24 @@ class FlowModel(nn.Module):
             parts = zip(densities, masks, rows, strict=True)
             return sum((sum_by((d * m).sum(-1), r, n) for d, m, r in parts), torch.zeros(n).to(h))
 
-        density = log_prob(divergence, base, point, solver)
-        return density + scale.log_volume_change(batch)
+        density = log_prob(divergence, base, point, solver, probes or None)
+        return (density + scale.log_volume_change(batch)).reshape(-1, n)
+
+    def _seeded_signs(
+        self, batch: CrystalBatch, probes: int, seeds: Sequence[tuple[int, ...]]
+    ) -> list[Point]:
+        """Points of ±1, those of each crystal from its own seed."""
+        counts = torch.bincount(batch.crystal, minlength=batch.n_crystals).tolist()
+        shapes = [((k, self.velocity.config.latent), (k, 3), (1, 6)) for k in counts]
+        generators = [torch.Generator().manual_seed(_noise_seed(*seed)) for seed in seeds]
+        found = []
+        for _ in range(probes):
+            rows = [
+                [torch.randint(0, 2, shape, generator=generator) for shape in own]
+                for own, generator in zip(shapes, generators, strict=True)
+            ]
+            found.append(tuple(torch.cat(x).to(batch.free) * 2 - 1 for x in zip(*rows, strict=True)))
+        return found
 
     def _collate(self, crystals: Sequence[Crystal]) -> CrystalBatch:
         parameter = next(self.velocity.parameters())

@@ -17,6 +17,7 @@ from torch import nn
 from autoperi.crystals.crystal import Crystal, Crystals
 from autoperi.crystals.device import usable_device
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Asked, Condition, Window
+from autoperi.crystals.precision import single_precision
 from autoperi.flow.sampler import FlowModel, Guide
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator.delivery import DeliveryWarning, delivered, generic, is_finite, misfit, unseen
@@ -153,6 +154,7 @@ class CrystalGenerator(nn.Module):
         made.empirical = Arrays()
         return made
 
+    @single_precision()
     @torch.no_grad()
     def sample(
         self,
@@ -164,8 +166,13 @@ class CrystalGenerator(nn.Module):
         config: SampleConfig | None = None,
         progress: Progress = _silent,
         guide: Guide | None = None,
+        first: int = 0,
     ) -> Crystals:
         """Draw n crystals; crystal i depends on (seed, i) and the arguments, not on n, batches or workers.
+
+        Gene, species and id of crystal i are the same for any n. So is its geometry, to the rounding of
+        single precision: products of matrices round by the size of the batch, which moves coordinates by
+        less than 1e-4, and to the last bit where n and workers are the same.
 
         Args:
             n: how many.
@@ -178,6 +185,7 @@ class CrystalGenerator(nn.Module):
             config: how they are drawn.
             progress: told how many crystals have just passed a stage.
             guide: added to the flow's velocity (`Guide`), as physics and property models give it.
+            first: number of the first of them: the n crystals from there on.
 
         Raises:
             ValueError: n below 1, an impossible request or one that nothing drawn meets, an unknown condition
@@ -186,6 +194,7 @@ class CrystalGenerator(nn.Module):
         Warns:
             DeliveryWarning: fewer crystals than asked for, and why; what no training crystal has.
         """
+        _check_types(n, seed, request, conditions, config)
         if not 1 <= n <= MOST:
             raise ValueError(
                 f"expected to sample at least one crystal and at most {MOST}, all held in memory: got "
@@ -198,22 +207,23 @@ class CrystalGenerator(nn.Module):
             raise ValueError(
                 "expected species from the prior where elements are asked for: the flow knows none"
             )
-        targets, aims = self._aims(range(n), seed, conditions, config)
+        pending = list(range(first, first + n))
+        targets, aims = self._aims(pending, seed, conditions, config)
         if self.empirical.state_dict():
             for strange in unseen(request, self.empirical_genes()):
                 warnings.warn(strange, DeliveryWarning, stacklevel=3)
         exact, whole = request.constrains_symmetry, {}
         wrong: Counter[str] = Counter()
-        pending = list(range(n))
         for attempt in range(_ROUNDS if exact else 1):
             told = progress if attempt == 0 else _silent
-            genes = self._fitting(pending, seed, request, targets, config, told, attempt, wrong)
+            genes = self._fitting(pending, first, seed, request, targets, config, told, attempt, wrong)
             if not genes:
                 break
             numbers = list(genes)
-            named = [replace(g, provenance={**g.provenance, **aims[i]}) for i, g in genes.items()]
+            named = [replace(g, provenance={**g.provenance, **aims[i - first]}) for i, g in genes.items()]
             keys = [(i, _AGAIN, attempt) if attempt else (i,) for i in numbers]
-            drawn = self._geometry(named, keys, seed, targets.select(numbers), config, told, guide)
+            own = targets.select([i - first for i in numbers])
+            drawn = self._geometry(named, keys, seed, own, config, told, guide)
             for i, crystal in zip(numbers, drawn, strict=True):
                 found = delivered(crystal, request) if exact and is_finite(crystal) else crystal
                 if isinstance(found, str):
@@ -239,6 +249,7 @@ class CrystalGenerator(nn.Module):
     def _fitting(
         self,
         numbers: Sequence[int],
+        first: int,
         seed: int,
         request: GeneRequest,
         targets: Targets,
@@ -247,11 +258,15 @@ class CrystalGenerator(nn.Module):
         attempt: int,
         wrong: Counter[str],
     ) -> dict[int, Crystal]:
-        """Genes by number, drawn anew while their own symmetry or cell is not that of the request."""
+        """Genes by number, drawn anew while their own symmetry or cell is not that of the request.
+
+        The targets are those of the numbers from ``first`` on.
+        """
         found: dict[int, Crystal] = {}
         left = list(numbers)
         for again in range(attempt * _TRIES, (attempt + 1) * _TRIES):
-            genes = self._genes(left, seed, request, targets.select(left), config, progress, again)
+            own = targets.select([i - first for i in left])
+            genes = self._genes(left, seed, request, own, config, progress, again)
             progress = _silent
             for i, gene in zip(left, genes, strict=True):
                 real = generic(gene) if request.constrains_symmetry else gene
@@ -365,6 +380,21 @@ class CrystalGenerator(nn.Module):
         )
 
 
+def _check_types(n: object, seed: object, request: object, conditions: object, config: object) -> None:
+    """Raise TypeError with the remedy; what numbers and names may be is for those who read them to say."""
+    for name, number in (("n", n), ("seed", seed)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise TypeError(f"expected an integer as {name}: got {number!r}")
+    remedies = (
+        ("request", request, GeneRequest, 'autoperi.GeneRequest(formula="BaTiO3")'),
+        ("conditions", conditions, Mapping, '{"band_gap": 1.3}'),
+        ("config", config, SampleConfig, "autoperi.SampleConfig(temperature=0.8)"),
+    )
+    for name, value, kind, example in remedies:
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"expected a {kind.__name__} as {name}, e.g. {example}: got {value!r}")
+
+
 def _in_threads(jobs: Sequence[Callable[[], list[Crystal]]], workers: int) -> list[list[Crystal]]:
     """Results in the order of the jobs; one-threaded workers beat one worker with many threads."""
     if workers == 1:
@@ -378,6 +408,7 @@ def save(generator: CrystalGenerator, folder: Path, about: dict[str, Any]) -> st
     return write_checkpoint(folder, half_precision(generator), generator.config, about)
 
 
+@single_precision()
 def load(name_or_path: str | Path = "mp_20", device: str = "cpu") -> CrystalGenerator:
     """A trained generator: a name of the shipped checkpoints (first), or a checkpoint folder.
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, silu
 
 from autoperi.crystals.device import usable_device
+from autoperi.crystals.precision import single_precision
 from evaluation.relaxation.operations import Operations
 from evaluation.relaxation.quotient_graph import ANGLE_CUTOFF, EDGE_CUTOFF, QuotientGraph, quotient_graph
 
@@ -56,6 +57,7 @@ def chgnet(device: str = "cpu") -> "CHGNetPotential":
 class CHGNetPotential:
     """CHGNet on batches of quotient graphs."""
 
+    @single_precision()
     def __init__(self, device: str = "cpu") -> None:
         """Load the weights that come inside the chgnet package."""
         from chgnet.model.model import CHGNet
@@ -76,6 +78,7 @@ class CHGNetPotential:
         ]
         self._angle_layers = [_SplitGate(layer.twoBody_bond) for layer in model.angle_layers]
 
+    @single_precision()
     def __call__(
         self,
         graphs: Sequence[QuotientGraph],

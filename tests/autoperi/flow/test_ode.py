@@ -226,11 +226,25 @@ def test_hutchinson_is_unbiased(network):
                     p[i, j] = next(sign)
         probes.append(probe)
     t = torch.tensor(0.6, dtype=torch.float64)
-    _, mean = hutchinson_divergence(velocity, rows, masks, 2, probes)(t, x)
-    _, one = hutchinson_divergence(velocity, rows, masks, 2, probes[:1])(t, x)
+    _, found = hutchinson_divergence(velocity, rows, masks, 2, probes)(t, x)
     _, exact = exact_divergence(velocity, rows, masks, 2)(t, x)
-    assert largest(mean - exact) < 1e-10
-    assert largest(one - exact) > 1e-4
+    assert found.shape == (len(probes), 2)
+    assert largest(found.mean(0) - exact) < 1e-10
+    assert largest(found[0] - exact) > 1e-4
+
+
+def test_log_prob_evaluates_the_divergence_for_the_integral_alone():
+    """As often as the solver asks for it: once a step of Euler."""
+    asked = []
+
+    def divergence(t, x):
+        asked.append(float(t))
+        return (0 * x[0],), torch.zeros(2, len(x[0]), dtype=torch.float64)
+
+    x = torch.zeros(3, 1, dtype=torch.float64)
+    density = log_prob(divergence, lambda x: x[0].sum(-1), (x,), Solver("euler", steps=4), probes=2)
+    assert density.shape == (2, 3)
+    assert len(asked) == 4
 
 
 def test_crystals_have_independent_likelihoods(network):

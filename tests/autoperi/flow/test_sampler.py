@@ -7,9 +7,11 @@ import torch
 from moyopy import Cell, MoyoDataset
 from spglib import get_spacegroup_type, get_symmetry_from_database
 
+import autoperi
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.crystals.wyckoff import wyckoff_table
+from autoperi.flow import sampler
 from autoperi.flow.sampler import FlowModel, _overlapping
 from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.flow.velocity import latent_masks
@@ -296,7 +298,7 @@ def test_log_prob_without_flow_is_the_base():
     model.velocity.field = still
     crystals = [small_crystal(g, 0, sites=2, max_atoms=8) for g in (1, 62, 225)]
     batch = CrystalBatch.from_crystals(crystals)
-    found = model.log_prob(crystals, Solver(steps=2))
+    found = model.log_prob(crystals, Solver(steps=2)).value
     masks = latent_masks(batch, 3)
     normal = torch.distributions.Normal(
         torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
@@ -311,23 +313,57 @@ def test_log_prob_without_flow_is_the_base():
 
 
 def test_log_prob_by_probes_tends_to_the_exact_one(model):
-    """The Hutchinson likelihood scatters about the exact one, and is the same for the same seed."""
+    """The Hutchinson likelihood scatters about the exact one as its standard error says, seeded."""
     crystals = [small_crystal(g, 0, sites=2, max_atoms=4) for g in (62, 225)]
     solver = Solver("euler", steps=2)
     exact = model.log_prob(crystals, solver)
-    few, many = (model.log_prob(crystals, solver, probes=n, seed=1) for n in (2, 30))
-    assert torch.equal(few, model.log_prob(crystals, solver, probes=2, seed=1))
-    assert largest(many / exact - 1) < 0.02
-    assert not few.requires_grad
+    few, many = (model.log_prob(crystals, solver, probes=n, seed=1) for n in (4, 60))
+    again = model.log_prob(crystals, solver, probes=4, seed=1)
+    assert torch.equal(few.value, again.value)
+    assert torch.equal(few.error, again.error)
+    assert largest(model.log_prob(crystals, solver, probes=4, seed=2).value - few.value) > 0
+    assert exact.error.tolist() == [0, 0]
+    assert bool((many.error > 0).all())
+    assert bool((many.error < few.error).all())
+    assert bool(((many.value - exact.value).abs() < 3 * many.error).all())
+    assert not few.value.requires_grad
+
+
+def test_one_probe_has_no_standard_error(model):
+    """So it is refused."""
+    with pytest.raises(ValueError, match="at least two"):
+        model.log_prob([small_crystal(225, 0)], probes=1)
+
+
+def test_large_crystals_are_estimated_and_small_ones_exact(model, monkeypatch):
+    """By the number of their own coordinates alone."""
+    small, large = small_crystal(225, 0, sites=1, max_atoms=4), small_crystal(1, 0, sites=4, max_atoms=4)
+    monkeypatch.setattr(sampler, "_EXACT", 12)
+    found = model.log_prob([large, small], Solver("euler", steps=2))
+    assert found.error[0] > 0
+    assert found.error[1] == 0
+
+
+def test_the_log_density_of_a_crystal_depends_on_seed_and_number_alone(model):
+    """Neither on how many are asked for, nor on batches and their order: probes are of (seed, number)."""
+    crystals = [small_crystal(g, 0, sites=2, max_atoms=4) for g in (62, 225, 166, 2)]
+    solver = Solver("euler", steps=2)
+    together = model.log_prob(crystals, solver, probes=3, seed=5)
+    for size in (1, 3):
+        parts = model.log_prob(crystals, solver, probes=3, seed=5, batch_size=size)
+        assert largest(parts.value - together.value) < 1e-9
+    last = model.log_prob(crystals[2:], solver, probes=3, seed=5, indices=[2, 3])
+    assert largest(last.value - together.value[2:]) < 1e-9
+    assert largest(last.error - together.error[2:]) < 1e-9
 
 
 def test_log_prob_does_not_depend_on_the_neighbours(model):
     """The log-density of a crystal in a batch is that of the crystal alone."""
     crystals = [small_crystal(g, 0, sites=2, max_atoms=4) for g in (62, 225)]
     solver = Solver("euler", steps=2)
-    together = model.log_prob(crystals, solver)
+    together = model.log_prob(crystals, solver).value
     for i, crystal in enumerate(crystals):
-        assert largest(model.log_prob([crystal], solver) - together[i]) < 1e-9
+        assert largest(model.log_prob([crystal], solver).value - together[i]) < 1e-9
 
 
 def test_latents_of_a_batch_belong_to_its_sites(model):
@@ -336,3 +372,17 @@ def test_latents_of_a_batch_belong_to_its_sites(model):
     for latents, crystal in zip(model.encode(batch.to_crystals()), batch.to_crystals(), strict=True):
         assert isinstance(latents, Latents)
         assert len(latents.mean) == crystal.n_sites
+
+
+def test_the_shipped_likelihood_is_integrated_to_half_a_nat_and_its_error_bar_holds():
+    """Against twice as many steps, with the same probes; small crystals exactly, beside their estimates."""
+    model = autoperi.load()
+    crystals = [c for c in model.sample(12, 0) if c.n_sites <= 2][:3]
+    fine = replace(sampler.LIKELIHOOD_SOLVER, steps=2 * sampler.LIKELIHOOD_SOLVER.steps)
+    usual = model.flow.log_prob(crystals, probes=2)
+    assert largest(usual.value - model.flow.log_prob(crystals, fine, probes=2).value) < 0.5
+    coarse = Solver("midpoint", steps=3)
+    exact = model.flow.log_prob(crystals, coarse)
+    assert exact.error.tolist() == [0] * len(crystals)
+    estimated = model.flow.log_prob(crystals, coarse, probes=16)
+    assert bool(((estimated.value - exact.value).abs() < 4 * estimated.error).all())
