@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -28,7 +27,7 @@ class Targets:
         """Whether the unconditional model is needed beside the conditional one."""
         return self.guidance != 1.0 and bool((~self.values.isnan()).any())
 
-    def select(self, crystals: Sequence[int]) -> Self:
+    def select(self, crystals: Sequence[int]) -> "Targets":
         """Those of some crystals."""
         return type(self)(self.values[torch.as_tensor(crystals, dtype=torch.long)], self.guidance)
 

@@ -66,7 +66,7 @@ def test_an_interrupted_sample_goes_on_and_ends_with_the_same_bytes(tmp_path, mo
     def interrupted(self, n, *rest, first=0, **named):
         firsts.append(first)
         if len(firsts) == 2:
-            raise ValueError("the disk is gone")
+            raise OSError("the disk is gone")
         return sample(self, n, *rest, first=first, **named)
 
     monkeypatch.setattr(CrystalGenerator, "sample", interrupted)
