@@ -8,7 +8,7 @@ from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.flow.coupling import pair
 from autoperi.flow.ode import PathSample, geodesic_path
-from autoperi.flow.velocity import LATENT_MANIFOLD, VelocityNetwork, base_point, latent_rows
+from autoperi.flow.velocity import LATENT_MANIFOLD, LatentVelocity, base_point, latent_rows
 from autoperi.networks.condition import drop_conditions
 from autoperi.networks.embedding import known_sites
 from autoperi.networks.layers import sum_by
@@ -64,7 +64,7 @@ def path_from(
 
 
 def matching_loss(
-    network: VelocityNetwork,
+    network: LatentVelocity,
     batch: CrystalBatch,
     latents: Float[Tensor, "sites latent"],
     conditions: Float[Tensor, "crystals scalars"],

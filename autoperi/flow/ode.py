@@ -109,7 +109,7 @@ def log_prob(
 
 
 def exact_divergence(
-    velocity: Velocity, rows: tuple[Int[Tensor, "rows"], ...], masks: Point, n_crystals: int
+    velocity: Velocity, rows: tuple[Int[Tensor, "_"], ...], masks: Point, n_crystals: int
 ) -> Divergence:
     """Divergence by one vector-Jacobian product per free coordinate, all crystals at once."""
     slot = _slots(rows, masks, n_crystals)
@@ -130,7 +130,7 @@ def exact_divergence(
 
 def hutchinson_divergence(
     velocity: Velocity,
-    rows: tuple[Int[Tensor, "rows"], ...],
+    rows: tuple[Int[Tensor, "_"], ...],
     masks: Point,
     n_crystals: int,
     probes: list[Point],

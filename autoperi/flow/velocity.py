@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.flow.ode import Velocity
 from autoperi.networks.condition import ConditionEmbedding
 from autoperi.networks.config import check
-from autoperi.networks.embedding import time_features
+from autoperi.networks.embedding import LatticeScale, time_features
 from autoperi.networks.layers import mlp
 from autoperi.networks.manifold import Euclidean, FlatTorus, Point, Product
 from autoperi.networks.orbit_network import OrbitNetworkConfig
@@ -58,6 +59,23 @@ class VelocityOutput:
     """The displacement over the time that is left."""
     logits: Float[Tensor, "sites 101"]
     """Species of each site, as read from the noisy crystal."""
+
+
+@runtime_checkable
+class LatentVelocity(Protocol):
+    """What the flow-matching loss needs of a velocity network."""
+
+    scale: LatticeScale
+
+    def __call__(
+        self,
+        t: Float[Tensor, "crystals"],
+        point: Point,
+        genes: CrystalBatch,
+        conditions: Float[Tensor, "crystals scalars"],
+    ) -> VelocityOutput:
+        """Displacement, velocity and logits at times t."""
+        ...
 
 
 class VelocityNetwork(GeometryNetwork):

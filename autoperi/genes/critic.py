@@ -9,7 +9,6 @@ rejection by a discriminator: Azadi et al., arXiv:1810.06758). It looks at no ge
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -107,7 +106,7 @@ class GeneCritic(GeneTables):
         numbers = [fractions, fractions.square().sum(dim=1, keepdim=True), free[:, None].log1p(), *sizes]
         return torch.cat([mean, spread, *extremes, general, places, *numbers, self._balance(amounts)], dim=1)
 
-    def _balance(self, amounts: Float[Tensor, "crystals 101"]) -> Float[Tensor, "crystals balances"]:
+    def _balance(self, amounts: Int[Tensor, "crystals 101"]) -> Float[Tensor, "crystals balances"]:
         """Log of the share of all assignments of one known charge to each element that balance."""
         atoms = amounts.sum(dim=1, keepdim=True)
         shares = []
@@ -147,7 +146,7 @@ class RealVsDrawn:
     real: Bool[Tensor, "crystals"]
 
     @classmethod
-    def of(cls, real: Sequence[Crystal], drawn: Sequence[Crystal]) -> Self:
+    def of(cls, real: Sequence[Crystal], drawn: Sequence[Crystal]) -> "RealVsDrawn":
         """Both in one set, properties left out; raises ValueError unless they are as many."""
         if len(real) != len(drawn):
             raise ValueError(f"expected as many drawn crystals as real ones, {len(real)}: got {len(drawn)}")
@@ -158,11 +157,11 @@ class RealVsDrawn:
         """Number of crystals."""
         return len(self.real)
 
-    def select(self, index: Int[Tensor, "chosen"]) -> Self:
+    def select(self, index: Int[Tensor, "chosen"]) -> "RealVsDrawn":
         """Some of them."""
         return type(self)(self.genes.take(index), self.real[index])
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "RealVsDrawn":
         """Move everything."""
         return type(self)(self.genes.to(device), self.real.to(device))
 

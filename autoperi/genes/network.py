@@ -109,7 +109,7 @@ class GeneNetwork(GeneTables):
 
     def letter_logits(
         self, batch: GeneBatch, positions: Tensor | None = None
-    ) -> tuple[Float[Tensor, "crystals 231"], Float[Tensor, "crystals sites+1 letters+1"]]:
+    ) -> tuple[Float[Tensor, "crystals 231"], Float[Tensor, "crystals prefixes letters"]]:
         """Logits of the space group, and of what follows each prefix of orbits.
 
         The group's go by its number, 0 is -inf. A prefix is followed by a letter of the group (by rank) or,
@@ -311,7 +311,7 @@ class _Block(nn.Module):
         self,
         x: Float[Tensor, "crystals width"],
         past: Float[Tensor, "crystals before 2 width"],
-        pairs: Float[Tensor, "crystals before+1 features"],
+        pairs: Float[Tensor, "crystals seen features"],
     ) -> tuple[Float[Tensor, "crystals width"], Float[Tensor, "crystals 2 width"]]:
         """One more token of each crystal, which sees those before it and itself; and its key and value."""
         query, key, value = self.qkv(self.norm_1(x)).chunk(3, dim=-1)

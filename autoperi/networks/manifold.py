@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ Point = tuple[Tensor, ...]
 """A point of a product manifold: one tensor per factor, ragged rows, entries beyond a mask zero."""
 
 
+@runtime_checkable
 class Manifold(Protocol):
     """What the flow needs to know of a space."""
 

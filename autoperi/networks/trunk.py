@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -43,6 +43,7 @@ class Trunk(nn.Module, ABC):
         """Run on the geometry of ``batch``; species enter through ``site_inputs`` alone."""
 
 
+@runtime_checkable
 class TrunkConfig(Protocol):
     """Sizes of a trunk, and how it is made."""
 

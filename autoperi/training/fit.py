@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import lightning
 import torch
@@ -83,6 +83,7 @@ class FitConfig:
         return wanted
 
 
+@runtime_checkable
 class Selectable(Protocol):
     """A set from which rows can be taken and moved to a device."""
 
@@ -90,11 +91,11 @@ class Selectable(Protocol):
         """Number of crystals."""
         ...
 
-    def select(self, index: Tensor, /) -> Self:
+    def select(self, index: Tensor, /) -> "Selectable":
         """Some of them."""
         ...
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Selectable":
         """All of it, elsewhere."""
         ...
 
@@ -117,7 +118,7 @@ class BatchData(lightning.LightningDataModule, Generic[S]):
         """In order, all."""
         return self._loader(self.val, shuffle=False)
 
-    def transfer_batch_to_device(self, batch: S, device: torch.device, _: int) -> S:
+    def transfer_batch_to_device(self, batch: S, device: torch.device, _: int) -> Selectable:
         """Called by Lightning."""
         return batch.to(device)
 

@@ -1,7 +1,6 @@
 """Energy of the convex hull as a function of a soft composition."""
 
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ class SoftHull:
         self._hull = Hull(compositions, energies)
 
     @classmethod
-    def from_dataset(cls, dataset: CrystalDataset) -> Self:
+    def from_dataset(cls, dataset: CrystalDataset) -> "SoftHull":
         """Hull of the labelled formation energies of a data set."""
         return cls(dataset.compositions(), dataset.labels["formation_energy"])
 

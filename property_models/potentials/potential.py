@@ -6,7 +6,7 @@ there. Forces and stress are then slopes along those bonds, so both are gradient
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -40,6 +40,7 @@ class EnergyForcesStress:
     stress: Float[Tensor, "crystals 3 3"]
 
 
+@runtime_checkable
 class Bonds(Protocol):
     """Bonds that end at the sites of a batch: ``vector`` (Å) from the receiving site to the sending atom."""
 
