@@ -229,7 +229,7 @@ class GeneNetwork(GeneTables):
 
     def _hidden(
         self, batch: GeneBatch, positions: Tensor, causal: bool
-    ) -> Float[Tensor, "crystals sites+2 width"]:
+    ) -> Float[Tensor, "crystals tokens width"]:
         """Read the tokens; padding gives zeros."""
         x, pairs, valid = self._tokens(batch, positions, causal)
         seen = valid[:, None].expand_as(pairs[..., 0])
