@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tests.shapes  # noqa: F401 (the checker of annotations must be there before what it checks)
 from tests.prototypes import PROTOTYPES, prototype
 
 torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ def _group(number: int) -> tuple[str, str, str]:
     return symbol, entry["hall_symbol"], "\n".join(lines)
 
 
-def _standard_entry(number: int) -> dict[str, str]:
+def _standard_entry(number: int) -> dict[str, Any]:
     """Hall entry of the standard setting: unique axis b, hexagonal axes, origin choice 2."""
     entries = [
         e for e in (HallSymbolEntry(hall).as_dict() for hall in range(1, 531)) if e["number"] == number
