@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Literal
 
+from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
-from pymatgen.core.structure_matcher import StructureMatcher
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
-from pymatgen.core.structure_matcher import StructureMatcher
 
 from evaluation.facts.matching import MatchSettings, bare
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, statistic_metric

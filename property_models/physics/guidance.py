@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.crystal import MAX_Z, CrystalBatch
 from autoperi.flow.sampler import FlowModel
 from autoperi.networks.manifold import Point
 from property_models.physics.losses import Loss
@@ -107,7 +107,7 @@ class Guidance:
         logits = (
             self.model.autoencoder.decoder((leaves[0], leaves[1], leaves[2]), genes).logits
             if unknown
-            else leaves[1].new_zeros(genes.n_sites, ELEMENTS + 1)
+            else leaves[1].new_zeros(genes.n_sites, MAX_Z + 1)
         )
         total = self.loss(batch, soft_species(logits, genes.species)).sum()
         found = torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * 3
