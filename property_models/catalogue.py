@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from autoperi.generator import crystal_generator
+from autoperi.generator import loading
 from autoperi.networks.checkpoint import CheckpointError, find_checkpoint, read_config
 from property_models import model
 from property_models.potentials import distilled
 
-_KINDS = (crystal_generator, model, distilled)
+_KINDS = (loading, model, distilled)
 
 
 def shipped() -> dict[str, Path]:
     """Folder of every shipped checkpoint by its name."""
-    folders = [*crystal_generator.PRETRAINED.iterdir(), *model.PRETRAINED.iterdir(), distilled.SHIPPED]
+    folders = [*loading.PRETRAINED.iterdir(), *model.PRETRAINED.iterdir(), distilled.SHIPPED]
     return {folder.name: folder for folder in sorted(folders)}
 
 

@@ -23,7 +23,7 @@ from autoperi.networks.checkpoint import (
 )
 from property_models.graph.site_graph import site_graph
 from property_models.networks.ensemble import Ensemble, EnsembleConfig
-from property_models.targets import TARGETS, unknown_name
+from property_models.networks.targets import TARGETS, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd

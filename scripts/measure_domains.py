@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from autoperi.networks.checkpoint import restore, write_checkpoint
 from property_models.model import PRETRAINED
 from property_models.networks.ensemble import Ensemble, EnsembleConfig
-from property_models.targets import half_of
+from property_models.networks.targets import half_of
 from property_models.training.fit_ensemble import LabelledGraphs
 from property_models.training.train_property import shipped_splits
 

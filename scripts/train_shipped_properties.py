@@ -12,7 +12,7 @@ import tyro
 from rich import print as show
 
 from property_models.networks.crystal_gnn import CrystalGNNConfig
-from property_models.targets import Half
+from property_models.networks.targets import Half
 from property_models.training.fit_ensemble import PropertyRecipe
 from property_models.training.train_property import train_shipped
 

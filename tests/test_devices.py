@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,8 @@ from autoperi.flow.velocity import VelocityNetwork
 from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critic import GeneCritic, RealVsDrawn
+from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.network import GeneConfig, GeneNetwork
-from autoperi.genes.prior import EmpiricalGenes
 from autoperi.networks.autoencoder import Autoencoder
 from autoperi.training import pipeline
 from autoperi.training.fit import FitConfig
@@ -196,7 +197,9 @@ def table(prototypes, tmp_path, monkeypatch):
 def test_the_curves_of_a_training_draw_where_its_network_lies(table, monkeypatch):
     """Lightning hands the network in training, on its device, to the curve of drawn crystals."""
     trained = {}
-    monkeypatch.setattr(pipeline, "fit", lambda module, *_, callbacks=(): trained.update({module: callbacks}))
+    monkeypatch.setattr(
+        pipeline, "fit", lambda module, *_, callbacks=(): trained.update({module: callbacks}) or Path()
+    )
     sizes = GeneratorConfig(TINY_AUTOENCODER, TINY_VELOCITY, GeneConfig(width=16, depth=1, heads=2))
     recipe = Recipe(str(table), 4, 2, 1, generator=sizes, genes=SHORT, flow=SHORT)
     weights = Autoencoder(TINY_AUTOENCODER).state_dict()

@@ -18,10 +18,10 @@ from autoperi.commands.arguments import asked
 from autoperi.generator.settings import SampleConfig
 
 if TYPE_CHECKING:
-    from autoperi.commands.drawing import Drawing
     from autoperi.crystals.crystal import Crystal
     from autoperi.flow.sampler import Guide
     from autoperi.generator import CrystalGenerator
+    from autoperi.generator.drawing import Drawing
     from autoperi.genes.request import GeneRequest
 
 _Window = Annotated[str | None, arg(metavar="WINDOW")]
@@ -147,11 +147,13 @@ class Sample:
         """Load, sample, write, and say what came of it; the property models lend what is asked for."""
         import torch
 
-        from autoperi.commands.drawing import Drawing
         from autoperi.data.files import save_crystals
         from autoperi.data.run_folder import run_folder
         from autoperi.generator import load
+        from autoperi.generator.crystal_generator import check_count
+        from autoperi.generator.drawing import Drawing
 
+        check_count(self.n)
         began = time.perf_counter()
         predicted = self._predictor()
         torch.set_num_threads(1)  # the workers are the parallelism: more threads would only contend

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from autoperi.generator.settings import SampleConfig
 
 if TYPE_CHECKING:
-    from autoperi.generator.crystal_generator import PRETRAINED, CrystalGenerator, GeneratorConfig, load, save
+    from autoperi.generator.crystal_generator import CrystalGenerator, GeneratorConfig
+    from autoperi.generator.loading import PRETRAINED, load, save
 
 __all__ = ["PRETRAINED", "CrystalGenerator", "GeneratorConfig", "SampleConfig", "load", "save"]
 
@@ -14,5 +15,6 @@ __all__ = ["PRETRAINED", "CrystalGenerator", "GeneratorConfig", "SampleConfig", 
 def __getattr__(name: str) -> Any:
     """Import the networks when first used: settings can be named without them."""
     if name in __all__:
-        return getattr(import_module("autoperi.generator.crystal_generator"), name)
+        home = "loading" if name in ("PRETRAINED", "load", "save") else "crystal_generator"
+        return getattr(import_module(f"autoperi.generator.{home}"), name)
     raise AttributeError(f"module 'autoperi.generator' has no attribute {name!r}")

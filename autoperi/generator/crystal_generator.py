@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +14,6 @@ import torch
 from torch import nn
 
 from autoperi.crystals.crystal import Crystal, Crystals
-from autoperi.crystals.device import usable_device
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Asked, Condition, Window
 from autoperi.crystals.precision import single_precision
 from autoperi.flow.sampler import FlowModel, Guide
@@ -23,24 +21,17 @@ from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator.delivery import DeliveryWarning, delivered, generic, is_finite, misfit, unseen
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
+from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.network import GeneConfig, GeneNetwork
-from autoperi.genes.prior import EmpiricalGenes, LearnedGenes
+from autoperi.genes.prior import LearnedGenes
 from autoperi.genes.request import GeneRequest
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import (
     Arrays,
-    find_checkpoint,
-    half_precision,
     readable,
-    restore,
-    write_checkpoint,
 )
 from autoperi.networks.condition import Targets
 from autoperi.networks.config import ConfigError
-
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
-MARK = "autoencoder"
-"""Tells the configuration of such a checkpoint from others."""
 
 MOST = 1_000_000
 """Crystals of one draw."""
@@ -195,11 +186,7 @@ class CrystalGenerator(nn.Module):
             DeliveryWarning: fewer crystals than asked for, and why; what no training crystal has.
         """
         _check_types(n, seed, request, conditions, config)
-        if not 1 <= n <= MOST:
-            raise ValueError(
-                f"expected to sample at least one crystal and at most {MOST}, all held in memory: got "
-                f"n = {n}; draw more with other seeds"
-            )
+        check_count(n, first)
         if seed < 0:
             raise ValueError(f"expected a seed of 0 or more: got {seed}")
         config, request = config or SampleConfig(), request or GeneRequest()
@@ -380,6 +367,15 @@ class CrystalGenerator(nn.Module):
         )
 
 
+def check_count(n: int, first: int = 0) -> None:
+    """Raise ValueError for no crystals, or for more than are held in memory."""
+    if n < 1 or first < 0 or first + n > MOST:
+        raise ValueError(
+            f"expected to sample at least one crystal and at most {MOST}, all held in memory: got "
+            f"n = {n}; draw more with other seeds"
+        )
+
+
 def _check_types(n: object, seed: object, request: object, conditions: object, config: object) -> None:
     """Raise TypeError with the remedy; what numbers and names may be is for those who read them to say."""
     for name, number in (("n", n), ("seed", seed)):
@@ -401,23 +397,3 @@ def _in_threads(jobs: Sequence[Callable[[], list[Crystal]]], workers: int) -> li
         return [job() for job in jobs]
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(lambda job: job(), jobs))
-
-
-def save(generator: CrystalGenerator, folder: Path, about: dict[str, Any]) -> str:
-    """Write a checkpoint folder, weights in `half_precision`; returns their sha256."""
-    return write_checkpoint(folder, half_precision(generator), generator.config, about)
-
-
-@single_precision()
-def load(name_or_path: str | Path = "mp_20", device: str = "cpu") -> CrystalGenerator:
-    """A trained generator: a name of the shipped checkpoints (first), or a checkpoint folder.
-
-    Raises:
-        CheckpointError: no such checkpoint, or a damaged one.
-        ValueError: a device that is not there.
-    """
-    device = usable_device(device)
-    folder = find_checkpoint(name_or_path, {path.name: path for path in sorted(PRETRAINED.iterdir())})
-    generator, content = restore(folder, GeneratorConfig, CrystalGenerator)
-    generator.name, generator.sha256, generator.about = folder.name, content["sha256"], content["about"]
-    return generator.to(device).eval()

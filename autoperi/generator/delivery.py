@@ -10,7 +10,7 @@ from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.lattice import constrain_lattice
 from autoperi.crystals.symmetry import SymmetriseError, as_found
 from autoperi.crystals.wyckoff import wyckoff_table
-from autoperi.genes.prior import EmpiricalGenes
+from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.request import GeneRequest
 
 

@@ -17,8 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
 from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.features import CHARGES, charge_states
-from autoperi.genes.tables import GeneTables
+from autoperi.genes.features import CHARGES, GeneTables, charge_states
 from autoperi.networks.config import check
 from autoperi.networks.layers import mlp
 

@@ -1,8 +1,11 @@
-"""What is known beforehand about elements and Wyckoff positions: fixed numbers the gene network reads."""
+"""Fixed descriptors of elements and Wyckoff positions, and the tables of them that gene networks read."""
 
 from functools import cache
 
 import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from autoperi.crystals.crystal import MAX_Z
 from autoperi.crystals.wyckoff import SYSTEMS, WyckoffTable, wyckoff_table
@@ -143,3 +146,34 @@ def _stabiliser(table: WyckoffTable, position: int, general: slice) -> np.ndarra
 def _operation_counts(rotations: np.ndarray) -> np.ndarray:
     kind = np.stack([np.round(np.linalg.det(rotations)), np.trace(rotations, axis1=1, axis2=2)], axis=1)
     return np.array([np.all(np.abs(kind - np.array(k)) < 0.5, axis=1).sum() for k in _OPERATION_TYPES])
+
+
+_MAX_COUNT = 512
+
+
+class GeneTables(nn.Module):
+    """A network that reads genes; its tables are found again by the networks built on it."""
+
+    multiplicity: Tensor
+    dim: Tensor
+    group_start: Tensor
+    counts: Tensor
+    position_features: Tensor
+    element_features: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        table = wyckoff_table()
+        self.register_buffer("multiplicity", table.multiplicity.clone(), persistent=False)
+        self.register_buffer("dim", table.dim.clone(), persistent=False)
+        self.register_buffer("group_start", table.group_start.clone(), persistent=False)
+        counts = torch.from_numpy(count_features(np.arange(_MAX_COUNT + 1))).float()
+        self.register_buffer("counts", counts, persistent=False)
+        positions = torch.from_numpy(position_features())
+        self.register_buffer("position_features", positions, persistent=False)
+        # kept in the checkpoint: a later periodic table must not change a trained network
+        self.register_buffer("element_features", torch.from_numpy(element_features()))
+
+    def count(self, number: Int[Tensor, "..."]) -> Float[Tensor, "... features"]:
+        """Features of a number of atoms, sites or elements; as of 512 beyond that."""
+        return self.counts[number.clamp(max=_MAX_COUNT)]

@@ -17,8 +17,7 @@ from torch.nn.functional import cross_entropy, one_hot, pad
 from autoperi.crystals.crystal import MAX_Z
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.genes.batch import HINT_SIZE, GeneBatch, composition_hint
-from autoperi.genes.features import charge_assignments
-from autoperi.genes.tables import GeneTables
+from autoperi.genes.features import GeneTables, charge_assignments
 from autoperi.networks.condition import ConditionEmbedding, drop_conditions
 from autoperi.networks.config import ConfigError, check
 from autoperi.networks.layers import mlp

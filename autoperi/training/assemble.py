@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autoperi.data.cache import versions
 from autoperi.data.dataset import CrystalDataset
 from autoperi.generator import CrystalGenerator, save
-from autoperi.genes.prior import EmpiricalGenes
+from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.training.model_card import Trained, model_card
 from autoperi.training.recipe import FITTED, Recipe, Stage
 

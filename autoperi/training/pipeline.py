@@ -16,8 +16,9 @@ from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.flow.velocity import VelocityNetwork
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critic import GeneCritic, RealVsDrawn
+from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.network import GeneNetwork
-from autoperi.genes.prior import EmpiricalGenes, LearnedGenes
+from autoperi.genes.prior import LearnedGenes
 from autoperi.networks.autoencoder import Autoencoder
 from autoperi.networks.config import ConfigError
 from autoperi.networks.physics import Physics, PhysicsWeights

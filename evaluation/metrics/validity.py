@@ -64,7 +64,7 @@ def strict_validity(structure: Structure, min_ratio: float = 0.5) -> bool:
 
 def smact_valid(
     composition: Composition | str,
-    rule_set: RuleSet = "smact14",
+    rule_set: RuleSet | str = "smact14",
     include_alloys: bool = True,
     missing_electronegativity: Literal["passes", "fails"] = "passes",
 ) -> bool:

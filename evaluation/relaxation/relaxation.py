@@ -176,7 +176,7 @@ def relax_together(
             elif late[k] and not converged[k]:
                 yield crystal.name, f"time-out: {settings.max_seconds:g} s used up after {steps} steps"
             else:
-                yield crystal.name, crystal.relaxed(result.energies[k], steps, converged[k], largest[k])
+                yield crystal.name, crystal.relaxed(result.energies[k], steps, bool(converged[k]), largest[k])
         if done.any():
             rows = ~np.repeat(done, [len(c.numbers) + 3 for c in active])
             forces = forces[rows]
@@ -242,7 +242,7 @@ class _Crystal:
         energies = np.array([energy, self.start_energy]) / len(self.numbers)
         trajectory = tuple(self.trajectory)
         return Relaxed(
-            final, float(energies[0]), steps, bool(converged), float(energies[1]), float(largest), trajectory
+            final, float(energies[0]), steps, converged, float(energies[1]), float(largest), trajectory
         )
 
     @property

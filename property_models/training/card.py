@@ -4,7 +4,7 @@ from pathlib import Path
 
 from autoperi.training.model_card import curve_table
 from property_models.model import PropertyModel
-from property_models.targets import TARGETS
+from property_models.networks.targets import TARGETS
 
 
 def model_card(model: PropertyModel, member: Path) -> str:

@@ -22,7 +22,7 @@ from property_models.catalogue import find
 from property_models.graph.site_graph import SiteGraph, dataset_graph
 from property_models.model import load
 from property_models.networks.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
-from property_models.targets import TARGETS, Half, unknown_name, working
+from property_models.networks.targets import TARGETS, Half, unknown_name, working
 
 
 @dataclass(frozen=True)

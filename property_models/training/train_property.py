@@ -21,7 +21,7 @@ from autoperi.training.folder import claim, occupied
 from property_models.catalogue import find
 from property_models.model import PropertyModel, load, save
 from property_models.networks.ensemble import Ensemble, figures
-from property_models.targets import TARGETS, Half, half_of, unknown_name
+from property_models.networks.targets import TARGETS, Half, half_of, unknown_name
 from property_models.training.card import model_card
 from property_models.training.fit_ensemble import LabelledGraphs, PropertyRecipe, fit_members
 from property_models.training.search import best_recipe

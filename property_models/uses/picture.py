@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from property_models.targets import TARGETS
+from property_models.networks.targets import TARGETS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from autoperi.crystals.crystal import Crystal
 from autoperi.data.dataset import load_dataset
 from autoperi.data.names import without_formulas
 from property_models.model import PropertyModel, load, shipped
-from property_models.targets import TARGETS
+from property_models.networks.targets import TARGETS
 
 if TYPE_CHECKING:
     import pandas as pd

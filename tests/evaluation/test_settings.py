@@ -5,7 +5,7 @@ import pytest
 from evaluation import EvaluationSettings
 from evaluation.facts.matching import MatchSettings
 from evaluation.options import Options, ProtocolName
-from evaluation.stability.protocols import PROTOCOLS
+from evaluation.stability.protocols import PROTOCOLS, named_protocol
 from evaluation.stability.stability import StabilitySettings
 
 
@@ -42,7 +42,7 @@ def test_options_that_contradict_each_other_are_refused():
         with pytest.raises(ValueError, match="add --stability"):
             EvaluationSettings.of(Options(**wrong))
     with pytest.raises(ValueError, match="known are cdvae, wyformer, mattergen, strict"):
-        EvaluationSettings.of(Options(protocol="mine"))
+        named_protocol("mine")
     with pytest.raises(ValueError, match="positive"):
         EvaluationSettings.of(Options(stability=True, steps=0))
     with pytest.raises(FileNotFoundError, match="an existing file"):

@@ -12,8 +12,8 @@ from autoperi.flow.settings import FlowSettings, Solver
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
 from autoperi.genes.batch import GeneBatch
+from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.network import GeneConfig, gene_loss
-from autoperi.genes.prior import EmpiricalGenes
 from autoperi.genes.request import GeneRequest
 from autoperi.genes.settings import DrawConfig
 from autoperi.networks.autoencoder import AutoencoderConfig

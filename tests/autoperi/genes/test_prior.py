@@ -11,8 +11,9 @@ from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.labels import DEFAULT_CONDITIONS
 from autoperi.crystals.wyckoff import relabellings, wyckoff_table
 from autoperi.genes.batch import GeneBatch
+from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.network import GeneConfig, GeneNetwork, gene_loss
-from autoperi.genes.prior import EmpiricalGenes, LearnedGenes
+from autoperi.genes.prior import LearnedGenes
 from autoperi.genes.request import GeneRequest
 from autoperi.genes.search import OrbitSearch
 from autoperi.genes.settings import DrawConfig

@@ -129,4 +129,4 @@ def test_charge_imbalance_is_the_best_of_all_choices(amounts):
 
 def test_unknown_rule_set_is_named():
     with pytest.raises(ValueError, match="smact99"):
-        smact_valid("NaCl", "smact99")  # type: ignore[arg-type]
+        smact_valid("NaCl", "smact99")

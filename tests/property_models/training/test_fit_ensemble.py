@@ -220,7 +220,7 @@ def test_members_and_seeds_see_their_own_order(tmp_path, monkeypatch):
         orders.append([i for batch in data.train_dataloader().batch_sampler for i in batch])
 
     monkeypatch.setattr(fit_ensemble, "fit", record)
-    monkeypatch.setattr(fit_ensemble, "_member", lambda *_: None)
+    monkeypatch.setattr(fit_ensemble, "_member", lambda *_: CrystalGNN(recipe.network))
     recipe = PropertyRecipe(members=2, network=TINY).filled()
     data = LabelledGraphs.from_dataset(CrystalDataset.from_crystals(labelled_crystals(16)), recipe.network)
     for seed in (0, 7):

@@ -14,7 +14,7 @@ from property_models.graph.site_graph import dataset_graph, site_graph
 from property_models.model import load
 from property_models.networks.crystal_gnn import CrystalGNNConfig
 from property_models.networks.ensemble import Ensemble, EnsembleConfig, figures
-from property_models.targets import half_of
+from property_models.networks.targets import half_of
 from property_models.training.fit_ensemble import PropertyRecipe
 from property_models.training.train_property import Splits, train_property
 from property_models.uses.screen import predict_path

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pymatgen.core import Composition, Element
 
-SHIPPED = Path(__file__).with_name("element_references.json")
+SHIPPED = Path(__file__).with_name("chgnet_0.3.0_mp_20.json")
 """CHGNet's, fitted on MP-20."""
 
 

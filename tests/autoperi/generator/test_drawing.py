@@ -9,8 +9,8 @@ import time
 import pytest
 
 from autoperi.commands import drawing
-from autoperi.commands.drawing import Drawing
 from autoperi.generator import CrystalGenerator
+from autoperi.generator.drawing import Drawing
 from tests.autoperi.shell import command
 from tests.autoperi.small import small_crystal
 
@@ -81,7 +81,7 @@ def test_an_interrupted_sample_goes_on_and_ends_with_the_same_bytes(tmp_path, mo
 def test_a_killed_sample_goes_on(tmp_path):
     """SIGKILL as soon as the first part lies in the folder."""
     code = (
-        "import sys, autoperi.commands.drawing as d; d.PART = 2; from autoperi.cli import main; "
+        "import sys, autoperi.generator.drawing as d; d.PART = 2; from autoperi.cli import main; "
         "sys.argv[0] = 'autoperi'; main()"
     )
 
