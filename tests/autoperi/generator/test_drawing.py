@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from autoperi.commands import drawing
-from autoperi.generator import CrystalGenerator
+from autoperi.generator import CrystalGenerator, drawing
 from autoperi.generator.drawing import Drawing
 from tests.autoperi.shell import command
 from tests.autoperi.small import small_crystal

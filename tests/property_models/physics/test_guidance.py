@@ -52,7 +52,7 @@ def test_the_barrier_moves_atoms_apart_and_keeps_the_group(model, genes):
     before, after = contacts(free), contacts(guided)
     assert float(before.mean()) < 0.5
     assert float(after.mean()) > float(before.mean()) + 0.1
-    assert bool((after > before).all())
+    assert bool((after >= before).all())  # one without overlap is left as it is
     assert [group(c) for c in guided] == [group(c) for c in free]
     for a, b in zip(free, guided, strict=True):
         assert a.gene == b.gene
