@@ -90,7 +90,7 @@ def smact_valid(
     return _smact_valid(reduced, rule_set, include_alloys, missing_electronegativity)
 
 
-def charge_imbalance(composition: Composition | str, rule_set: RuleSet = "icsd24") -> float:
+def charge_imbalance(composition: Composition | str, rule_set: RuleSet | str = "icsd24") -> float:
     """Smallest net charge of the reduced formula that listed oxidation states allow, in e.
 
     Unlike `smact_valid`, atoms of one element may have different states of one sign (Fe3O4 is
@@ -111,7 +111,7 @@ def _reduced_counts(composition: Composition | str) -> tuple[tuple[str, int], ..
 @lru_cache(maxsize=200_000)
 def _smact_valid(
     reduced: tuple[tuple[str, int], ...],
-    rule_set: RuleSet,
+    rule_set: RuleSet | str,
     include_alloys: bool,
     missing_electronegativity: Literal["passes", "fails"],
 ) -> bool:
@@ -147,7 +147,7 @@ def _smact_valid(
 
 
 @lru_cache(maxsize=200_000)
-def _charge_imbalance(reduced: tuple[tuple[str, int], ...], rule_set: RuleSet) -> float:
+def _charge_imbalance(reduced: tuple[tuple[str, int], ...], rule_set: RuleSet | str) -> float:
     symbols = [symbol for symbol, _ in reduced]
     if len(symbols) == 1 or all(symbol in _metals() for symbol in symbols):
         return 0.0
@@ -204,7 +204,7 @@ def _electronegativities() -> Mapping[str, float | None]:
 
 
 @cache
-def _oxidation_states(rule_set: RuleSet) -> Mapping[str, tuple[int, ...]]:
+def _oxidation_states(rule_set: RuleSet | str) -> Mapping[str, tuple[int, ...]]:
     """Element symbol -> oxidation states of a rule set; absent when SMACT lists none."""
     from smact import element_dictionary
     from smact.utils.oxidation import ICSD24OxStatesFilter

@@ -6,7 +6,6 @@ import json
 import sqlite3
 import zipfile
 from collections.abc import Iterator, Mapping
-from typing import IO
 
 import numpy as np
 
@@ -19,7 +18,7 @@ _STEPS = 2 * 10**8
 """Steps of SQLite's machine that one file may take: a table of a million rows needs a hundredth."""
 
 
-def npz_rows(stream: IO[bytes], stem: str, name: str) -> Iterator[Row]:
+def npz_rows(stream: io.BufferedIOBase, stem: str, name: str) -> Iterator[Row]:
     """Arrays z, frac, n, cell (and id), as they are or behind a prefix such as ``train_``.
 
     Raises:
@@ -42,7 +41,7 @@ def npz_rows(stream: IO[bytes], stem: str, name: str) -> Iterator[Row]:
             yield from _concatenated(own["z"], own["frac"], own["n"], own["cell"], named, name, own)
 
 
-def pt_rows(stream: IO[bytes], stem: str, name: str) -> Iterator[Row]:
+def pt_rows(stream: io.BufferedIOBase, stem: str, name: str) -> Iterator[Row]:
     """CDVAE and DiffCSP output: concatenated tensors, CDVAE's with a leading evaluation axis.
 
     Raises:
@@ -116,7 +115,7 @@ def _concatenated(
         )
 
 
-def db_rows(stream: IO[bytes], stem: str, name: str) -> Iterator[Row]:
+def db_rows(stream: io.BufferedIOBase, stem: str, name: str) -> Iterator[Row]:
     """Rows of an ASE database (SQLite); a row that cannot be read costs itself alone.
 
     Raises:

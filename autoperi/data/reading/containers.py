@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from autoperi.data.reading.rows import ReadError, one_line
 
@@ -47,7 +47,7 @@ class CrystalFile:
 
     name: str
     kind: str
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], io.BufferedIOBase]
     why_not: str = ""
 
     @property
@@ -98,9 +98,9 @@ def kind_of(name: str) -> str:
     return suffix if suffix in SUFFIXES else ""
 
 
-def as_text(stream: IO[bytes], newline: str | None = None) -> io.TextIOWrapper:
+def as_text(stream: io.BufferedIOBase, newline: str | None = None) -> io.TextIOWrapper:
     """The text of a file: UTF-8 with or without mark, bytes that are none as Latin-1."""
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="autoperi-latin-1", newline=newline)
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="autoperi-latin-1", newline=newline)  # pyright: ignore[reportArgumentType]
 
 
 def _latin_1(error: UnicodeError) -> tuple[str, int]:
@@ -159,7 +159,7 @@ def _tar(path: Path, budget: "_Budget") -> Iterator[CrystalFile]:
             if member.isdir() or _hidden(name):
                 continue
 
-            def content(member: tarfile.TarInfo = member) -> IO[bytes]:
+            def content(member: tarfile.TarInfo = member) -> io.BufferedIOBase:
                 stream = archive.extractfile(member)
                 assert stream is not None  # only regular members are opened
                 return _unpacked(budget.metered(stream), budget)
@@ -189,7 +189,7 @@ class _Budget:
     def __init__(self, left: int) -> None:
         self.left = left
 
-    def metered(self, stream: Any) -> IO[bytes]:
+    def metered(self, stream: Any) -> io.BufferedIOBase:
         return io.BufferedReader(_Metered(stream, self), 2**17)
 
 
@@ -220,7 +220,7 @@ class _Metered(io.RawIOBase):
         super().close()
 
 
-def _unpacked(stream: IO[bytes], budget: _Budget) -> IO[bytes]:
+def _unpacked(stream: io.BufferedIOBase, budget: _Budget) -> io.BufferedIOBase:
     """The content of a file, decompressed if its first bytes say that it is compressed."""
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[arg-type]
     first = buffered.peek(6)[:6]

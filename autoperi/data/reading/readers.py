@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -314,7 +314,7 @@ def _rows_of_file(file: CrystalFile) -> Iterator[Row]:
         yield Row(name, "", where=where, error=f"{reason} ({cause}); fetch it again")
 
 
-def _cif_rows(stream: IO[bytes], stem: str, name: str) -> Iterator[Row]:
+def _cif_rows(stream: io.BufferedIOBase, stem: str, name: str) -> Iterator[Row]:
     texts = list(crystal_blocks(as_text(stream)))
     for number, text in enumerate(texts):
         if len(texts) == 1:
@@ -323,17 +323,17 @@ def _cif_rows(stream: IO[bytes], stem: str, name: str) -> Iterator[Row]:
             yield Row(f"{stem}-{number}", text, where=f"{name}, block {number}")
 
 
-def _poscar_rows(stream: IO[bytes], stem: str, name: str) -> Iterator[Row]:
+def _poscar_rows(stream: io.BufferedIOBase, stem: str, name: str) -> Iterator[Row]:
     yield Row(stem, as_text(stream).read(), where=name)
 
 
 def _of_text(
     rows: Callable[[io.TextIOBase, str, str], Iterator[Row]], newline: str | None = None
-) -> Callable[[IO[bytes], str, str], Iterator[Row]]:
+) -> Callable[[io.BufferedIOBase, str, str], Iterator[Row]]:
     return lambda stream, stem, name: rows(as_text(stream, newline), stem, name)
 
 
-_READERS: dict[str, Callable[[IO[bytes], str, str], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[io.BufferedIOBase, str, str], Iterator[Row]]] = {
     ".csv": _of_text(csv_rows, ""),
     ".cif": _cif_rows,
     ".mcif": _cif_rows,

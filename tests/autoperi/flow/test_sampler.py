@@ -271,7 +271,7 @@ def test_impossible_settings_are_refused():
     """No batch, no negative corrections, no restart from the crystal itself."""
     with pytest.raises(ValueError, match="batch_size >= 1"):
         FlowSettings(batch_size=0)
-    with pytest.raises(ValueError, match="corrections and settling >= 0"):
+    with pytest.raises(ValueError, match="corrections and settling from 0 to"):
         FlowSettings(corrections=-1)
     with pytest.raises(ValueError, match="0 <= time < 1"):
         Restart(time=1.0)
