@@ -120,7 +120,7 @@ def test_predict_writes_a_table_a_picture_and_a_record(folder, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("predict", "{0}/cifs", "--property", "formaton_energy"), "did you mean 'formation_energy'?"),
+        (("predict", "{0}/table.csv", "--property", "formaton_energy"), "did you mean 'formation_energy'?"),
         (("predict", "{0}/table.csv", "--checkpoint", "{0}/run/checkpoint", "--property", "ga"), "'gap'?"),
         (("predict", "{0}/table.csv", "--checkpoint", "{0}/run"), "{0}/run/checkpoint?"),
         (("predict", "{0}/nowhere", "--checkpoint", "{0}/run/checkpoint"), "does not exist"),
