@@ -170,7 +170,7 @@ COMMANDS = {
     [
         pytest.param("relax", signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("evaluate", signal.SIGKILL, marks=pytest.mark.slow),
-        ("encode", signal.SIGTERM),
+        pytest.param("encode", signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
 def test_killed_in_the_middle_the_same_command_ends_with_the_same_bytes(crystals, tmp_path, name, end):
