@@ -7,6 +7,8 @@ moves here as it would in ASE, alone or in company.
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 _DT, _DT_MAX, _MAX_STEP = 0.1, 1.0, 0.2
 _GROW, _SHRINK, _PATIENCE = 1.1, 0.5, 5
@@ -72,7 +74,7 @@ class CellDescent:
         rows[self._is_atom] = -np.einsum("ra,rab->rb", gradients, deformations[owner])
         slope = -virials @ np.linalg.inv(deformations.transpose(0, 2, 1))
         logarithm = torch.from_numpy(self._logarithms()).requires_grad_()
-        weighted = (torch.matrix_exp(logarithm) * torch.from_numpy(slope)).sum()
+        weighted = (_exponential(logarithm) * torch.from_numpy(slope)).sum()
         (cell_rows,) = torch.autograd.grad(weighted, logarithm)
         rows[~self._is_atom] = (cell_rows.numpy() / self._atoms[:, None, None]).reshape(-1, 3)
         return rows, np.maximum.reduceat(np.linalg.norm(rows, axis=1), self._start)
@@ -106,7 +108,7 @@ class CellDescent:
         return self._x[~self._is_atom].reshape(-1, 3, 3) / self._atoms[:, None, None]
 
     def _deformations(self) -> np.ndarray:
-        return torch.matrix_exp(torch.from_numpy(self._logarithms())).numpy()
+        return _exponential(torch.from_numpy(self._logarithms())).numpy()
 
     def _lay_out(self) -> None:
         rows = self._atoms + 3
@@ -114,3 +116,8 @@ class CellDescent:
         self._owner = np.repeat(np.arange(len(rows)), rows)
         within = np.arange(len(self._owner)) - self._start[self._owner]
         self._is_atom = within < self._atoms[self._owner]
+
+
+def _exponential(matrices: Float[Tensor, "crystals 3 3"]) -> Float[Tensor, "crystals 3 3"]:
+    """Of each matrix, the same to the last bit in any company: torch treats a single one otherwise."""
+    return torch.matrix_exp(torch.cat([matrices, matrices.new_zeros(1, 3, 3)]))[:-1]

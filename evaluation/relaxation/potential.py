@@ -7,11 +7,15 @@ equal results (to float32 rounding):
   atom and bond parts are computed once per atom and bond instead of once per edge and angle;
 - derivatives are taken to the bond vectors alone, without a graph for second derivatives;
 - graphs are reused until an atom may have crossed a cut-off.
+
+On a CPU a crystal's result is the same to the last bit in whatever company, so that a relaxation does not
+depend on which others are in its batch. The products of matrices that are row by row the same in any number
+of rows are those of `_FEWEST_ROWS` rows and columns or more, for which BLAS has no kernels of their own.
 """
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,7 +24,7 @@ import numpy as np
 import torch
 from pymatgen.core import Structure
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, linear, silu
+from torch.nn.functional import layer_norm, linear, pad, silu
 
 from autoperi.crystals.device import usable_device
 from autoperi.crystals.precision import single_precision
@@ -30,6 +34,8 @@ from evaluation.relaxation.quotient_graph import ANGLE_CUTOFF, EDGE_CUTOFF, Quot
 MODEL_NAME = "0.3.0"
 MAX_Z = 94
 _WIDTH = 64
+_FEWEST_ROWS = 4
+_LANES = 64
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,10 @@ class Forces:
     energies: np.ndarray
     gradients: np.ndarray
     virials: np.ndarray
+
+    def first(self, crystals: int, atoms: int) -> "Forces":
+        """Those of the first crystals, which have so many atoms."""
+        return Forces(self.energies[:crystals], self.gradients[:atoms], self.virials[:crystals])
 
 
 @cache
@@ -77,6 +87,7 @@ class CHGNetPotential:
             (_SplitGate(layer.twoBody_bond), layer.mlp_out) for layer in model.bond_conv_layers
         ]
         self._angle_layers = [_SplitGate(layer.twoBody_bond) for layer in model.angle_layers]
+        self._last = model.mlp.layers[-1].weight.expand(_FEWEST_ROWS, -1).contiguous()
 
     @single_precision()
     def __call__(
@@ -95,9 +106,13 @@ class CHGNetPotential:
             derivatives: False leaves gradients and virials at zero, in a third of the time.
         """
         batch = _Batch(graphs, positions, cells)
+        tensors = batch.to(self.device)
+        if tensors.fewest < _FEWEST_ROWS:
+            several = (list(x) * _FEWEST_ROWS for x in (graphs, positions, cells))
+            return self(*several, derivatives).first(len(graphs), sum(map(len, positions)))
         vectors = torch.from_numpy(batch.vectors).to(self.device, torch.float32).requires_grad_(derivatives)
         with torch.set_grad_enabled(derivatives):
-            site_energies = self._site_energies(vectors, batch.to(self.device))
+            site_energies = self._site_energies(vectors, tensors)
         weights = torch.from_numpy(batch.orbit_size).to(site_energies)
         owner = torch.from_numpy(batch.orbit_owner).to(self.device)
         total = site_energies.new_zeros(len(graphs)).index_add(0, owner, site_energies * weights)
@@ -114,11 +129,13 @@ class CHGNetPotential:
         model = self._model
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         bond_lengths = lengths[g.bond_vector]
-        radial = model.bond_basis_expansion.rbf_expansion_ag(bond_lengths)
-        short_radial = model.bond_basis_expansion.rbf_expansion_bg(bond_lengths[g.short_bonds])
+        radial = _in_full(model.bond_basis_expansion.rbf_expansion_ag, bond_lengths)
+        short_radial = _in_full(model.bond_basis_expansion.rbf_expansion_bg, bond_lengths[g.short_bonds])
         units = vectors / lengths[:, None]
         cosines = (units[g.angle_vectors[:, 0]] * units[g.angle_vectors[:, 1]]).sum(dim=1)
-        angular = model.angle_basis_expansion.fourier_expansion(torch.acos(cosines * (1 - 1e-6)))
+        angular = _in_full(
+            lambda x: model.angle_basis_expansion.fourier_expansion(torch.acos(x)), cosines * (1 - 1e-6)
+        )
 
         atoms = model.atom_embedding(g.numbers - 1)
         bonds = model.bond_embedding(radial)
@@ -150,7 +167,8 @@ class CHGNetPotential:
                 one, two, angle, apex = angle_layer.parts(short, short, angles, atoms)
                 angles = angles + angle_layer(one[first], two[second], angle, apex[g.angle_center])
         atoms = atom_conv(self._atom_layers[-1], atoms, bonds)
-        return model.mlp(model.readout_norm(atoms)).squeeze(-1)
+        hidden = model.mlp.layers[:-1](model.readout_norm(atoms))
+        return linear(hidden, self._last)[:, 0] + model.mlp.layers[-1].bias
 
 
 class _SplitGate:
@@ -190,6 +208,11 @@ class _SplitGate:
         return silu(core) * torch.sigmoid(gate)
 
 
+def _in_full(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """A function of each value. The last of a vector, which do not fill a register, get other code: none are."""
+    return function(pad(values, (0, -len(values) % _LANES), value=0.5))[: len(values)]
+
+
 @dataclass(frozen=True)
 class _Tensors:
     """Indices of a batch as the network reads them; everything beyond a cut-off left out."""
@@ -205,6 +228,12 @@ class _Tensors:
     angle_bonds: Tensor
     angle_vectors: Tensor
     angle_count: Tensor
+
+    @property
+    def fewest(self) -> int:
+        """Rows of the smallest matrix that the network multiplies; an empty one is none."""
+        rows = map(len, (self.numbers, self.bond_vector, self.short_bonds, self.angle_bonds))
+        return min(count for count in rows if count)
 
 
 class _Batch:

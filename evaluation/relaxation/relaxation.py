@@ -111,8 +111,8 @@ def relax_together(
     """Relax crystals in one changing batch; yields each, or why it failed, in the order they finish.
 
     Every crystal follows its own FIRE. One that is done leaves the batch and the next one enters, so
-    the batch stays full; results do not depend on the company (to float32 rounding). When memory runs
-    out, the crystal with most angles fails and the others go on.
+    the batch stays full; results do not depend on the company (on a CPU to the last bit). When memory
+    runs out, the crystal with most angles fails and the others go on.
 
     Args:
         crystals: names and crystals; taken one by one as there is room.
