@@ -209,7 +209,7 @@ class _SplitGate:
 
 
 def _in_full(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-    """A function of each value. The last of a vector, which do not fill a register, get other code: none are."""
+    """A function of each value; the last of a vector, which would get other code, are never among them."""
     return function(pad(values, (0, -len(values) % _LANES), value=0.5))[: len(values)]
 
 

@@ -3,12 +3,9 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 
@@ -138,74 +135,3 @@ def test_a_folder_holds_the_samples_of_one_request(tmp_path, capsys):
         assert command(*words, "--out", tmp_path) == 2
         assert told in capsys.readouterr().err
     assert (tmp_path / "run.json").read_bytes() == record
-
-
-@pytest.fixture(scope="module")
-def crystals(tmp_path_factory):
-    """A table of ninety rows, of which each takes a while."""
-    texts = {name: prototype(name).to(fmt="cif") for name in ("NaCl", "Si diamond", "CsCl")}
-    rows = [(f"{name} {k}", text) for k in range(30) for name, text in texts.items()]
-    table = tmp_path_factory.mktemp("tables") / "ninety.csv"
-    pd.DataFrame(rows, columns=["id", "cif"]).to_csv(table, index=False)
-    return table
-
-
-def processes(session):
-    """Ids of the processes of a session that still run."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=,stat=", "-s", str(session)], capture_output=True, text=True, check=False
-    )
-    return [line.split()[0] for line in listed.stdout.splitlines() if not line.split()[1].startswith("Z")]
-
-
-COMMANDS = {
-    "encode": ("latents.csv",),
-    "relax": ("relax.csv", "relaxed.extxyz"),
-    "evaluate": ("per_structure.csv",),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "end"),
-    [
-        pytest.param("relax", signal.SIGKILL, marks=pytest.mark.slow),
-        pytest.param("evaluate", signal.SIGKILL, marks=pytest.mark.slow),
-        pytest.param("encode", signal.SIGTERM, marks=pytest.mark.slow),
-    ],
-)
-def test_killed_in_the_middle_the_same_command_ends_with_the_same_bytes(crystals, tmp_path, name, end):
-    """No process is left, no file has its final name; the rerun equals a run that was left in peace."""
-    more = {"relax": ("--steps", 3), "evaluate": ("--reference", crystals), "encode": ()}[name]
-    words = [sys.executable, "-m", "autoperi.cli", name, crystals, *more, "--workers", 2, "--out"]
-    environment = {**os.environ, "AUTOPERI_CACHE": str(tmp_path / "cache")}
-    out = tmp_path / "killed"
-    with subprocess.Popen(
-        [*map(str, words), str(out)],
-        env=environment,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as killed:
-        patience = time.perf_counter() + 60
-        while len(processes(killed.pid)) < 3 and time.perf_counter() < patience and killed.poll() is None:
-            time.sleep(0.02)
-        assert killed.poll() is None, "it ended before it could be killed"
-        time.sleep(0.5)
-        os.kill(killed.pid, end)
-        _, complaint = killed.communicate(timeout=30)
-    assert "Traceback" not in complaint
-    assert killed.returncode == (-end if end == signal.SIGKILL else 128 + end)
-    patience = time.perf_counter() + 10
-    while processes(killed.pid) and time.perf_counter() < patience:
-        time.sleep(0.1)
-    assert processes(killed.pid) == []
-    assert not (out / "run.json").exists()
-    assert not any((out / file).exists() for file in COMMANDS[name])
-    for folder, cache in ((out, "cache"), (tmp_path / "whole", "other")):
-        again = {**os.environ, "AUTOPERI_CACHE": str(tmp_path / cache)}
-        done = subprocess.run(
-            [*map(str, words), str(folder)], env=again, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-    for file in COMMANDS[name]:
-        assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
