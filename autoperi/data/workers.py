@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -189,6 +190,8 @@ def _started(
 def _worker(work: Work, pipe: Connection, together: int, parent: int, inherited: list[Connection]) -> None:
     """What a process does: ask, work, answer, until nothing is left or nobody listens."""
     end_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for end in inherited:  # else this process would keep the pipes of others open
         end.close()
     if torch := sys.modules.get("torch"):
@@ -228,15 +231,21 @@ def _worker(work: Work, pipe: Connection, together: int, parent: int, inherited:
 
 
 def end_with(parent: int) -> None:
-    """Let this process end when its parent does, however that ends; a Ctrl-C is the parent's to answer.
+    """End this process, whatever it does, as soon as the process that started it is gone.
 
     Args:
         parent: process id of the one that started this one.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.3)
+        os._exit(1)
+
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    else:
+        threading.Thread(target=watch, daemon=True).start()
     if os.getppid() != parent:
         os._exit(1)
 

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from autoperi.data.cache import written_whole
 from autoperi.data.run_folder import FolderError
+from autoperi.data.workers import end_with
 
 _HOLDER = "AUTOPERI_TRAINING"
 """Environment variable of the processes of a training: who started them, and the folder it holds."""
@@ -107,17 +108,6 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def end_with(parent: int) -> None:
-    """End this process, whatever it does, as soon as the process that started it is gone."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.3)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _lock(stream: TextIO, folder: Path) -> None:

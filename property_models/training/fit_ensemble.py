@@ -1,10 +1,7 @@
 """Training of property networks: data with missing labels, the loss, deep ensembles from a typed recipe."""
 
-import multiprocessing
-import os
-import signal
-import sys
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from autoperi.data.dataset import CrystalDataset
+from autoperi.data.workers import mapped
 from autoperi.networks.config import ConfigError, check, merged_from_toml
 from autoperi.training.fit import BatchData, FitConfig, Training, fit, seeded
-from autoperi.training.folder import end_with
 from autoperi.training.states import averaged_weights, read_state
 from property_models.catalogue import find
 from property_models.graph.site_graph import SiteGraph, dataset_graph
@@ -190,14 +187,17 @@ def fit_members(
         val: watched only.
         out: folder; member i is in ``out/member-i``.
         workers: members trained at once, one thread each: on small tensors two processes beat two threads.
+
+    Raises:
+        ValueError: labels that cannot be learned.
+        RuntimeError: members that could not be trained, each with the reason; the others are.
     """
+    CrystalGNN(recipe.network).standardise(train.labels)  # refuses labels that nobody could learn
     todo = [i for i in range(recipe.members) if not _done(recipe, out, i)]
-    if workers < 2 or len(todo) < 2 or torch.cuda.is_available():
-        for i in todo:
-            _fit_member(recipe, train, val, out, i)
-        todo = []
-    for start in range(0, len(todo), workers):
-        _fit_together(recipe, train, val, out, todo[start : start + workers])
+    together = 1 if torch.cuda.is_available() else workers  # a forked process has no accelerator
+    told = mapped(partial(_fit_member, recipe, train, val, out), todo, together, _lost)
+    if failed := [reason for reason in told if reason]:
+        raise RuntimeError(f"expected every member to be trained: {'; '.join(failed)}; run again to go on")
     return [_member(recipe, out, i) for i in range(recipe.members)]
 
 
@@ -213,55 +213,28 @@ def _done(recipe: PropertyRecipe, out: Path, member: int) -> bool:
     return int(read_state(last)["epoch"]) + 1 >= recipe.fit.epochs
 
 
-def _fit_together(
-    recipe: PropertyRecipe, train: LabelledGraphs, val: LabelledGraphs, out: Path, members: list[int]
-) -> None:
-    # forked processes share the graphs; each has one thread and no accelerator
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    own = os.getpid()
-    running = {i: context.Process(target=_fit_alone, args=(recipe, train, val, out, i, own)) for i in members}
-    try:
-        for process in running.values():
-            process.start()
-        for process in running.values():
-            process.join()
-    finally:  # an interrupt does not wait for them
-        for process in running.values():
-            if process.is_alive():
-                process.kill()
-    failed = [i for i, process in running.items() if process.exitcode]
-    if failed:
-        raise RuntimeError(
-            f"expected members {members} to be trained: {failed} ended early, see above; run again to go on"
-        )
-
-
-def _fit_alone(
-    recipe: PropertyRecipe, train: LabelledGraphs, val: LabelledGraphs, out: Path, member: int, parent: int
-) -> None:
-    end_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)
-    try:
-        _fit_member(recipe, train, val, out, member)
-    except (ValueError, OSError) as error:  # a line, as in the parent
-        sys.exit(f"member {member}: {error}")
-
-
 def _fit_member(
     recipe: PropertyRecipe, train: LabelledGraphs, val: LabelledGraphs, out: Path, member: int
-) -> None:
+) -> str:
+    """Train one; why it could not be, or nothing."""
     config = replace(recipe.fit, seed=recipe.fit.seed + member, devices=1)
-    with seeded(config.seed):
-        network = CrystalGNN(recipe.network)
-    network.standardise(train.labels)
-    if recipe.start:
-        networks = _started(recipe.start)
-        network.start_from(networks[member % len(networks)])
-    folder = out / f"member-{member}"
-    data = BatchData(train, val, config.batch_size, config.seed)
-    fit(PropertyTraining(network, config, recipe.strain), data, config, folder, monitor="val/error")
+    try:
+        with seeded(config.seed):
+            network = CrystalGNN(recipe.network)
+        network.standardise(train.labels)
+        if recipe.start:
+            networks = _started(recipe.start)
+            network.start_from(networks[member % len(networks)])
+        training = PropertyTraining(network, config, recipe.strain)
+        data = BatchData(train, val, config.batch_size, config.seed)
+        fit(training, data, config, out / f"member-{member}", monitor="val/error")
+    except (ValueError, OSError) as error:  # the others go on
+        return _lost(member, str(error))
+    return ""
+
+
+def _lost(member: int, reason: str) -> str:
+    return f"member {member}: {reason}"
 
 
 def _started(name: str) -> list[CrystalGNN]:

@@ -1,4 +1,8 @@
+import os
 import re
+import signal
+import subprocess
+import sys
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -227,3 +231,51 @@ def test_members_and_seeds_see_their_own_order(tmp_path, monkeypatch):
         fit_members(replace(recipe, fit=replace(recipe.fit, seed=seed)), data, data, tmp_path)
     assert all(sorted(order) == list(range(16)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
+
+
+def test_a_member_that_cannot_be_trained_is_named_and_the_others_are(tmp_path, monkeypatch):
+    """Whether it raises or its process is killed; run again, only that one is trained."""
+
+    def failing(training, data, config, folder, **how):
+        if config.seed == 0:
+            raise OSError("no space left")
+        if config.seed == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fit(training, data, config, folder, **how)
+
+    fit = fit_ensemble.fit
+    monkeypatch.setattr(fit_ensemble, "fit", failing)
+    recipe = PropertyRecipe(members=3, network=TINY, fit=FitConfig(epochs=1, cooldown=1, warmup=0)).filled()
+    data = LabelledGraphs.from_dataset(CrystalDataset.from_crystals(labelled_crystals(8)), recipe.network)
+    with pytest.raises(RuntimeError, match=r"member 0: no space left; member 1: the process .*SIGKILL"):
+        fit_members(recipe, data, data, tmp_path, workers=2)
+    assert [p.name for p in tmp_path.iterdir() if (p / "last.ckpt").exists()] == ["member-2"]
+
+
+_TRAINING = """
+import time
+from pathlib import Path
+from property_models.training import fit_ensemble
+from property_models.training.fit_ensemble import PropertyRecipe, fit_members
+
+def held(training, data, config, folder, **how):
+    print(flush=True)
+    time.sleep(600)
+
+fit_ensemble.fit = held
+from autoperi.data.dataset import CrystalDataset
+from tests.property_models.small import TINY, labelled_crystals
+recipe = PropertyRecipe(members=2, network=TINY).filled()
+crystals = CrystalDataset.from_crystals(labelled_crystals(8))
+data = fit_ensemble.LabelledGraphs.from_dataset(crystals, recipe.network)
+fit_members(recipe, data, data, Path("nowhere"), workers=2)
+"""
+
+
+def test_members_end_with_the_process_that_trains_them():
+    """Killed while both train, it leaves no process: the pipe that they share with it comes to its end."""
+    words = [sys.executable, "-c", _TRAINING]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as training:
+        assert [training.stdout.readline() for _ in range(2)] == ["\n", "\n"]
+        training.kill()
+        assert training.stdout.read() == ""
