@@ -108,8 +108,8 @@ class CHGNetPotential:
         batch = _Batch(graphs, positions, cells)
         tensors = batch.to(self.device)
         if tensors.fewest < _FEWEST_ROWS:
-            several = (list(x) * _FEWEST_ROWS for x in (graphs, positions, cells))
-            return self(*several, derivatives).first(len(graphs), sum(map(len, positions)))
+            several = ([*graphs] * _FEWEST_ROWS, [*positions] * _FEWEST_ROWS, [*cells] * _FEWEST_ROWS)
+            return self(*several, derivatives=derivatives).first(len(graphs), sum(map(len, positions)))
         vectors = torch.from_numpy(batch.vectors).to(self.device, torch.float32).requires_grad_(derivatives)
         with torch.set_grad_enabled(derivatives):
             site_energies = self._site_energies(vectors, tensors)
