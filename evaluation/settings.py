@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from autoperi.data.cache import required
 from evaluation.facts.matching import MatchSettings
 from evaluation.facts.symmetry import SymmetrySettings
 from evaluation.metric import BootstrapSettings
@@ -50,6 +51,7 @@ class EvaluationSettings:
             ValueError: when there is no such protocol, a number is not positive, or an option of relaxation
                 is given without stability.
             FileNotFoundError: when the hull's table does not exist.
+            ImportError: coverage without matminer, which the extra ``coverage`` installs.
         """
         chosen = named_protocol(options.protocol)
         if not (options.fmax > 0 and options.steps > 0):
@@ -71,7 +73,9 @@ class EvaluationSettings:
         )
 
     def __post_init__(self) -> None:
-        """Refuse hours of relaxations after which the headline S.U.N. could not be printed."""
+        """Refuse hours of work after which a figure that was asked for could not be printed."""
+        if self.coverage is not None:
+            required("matminer", "coverage")
         wanted = named_protocol(self.protocol).matcher
         if self.stability is not None and self.match != wanted:
             raise ValueError(f"protocol {self.protocol!r} matches by {wanted}: got {self.match}")

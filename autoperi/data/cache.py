@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,6 +101,12 @@ def warn_not_kept(file: Path, error: Exception) -> None:
 def versions(*packages: str) -> dict[str, str]:
     """Installed version of each package, or ``not installed``."""
     return {name: _version(name) for name in packages}
+
+
+def required(package: str, extra: str) -> None:
+    """Raise ImportError, with what to install, unless a package of an extra is there; it is not imported."""
+    if find_spec(package) is None:
+        raise ImportError(f"expected the package {package}: pip install 'autoperi-gnn[{extra}]'")
 
 
 def _version(package: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Composition, Structure
 
-from autoperi.data.cache import cache_folder, versions, warn_not_kept
+from autoperi.data.cache import cache_folder, required, versions, warn_not_kept
 from autoperi.data.workers import mapped
 from evaluation.facts.symmetry import equivalent_atoms
 
@@ -162,13 +162,10 @@ def _site_average(structure: Structure) -> np.ndarray:
 @cache
 def _featurizers() -> tuple[Any, Any]:
     """Imported here: matminer takes seconds to import, and only this stage needs it."""
-    try:
-        from matminer.featurizers.composition.composite import ElementProperty  # type: ignore
-        from matminer.featurizers.site.fingerprint import CrystalNNFingerprint  # type: ignore
-    except ImportError as error:
-        raise ImportError(
-            f"fingerprints need matminer ({error}): pip install matminer, or leave coverage out"
-        ) from error
+    required("matminer", "coverage")
+    from matminer.featurizers.composition.composite import ElementProperty  # type: ignore
+    from matminer.featurizers.site.fingerprint import CrystalNNFingerprint  # type: ignore
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return (

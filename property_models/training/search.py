@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from autoperi.data.cache import required
 from autoperi.data.dataset import CrystalDataset
 from property_models.training.fit_ensemble import LabelledGraphs, PropertyRecipe, fit_members, property_loss
 
@@ -33,13 +34,12 @@ def best_recipe(
         trials: how many in all.
 
     Raises:
-        ValueError: optuna is not installed.
+        ImportError: optuna is not installed.
     """
-    try:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError as error:
-        raise ValueError("expected optuna for a search: pip install 'autoperi-gnn[search]'") from error
+    required("optuna", "search")
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
     out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(

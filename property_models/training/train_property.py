@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autoperi.data.cache import versions
+from autoperi.data.cache import required, versions
 from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.data.reading.rows import LABEL_NAMES
 from autoperi.data.run_folder import write_run
@@ -129,11 +129,14 @@ def train_property(
 
     Raises:
         CheckpointError: there is no such ``start``.
+        ImportError: a search without optuna, which the extra ``search`` installs.
         ValueError: a search among sizes that ``start`` has settled, no readable structure, unknown column
             (the nearest is named), too few or constant labels, or a folder that holds another training.
     """
     if not targets:
         raise ValueError("expected the name of at least one column to learn: got none")
+    if search:
+        required("optuna", "search")
     dataset = load_dataset(path, None, workers=workers)
     known = sorted(name for name, values in dataset.labels.items() if np.isfinite(values).any())
     targets = list(dict.fromkeys(_column(target, known, path) for target in targets))

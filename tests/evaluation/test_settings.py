@@ -2,6 +2,7 @@ from typing import get_args
 
 import pytest
 
+from autoperi.data import cache
 from evaluation import EvaluationSettings
 from evaluation.facts.matching import MatchSettings
 from evaluation.options import Options, ProtocolName
@@ -25,7 +26,8 @@ def test_a_protocol_brings_its_matcher(name):
     assert settings.protocol == name
 
 
-def test_every_option_reaches_the_settings():
+def test_every_option_reaches_the_settings(monkeypatch):
+    monkeypatch.setattr(cache, "find_spec", lambda _: "there")
     settings = EvaluationSettings.of(Options(True, True, "consistent", True, fmax=0.05, steps=40, seed=3))
     assert settings.bootstrap.seed == 3
     assert settings.coverage is not None

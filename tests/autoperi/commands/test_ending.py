@@ -11,6 +11,7 @@ import torch
 
 from autoperi.commands import console
 from autoperi.commands.info import Info
+from autoperi.data import cache
 from tests.autoperi.shell import command
 from tests.prototypes import prototype
 
@@ -135,3 +136,19 @@ def test_a_folder_holds_the_samples_of_one_request(tmp_path, capsys):
         assert command(*words, "--out", tmp_path) == 2
         assert told in capsys.readouterr().err
     assert (tmp_path / "run.json").read_bytes() == record
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("evaluate", "missing", "--coverage"), "matminer: pip install 'autoperi-gnn[coverage]'"),
+        (("benchmark", "m=missing", "--coverage"), "matminer: pip install 'autoperi-gnn[coverage]'"),
+        (("train-property", "missing", "--targets", "x", "--search", 2), "'autoperi-gnn[search]'"),
+    ],
+)
+def test_what_is_not_installed_is_said_before_any_work(tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.setattr(cache, "find_spec", lambda _: None)
+    assert command(*words, "--out", tmp_path / "out") == 2
+    complaint = capsys.readouterr().err
+    assert told in complaint
+    assert complaint.count("\n") == 1
