@@ -40,10 +40,12 @@ class Train:
     def run(self) -> int:
         """Run the recipe; the exit status is that of the first stage that fails."""
         from autoperi.training.folder import occupied
+        from autoperi.training.pipeline import refuse_another_recipe
         from autoperi.training.recipe import read_recipe
 
         recipe = read_recipe(self.config, self.seed)
         with occupied(self.out):
+            refuse_another_recipe(recipe, self.out)
             return self._all(recipe) if self.stage == "all" else self._one(recipe)
 
     def _all(self, recipe: "Recipe") -> int:

@@ -16,6 +16,8 @@ from autoperi.data.cache import written_whole
 from autoperi.data.run_folder import FolderError
 from autoperi.data.workers import end_with
 
+CLAIM = "training.json"
+"""File that says what is trained in a folder."""
 _HOLDER = "AUTOPERI_TRAINING"
 """Environment variable of the processes of a training: who started them, and the folder it holds."""
 _PATIENCE = 5.0
@@ -33,13 +35,21 @@ def claim(folder: Path, training: Mapping[str, Any], grows: Sequence[str] = ()) 
     Raises:
         FolderError: another training was begun there; what differs is named.
     """
-    file = folder / "training.json"
+    file = folder / CLAIM
     if file.exists():
         _refuse_another(folder, _flat(_read(file)), _flat(json.loads(json.dumps(training))), grows)
     elif (folder / "last.ckpt").exists():
         raise FolderError(f"expected {file}, which says what is trained there: use an empty folder")
     with written_whole(file) as part:
         part.write_text(json.dumps(training, indent=1) + "\n")
+
+
+def refuse_changes(folder: Path, training: Mapping[str, Any], grows: Sequence[str] = ()) -> None:
+    """Raise FolderError as ``claim`` would, for a part of what decides what is learned; writes nothing."""
+    file = folder / CLAIM
+    if file.exists():
+        begun = {name: value for name, value in _read(file).items() if name in training}
+        _refuse_another(folder, _flat(begun), _flat(json.loads(json.dumps(training))), grows)
 
 
 def _refuse_another(

@@ -14,6 +14,7 @@ from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.flow.sampler import FlowModel
 from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.flow.velocity import VelocityNetwork
+from autoperi.generator import CrystalGenerator
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critic import GeneCritic, RealVsDrawn
 from autoperi.genes.empirical import EmpiricalGenes
@@ -24,7 +25,7 @@ from autoperi.networks.config import ConfigError
 from autoperi.networks.physics import Physics, PhysicsWeights
 from autoperi.training.assemble import assemble, part_of
 from autoperi.training.fit import BatchData, FitConfig, fit, seeded
-from autoperi.training.folder import claim
+from autoperi.training.folder import CLAIM, claim, refuse_changes
 from autoperi.training.recipe import FITTED, Recipe, Stage, starting_generator
 from autoperi.training.stages import (
     CHOSEN,
@@ -86,6 +87,22 @@ def run_stage(
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError("data", str(error)) from error
     return getattr(_Stages(recipe, out, train, val[: recipe.validation], judge, physics), stage)()
+
+
+def refuse_another_recipe(recipe: Recipe, out: Path) -> None:
+    """Look at all stages before one of them computes anything.
+
+    Raises:
+        FolderError: a stage was begun with another recipe, or one that others have learned from would grow.
+    """
+    start = starting_generator(recipe)
+    for stage in FITTED:
+        if recipe.fit(stage).epochs:
+            built_on = any(
+                (out / s / CLAIM).exists() for s, before in _LEARNS_FROM.items() if before == stage
+            )
+            grows = [] if built_on else [f"{stage}.epochs"]
+            refuse_changes(out / stage, _of_recipe(recipe, stage, start), grows)
 
 
 class _Stages:
@@ -204,18 +221,12 @@ class _Stages:
 
     def _begin(self, stage: Stage) -> tuple[FitConfig, Path]:
         """How a stage is fitted and where, after a claim on all that decides what it learns."""
-        recipe, config = self.recipe, self.recipe.fit(stage)
-        training: dict[str, Any] = {
-            stage: {name: value for name, value in asdict(config).items() if name != "devices"},
-            "generator": {name: asdict(recipe.generator)[name] for name in _SIZES[stage]},
+        config = self.recipe.fit(stage)
+        training = {
+            **_of_recipe(self.recipe, stage, self.start),
             "train data": self.train.content_hash(),
             "val data": self.val.content_hash(),
-            "start": self.start.sha256 if self.start else None,
         }
-        if stage in ("autoencoder", "flow"):
-            training["physics"] = asdict(recipe.physics)
-        if stage in ("genes", "flow"):
-            training |= {"sampled": recipe.sampled, "sample_every": recipe.sample_every}
         if before := _LEARNS_FROM.get(stage):
             training[f"weights of {before}"] = weights_hash(self._weights(before))
         claim(self.out / stage, training, grows=[f"{stage}.epochs"])
@@ -234,6 +245,20 @@ class _Stages:
         if not path.exists():
             raise FileNotFoundError(f"expected {path} from the stage {stage}: run --stage {stage} first")
         return averaged_weights(path)
+
+
+def _of_recipe(recipe: Recipe, stage: Stage, start: CrystalGenerator | None) -> dict[str, Any]:
+    """What the recipe decides of what a stage learns."""
+    told: dict[str, Any] = {
+        stage: {name: value for name, value in asdict(recipe.fit(stage)).items() if name != "devices"},
+        "generator": {name: asdict(recipe.generator)[name] for name in _SIZES[stage]},
+        "start": start.sha256 if start else None,
+    }
+    if stage in ("autoencoder", "flow"):
+        told["physics"] = asdict(recipe.physics)
+    if stage in ("genes", "flow"):
+        told |= {"sampled": recipe.sampled, "sample_every": recipe.sample_every}
+    return told
 
 
 def _device() -> torch.device:

@@ -11,15 +11,18 @@ from autoperi.genes.network import GeneConfig
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.config import ConfigError, merged_from_toml
 from autoperi.networks.orbit_network import OrbitNetworkConfig
+from autoperi.training import pipeline
 from autoperi.training.assemble import refuse_other_scales
 from autoperi.training.fit import FitConfig
-from autoperi.training.pipeline import run_stage
+from autoperi.training.folder import claim
+from autoperi.training.pipeline import refuse_another_recipe, run_stage
 from autoperi.training.recipe import Recipe
 from autoperi.training.states import read_state
 from evaluation.metrics.curve import training_figures
 
 TRUNK = OrbitNetworkConfig(width=8, vectors=2, layers=1, cutoff=4.0, radial=6)
 ONE = FitConfig(epochs=1, cooldown=1, batch_size=8, warmup=2)
+TWO = replace(ONE, epochs=2)
 
 
 @pytest.fixture
@@ -104,6 +107,24 @@ def test_a_stage_is_not_gone_on_with_another_recipe_or_other_data(folder):
     with pytest.raises(FolderError, match=r"got train data = "):
         run_stage(recipe, out, "genes", None, training_figures)
     assert (out / "genes" / "last.ckpt").read_bytes() == before
+
+
+def test_a_recipe_that_a_later_stage_refuses_is_refused_before_the_first(tmp_path):
+    """Stages not begun may change; one that others have learned from may not grow."""
+    recipe = Recipe(autoencoder=ONE, genes=ONE, critic=ONE, flow=ONE)
+    for stage in ("autoencoder", "flow"):
+        claim(tmp_path / stage, {**pipeline._of_recipe(recipe, stage, None), "train data": "a"})
+    for accepted in (recipe, replace(recipe, genes=FitConfig(epochs=5)), replace(recipe, flow=TWO)):
+        refuse_another_recipe(accepted, tmp_path)
+    for changed, text in (
+        (
+            replace(recipe, flow=replace(ONE, lr=1e-5)),
+            r"flow was begun with: got flow\.lr = 1e-05 for",
+        ),
+        (replace(recipe, autoencoder=TWO), r"got autoencoder\.epochs = 2 for 1"),
+    ):
+        with pytest.raises(FolderError, match=text):
+            refuse_another_recipe(changed, tmp_path)
 
 
 def test_missing_data_names_the_field(tmp_path):
