@@ -10,7 +10,8 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -19,6 +20,32 @@ _STYLE = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 """``--stability`` without a ``--no-stability``; what has no default is left out, never called None."""
 
 _ONLY_HOW = {"out", "workers", "device", "data_dir"}
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Where it is computed; results do not depend on it.
+
+    Attributes:
+        workers: processes that share the work.
+        device: of the networks: cpu, cuda or cuda:N.
+    """
+
+    workers: int = 1
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Where data lie and how the work is shared; results do not depend on it.
+
+    Attributes:
+        data_dir: folder of the data sets; default AUTOPERI_DATA, else download.
+        workers: processes that share the work.
+    """
+
+    data_dir: Path | None = None
+    workers: int = 1
 
 
 def parse(commands: Mapping[str, type], about: str) -> Any:

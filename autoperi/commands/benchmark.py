@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from autoperi.commands import console
+from autoperi.commands.arguments import Judging
 from evaluation.options import Options
 
 
@@ -22,21 +23,18 @@ class Benchmark:
         models: NAME=PATH of crystals, or NAME=TABLE.csv@COLUMN for every model of a table.
         out: folder for comparison.md, .csv, .json, figures, report.html and models/.
         reference: data set or file to compare with.
-        data_dir: folder of the data sets; default AUTOPERI_DATA, else download.
         limit: crystals of each model, drawn at random; default all.
         baselines: crystals of each untrained baseline.
-        workers: processes.
-        judging: what is measured, and by which rules; the seed is that of draws and baselines too.
+        judging: What is measured, and by which rules; the seed is that of draws and baselines too.
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME=PATH ...")]
     out: Path
     reference: str = "mp_20"
-    data_dir: Path | None = None
     limit: int | None = None
     baselines: int = 0
-    workers: int = 1
     judging: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
+    advanced: Annotated[Judging, tyro.conf.OmitArgPrefixes] = field(default_factory=Judging)
 
     def run(self) -> int:
         """Compare; exit status 1 if a model or a structure could not be read."""
@@ -46,6 +44,7 @@ class Benchmark:
         judged = EvaluationSettings.of(self.judging)
         settings = BenchmarkSettings(judged, self.limit, self.baselines, self.judging.seed)
         models = parse_models(self.models)
-        comparison = benchmark(models, self.out, self.reference, self.data_dir, settings, self.workers)
+        where = (self.out, self.reference, self.advanced.data_dir)
+        comparison = benchmark(models, *where, settings, self.advanced.workers)
         console.out.print(comparison.table(), *comparison.doubts(), sep="\n", markup=False)
         return 0 if comparison.complete else 1

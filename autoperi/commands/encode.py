@@ -1,14 +1,14 @@
 """The encode command: structures of a file to chemical latents in a table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from autoperi.commands import console
-from autoperi.commands.arguments import asked
+from autoperi.commands.arguments import Computing, asked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,13 +28,12 @@ class Encode:
         path: anything readable: CIF, folder or zip of CIFs, CSV with a CIF column, extxyz, POSCAR, JSON.
         out: folder for latents.csv (site by site) and run.json.
         checkpoint: a shipped checkpoint or a checkpoint folder.
-        workers: processes that read and symmetrise.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
     out: Path
     checkpoint: str = "mp_20"
-    workers: int = 1
+    advanced: Annotated[Computing, tyro.conf.OmitArgPrefixes] = field(default_factory=Computing)
 
     def run(self) -> int:
         """Read, symmetrise, encode; exit status 1 if any structure was left out."""
@@ -43,9 +42,9 @@ class Encode:
         from autoperi.data.run_folder import run_folder
         from autoperi.generator import load
 
-        generator = load(self.checkpoint)
+        generator = load(self.checkpoint, self.advanced.device)
         with run_folder(self.out, asked(self, checkpoint=generator.sha256), self.path) as folder:
-            dataset = load_dataset(self.path, None, workers=self.workers)
+            dataset = load_dataset(self.path, None, workers=self.advanced.workers)
             crystals = list(dataset)
             table = latents_table(crystals, generator.flow.encode(crystals))
             without_formulas(table).to_csv(folder.new / "latents.csv", index=False)

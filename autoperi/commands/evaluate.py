@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from autoperi.commands import console
-from autoperi.commands.arguments import asked
+from autoperi.commands.arguments import Judging, asked
 from evaluation.options import Options
 
 
@@ -23,17 +23,14 @@ class Evaluate:
         path: crystals in any form: folder, CIF, zip, CSV with a CIF column, extxyz, JSON, npz or pt.
         out: folder for report.html, metrics.md, metrics.json, per_structure.csv and figures.
         reference: data set or file to compare with.
-        data_dir: folder of the data sets; default AUTOPERI_DATA, else download.
-        workers: processes.
-        judging: what is measured, and by which rules.
+        judging: What is measured, and by which rules.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
     out: Path
     reference: str = "mp_20"
-    data_dir: Path | None = None
-    workers: int = 1
     judging: Annotated[Options, tyro.conf.OmitArgPrefixes] = field(default_factory=Options)
+    advanced: Annotated[Judging, tyro.conf.OmitArgPrefixes] = field(default_factory=Judging)
 
     def run(self) -> int:
         """Evaluate; exit status 1 if any structure could not be read."""
@@ -44,7 +41,8 @@ class Evaluate:
         with run_folder(self.out, asked(self), self.path) as folder:
             journal = folder.path / "relaxations.jsonl" if settings.stability else None
             read = read_structures(self.path)
-            report = evaluate(read, self.reference, self.data_dir, settings, self.workers, journal)
+            where = (self.reference, self.advanced.data_dir)
+            report = evaluate(read, *where, settings, self.advanced.workers, journal)
             report.save(folder.new)
             counts = {"readable": len(read.samples), "failures": [(f.id, f.reason) for f in read.failures]}
             folder.finish({"source": str(self.path), **counts})

@@ -1,14 +1,31 @@
 """The relax command."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from autoperi.commands import console
-from autoperi.commands.arguments import asked
+from autoperi.commands.arguments import Computing, asked
 from evaluation.relaxation.settings import RelaxationSettings
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """When a relaxation ends, and what it keeps.
+
+    Attributes:
+        keep_symmetry: keep the space group found at 0.01 Å; faster too.
+        fmax: longest force left on an atom or a cell vector, eV/Å.
+        steps: most FIRE steps of a crystal.
+        time_limit: computing time after which a crystal is given up, seconds.
+    """
+
+    keep_symmetry: bool = False
+    fmax: float = RelaxationSettings.fmax
+    steps: int = RelaxationSettings.max_steps
+    time_limit: float = RelaxationSettings.max_seconds
 
 
 @dataclass(frozen=True)
@@ -19,26 +36,16 @@ class Relax:
         autoperi relax samples --keep-symmetry --out relaxed
 
     Attributes:
-        path: files of any generator.
+        path: crystals in any form: folder, CIF, zip, CSV with a CIF column, extxyz, JSON, npz or pt.
         out: folder for relaxed.extxyz, cif/, relax.csv, run.json and the journal.
-        keep_symmetry: keep the space group found at 0.01 Å; faster too.
-        fmax: longest force left on an atom or a cell vector, eV/Å.
-        steps: most FIRE steps of a crystal.
-        time_limit: computing time after which a crystal is given up, seconds.
         trajectories: also write every step, trajectories/<id>.extxyz.
-        workers: processes.
-        device: cpu, cuda or cuda:N.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
     out: Path
-    keep_symmetry: bool = False
-    fmax: float = RelaxationSettings.fmax
-    steps: int = RelaxationSettings.max_steps
-    time_limit: float = RelaxationSettings.max_seconds
     trajectories: bool = False
-    workers: int = 1
-    device: str = "cpu"
+    relaxation: Annotated[Relaxation, tyro.conf.OmitArgPrefixes] = field(default_factory=Relaxation)
+    advanced: Annotated[Computing, tyro.conf.OmitArgPrefixes] = field(default_factory=Computing)
 
     def run(self) -> int:
         """Relax; exit status 1 if any crystal could not be read or relaxed."""
@@ -46,14 +53,15 @@ class Relax:
         from evaluation.relaxation.batch import BatchSettings
         from evaluation.relaxation.relax_files import relax_path
 
+        asked_for = self.relaxation
         settings = RelaxationSettings(
-            self.fmax,
-            self.steps,
-            self.keep_symmetry,
-            max_seconds=self.time_limit,
+            asked_for.fmax,
+            asked_for.steps,
+            asked_for.keep_symmetry,
+            max_seconds=asked_for.time_limit,
             trajectory=self.trajectories,
         )
-        how = BatchSettings(settings, workers=self.workers, device=self.device)
+        how = BatchSettings(settings, workers=self.advanced.workers, device=self.advanced.device)
         with run_folder(self.out, asked(self), self.path) as folder:
             relaxed = relax_path(self.path, folder.path, how)
             relaxed.save(folder.new)

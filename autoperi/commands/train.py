@@ -3,14 +3,31 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from autoperi.commands import console
 
 if TYPE_CHECKING:
     from autoperi.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A part of a training, its data and its randomness.
+
+    Attributes:
+        stage: one stage alone, or all in order.
+        data_dir: folder of the data sets; default AUTOPERI_DATA, else download.
+        seed: overrides the recipe's seeds.
+    """
+
+    stage: Literal["all", "autoencoder", "genes", "critic", "flow", "assemble"] = "all"
+    data_dir: Path | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -26,16 +43,11 @@ class Train:
         out: folder of logs, resumable checkpoints and the finished checkpoint.
         config: TOML file with what is to differ from the default recipe, e.g. data = "my/folder"; or one of
             the complete recipes cpu, one_gpu and four_gpus, which name every field.
-        stage: one stage alone, or all in order.
-        data_dir: folder of the data sets; default AUTOPERI_DATA, else download.
-        seed: overrides the recipe's seeds.
     """
 
     out: Path
     config: Path | None = None
-    stage: Literal["all", "autoencoder", "genes", "critic", "flow", "assemble"] = "all"
-    data_dir: Path | None = None
-    seed: int | None = None
+    advanced: Annotated[Parts, tyro.conf.OmitArgPrefixes] = field(default_factory=Parts)
 
     def run(self) -> int:
         """Run the recipe; the exit status is that of the first stage that fails."""
@@ -43,10 +55,10 @@ class Train:
         from autoperi.training.pipeline import refuse_another_recipe
         from autoperi.training.recipe import read_recipe
 
-        recipe = read_recipe(self.config, self.seed)
+        recipe = read_recipe(self.config, self.advanced.seed)
         with occupied(self.out):
             refuse_another_recipe(recipe, self.out)
-            return self._all(recipe) if self.stage == "all" else self._one(recipe)
+            return self._all(recipe) if self.advanced.stage == "all" else self._one(recipe)
 
     def _all(self, recipe: "Recipe") -> int:
         """Each stage in a process of its own, so that DDP can start anew."""
@@ -68,8 +80,9 @@ class Train:
         from evaluation.metrics.curve import training_figures
         from property_models.physics.training import training_physics
 
-        assert self.stage != "all"
-        found = run_stage(recipe, self.out, self.stage, self.data_dir, training_figures, training_physics)
+        stage = self.advanced.stage
+        assert stage != "all"
+        found = run_stage(recipe, self.out, stage, self.advanced.data_dir, training_figures, training_physics)
         if os.environ.get("LOCAL_RANK", "0") == "0":  # the first of the processes that train together
-            console.summary(f"training in {self.out}", {self.stage: str(found)})
+            console.summary(f"training in {self.out}", {stage: str(found)})
         return 0

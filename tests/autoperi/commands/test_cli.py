@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from ase.io import read
 
-from autoperi.cli import Train
 from autoperi.commands import console
+from autoperi.commands.train import Parts
 from autoperi.data.files import read_crystals
 from autoperi.training.recipe import Stage
 from tests.autoperi.shell import command
@@ -23,7 +23,7 @@ def run(*arguments):
 
 def test_every_stage_of_a_recipe_can_be_asked_for():
     """The command line, which imports nothing early, repeats the recipe's stages."""
-    assert get_args(get_type_hints(Train)["stage"]) == ("all", *get_args(Stage))
+    assert get_args(get_type_hints(Parts)["stage"]) == ("all", *get_args(Stage))
 
 
 COMMANDS = [
@@ -59,6 +59,17 @@ def test_help_has_examples_each_on_a_line_and_a_seed_where_something_is_random(c
     assert any(line.strip().startswith(f"autoperi {command}") for line in examples)
     assert "--out" in options
     assert ("--seed" in options) == (command in RANDOM)
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - {"info"}))
+def test_options_stand_in_groups(command):
+    """What is seldom needed stands below in a group of its own, every group with a sentence."""
+    shown = run(command, "--help").stdout
+    boxes = shown.split("╭─ ")[1:]
+    assert any(box.startswith("advanced options") for box in boxes)
+    for box in boxes:
+        if not box.startswith(("positional", "options")):
+            assert box.splitlines()[1].strip("│ ").endswith((".", ":")), box
 
 
 def test_help_imports_nothing_that_takes_long():
