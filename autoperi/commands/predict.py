@@ -37,7 +37,7 @@ class Predict:
 
     Attributes:
         path: anything readable: CIF, folder or zip of CIFs, CSV with a CIF column, extxyz, POSCAR, JSON.
-        out: folder for predictions.csv, distributions.png and run.json.
+        out: folder for predictions.csv, distributions.png, index.html and run.json.
     """
 
     path: Annotated[Path, tyro.conf.Positional]

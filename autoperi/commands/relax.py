@@ -37,7 +37,7 @@ class Relax:
 
     Attributes:
         path: crystals in any form: folder, CIF, zip, CSV with a CIF column, extxyz, JSON, npz or pt.
-        out: folder for relaxed.extxyz, cif/, relax.csv, run.json and the journal.
+        out: folder for relaxed.extxyz, cif/, relax.csv, index.html, run.json and the journal.
         trajectories: also write every step, trajectories/<id>.extxyz.
     """
 

@@ -15,13 +15,14 @@ from ase.data import atomic_masses, chemical_symbols
 from moyopy import SpaceGroupType
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
-from autoperi.crystals.viewer.page import Scene, render_page, scene, spaced
+from autoperi.crystals.viewer.page import MOST_SHOWN, Scene, render_gallery, scene, spaced
 from autoperi.crystals.wyckoff import LETTERS, wyckoff_table
 from autoperi.data.cif import write_cifs
 from autoperi.data.names import file_names, one_line, unique_ids, without_formulas
 from autoperi.data.run_folder import run_folder
 
-_MOST_SHOWN = 2000  # crystals of a page: some 3 MB
+_TOGETHER = 256
+"""Crystals that are worked on at once while they are written."""
 _DENSITY = 1.66053906660
 """Atomic mass units per Å³ in g/cm³."""
 
@@ -58,20 +59,22 @@ def save_crystals(crystals: Sequence[Crystal], folder: Path) -> dict[str, Any]:
     (folder / "cif").mkdir()
     good, skipped = _writable(crystals)
     ids = unique_ids([c.id for c in good])
+    files, shown = file_names(ids), set(spaced(len(good), MOST_SHOWN))
     rows: list[dict] = []
-    scenes: list[Scene] = []
+    scenes: dict[int, Scene] = {}
     with (folder / "crystals.extxyz").open("w", encoding="utf-8") as stream:
-        if good:
-            named = [replace(crystal, id=name) for crystal, name in zip(good, ids, strict=True)]
-            texts, files = write_cifs(named), file_names(ids)
-            parts = zip(named, texts, files, _cells(good), strict=True)
-            for crystal, text, file, (lattice, frac, numbers) in parts:
+        for first in range(0, len(good), _TOGETHER):
+            some = range(first, min(first + _TOGETHER, len(good)))
+            named = [replace(good[k], id=ids[k]) for k in some]
+            for k, crystal, text, cell in zip(some, named, write_cifs(named), _cells(named), strict=True):
+                lattice, frac, numbers = cell
                 stream.write(_frame(crystal, lattice, frac, numbers))
-                cif = f"cif/{file}.cif"
+                cif = f"cif/{files[k]}.cif"
                 (folder / cif).write_text(text, encoding="utf-8")
                 rows.append(_table_row(crystal, abs(np.linalg.det(lattice)), numbers))
-                drawn = scene(crystal.id, crystal.formula, lattice, frac, numbers.tolist())
-                scenes.append({**drawn, "cif": cif})
+                if k in shown:
+                    drawn = scene(crystal.id, crystal.formula, lattice, frac, numbers.tolist())
+                    scenes[k] = {**drawn, "cif": cif}
     table = _table(rows)
     without_formulas(table).to_csv(folder / "crystals.csv", index=False)
     (folder / "index.html").write_text(_gallery(scenes, table), encoding="utf-8")
@@ -84,13 +87,12 @@ def save_crystals(crystals: Sequence[Crystal], folder: Path) -> dict[str, Any]:
     return {"crystals": len(good), "skipped": skipped}
 
 
-def _gallery(scenes: list[Scene], table: pd.DataFrame) -> str:
+def _gallery(scenes: Mapping[int, Scene], table: pd.DataFrame) -> str:
     """The page of the folder: pictures and the table, each id a link to its CIF."""
-    shown = [scenes[k] for k in spaced(len(scenes), _MOST_SHOWN)]
     lead = "A heading sorts, an id opens its CIF file; run.json says what made these crystals."
     long = ["wyckoff", "sites"]  # to the right, so that the properties are seen
     rows = table.reindex(columns=[*table.columns.drop(long), *long]).to_dict("records")
-    return render_page(f"{len(table)} crystals", lead, {"crystals": (shown, rows)}, "")
+    return render_gallery(f"{len(table)} crystals", lead, rows, scenes.__getitem__)
 
 
 def read_crystals(path: str | Path) -> list[Crystal]:

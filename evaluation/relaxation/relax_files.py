@@ -1,6 +1,7 @@
 """Relax every crystal of a file with CHGNet, and write what came of it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pymatgen.io.cif import CifWriter
 from rich.console import Console
 from rich.progress import Progress
 
+from autoperi.crystals.viewer.page import Scene, render_gallery, scene
 from autoperi.data.names import file_names, unique_ids, without_formulas
 from autoperi.data.reading import Failure, Sample, read_structures
 from evaluation.facts.symmetry import keeps_space_group, space_group
@@ -52,7 +54,7 @@ class RelaxedFile:
         return [(name, formula or "no crystal", error) for name, formula, error in rows if error]
 
     def save(self, out: Path) -> None:
-        """Write ``relax.csv``, ``relaxed.extxyz``, ``cif/<id>.cif`` and ``trajectories/<id>.extxyz``.
+        """Write ``relax.csv``, ``relaxed.extxyz``, ``cif/``, ``index.html`` and ``trajectories/``.
 
         A CIF declares the space group (conventional cell) where symmetry was kept; else it is the
         relaxed cell as it is, without symmetry.
@@ -68,6 +70,7 @@ class RelaxedFile:
         names = file_names([name.removesuffix(".cif") for name in self.table["id"]])
         for row, structure in self.structures.items():
             (out / "cif" / f"{names[row]}.cif").write_text(str(CifWriter(structure, symprec=symprec)))
+        (out / "index.html").write_text(self._gallery(names), encoding="utf-8")
         for row, steps in self.trajectories.items():
             (out / "trajectories").mkdir(exist_ok=True)
             frames = [_frame(self.structures[row], step) for step in steps]
@@ -89,6 +92,24 @@ class RelaxedFile:
         if self.fresh:
             rows["speed"] = f"{60 * self.fresh / self.seconds:.1f} crystals a minute ({self.fresh} now)"
         return {**rows, "protocol": f"{self.settings.relaxer_name}, {self.settings.relaxation}"}
+
+    def _gallery(self, files: Sequence[str]) -> str:
+        """The page of the folder: relaxed crystals, each id a link to its CIF, and what came of each."""
+        done = self.table.loc[list(self.structures)].drop(columns="error")
+        rows = done.rename(columns={"space_group_after": "space_group"}).to_dict("records")
+
+        def drawn(k: int) -> Scene:
+            row, structure = done.index[k], self.structures[done.index[k]]
+            frac, numbers = structure.frac_coords % 1.0, list(structure.atomic_numbers)
+            shown = scene(done["id"][row], done["formula"][row], structure.lattice.matrix, frac, numbers)
+            return {**shown, "cif": f"cif/{files[row]}.cif"}
+
+        lead = (
+            f"Relaxed with {self.settings.relaxer_name}; energies in eV/atom, forces in eV/Å. "
+            f"{len(self.table) - len(done)} are left out, relax.csv says why. A heading sorts, an id opens "
+            "its CIF file."
+        )
+        return render_gallery(f"{len(done)} relaxed crystals", lead, rows, drawn)
 
     def _frames(self) -> list[Atoms]:
         columns = ["id", "energy_after", "steps", "converged", "max_force"]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress
 
 from autoperi.crystals.crystal import Crystal
+from autoperi.crystals.viewer.page import crystal_scene, render_gallery
 from autoperi.data.dataset import load_dataset
-from autoperi.data.names import without_formulas
+from autoperi.data.names import unique_ids, without_formulas
 from property_models.model import PropertyModel, load, shipped
 from property_models.networks.targets import TARGETS
 
@@ -22,22 +23,33 @@ class Screened:
     """What ``predict_path`` found.
 
     Attributes:
+        crystals: what was read, in the order of the table.
         table: one row per crystal: id, formula, space_group, atoms, and for each property its value,
             ``_uncertainty`` and ``_out_of_domain``.
         failures: (id, where, reason) of what could not be read.
         models: name and sha256 of what predicted each property.
     """
 
+    crystals: Sequence[Crystal]
     table: "pd.DataFrame"
     failures: list[tuple[str, str, str]]
     models: dict[str, dict[str, str]]
 
     def save(self, out: Path) -> None:
-        """Write ``predictions.csv`` and ``distributions.png`` into a folder."""
+        """Write ``predictions.csv``, ``distributions.png`` and ``index.html`` into a folder."""
         from property_models.uses.picture import predicted_distributions
 
         without_formulas(self.table).to_csv(out / "predictions.csv", index=False)
         predicted_distributions(self.table, list(self.models)).savefig(out / "distributions.png", dpi=130)
+        (out / "index.html").write_text(self._gallery(), encoding="utf-8")
+
+    def _gallery(self) -> str:
+        ids = unique_ids(self.table["id"])
+        rows = self.table.assign(id=ids).to_dict("records")
+        units = ", ".join(f"{name} in {TARGETS[name].unit}" for name in self.models if name in TARGETS)
+        lead = f"A heading sorts; predictions.csv has all columns. {units}"
+        title = f"{len(rows)} crystals with predictions"
+        return render_gallery(title, lead, rows, lambda k: crystal_scene(ids[k], self.crystals[k]))
 
     def record(self) -> dict:
         """For the run's record: models, counts and failures."""
@@ -101,7 +113,7 @@ def predict_path(
         for model in models:
             table = table.join(_named(model, crystals, lambda done: bar.advance(task, done), workers))
     used = {t: {"name": m.name, "sha256": m.sha256} for m in models for t in m.targets}
-    return Screened(table, dataset.failures, used)
+    return Screened(crystals, table, dataset.failures, used)
 
 
 def predictor(properties: Sequence[str]) -> Callable[[Sequence[Crystal]], list[Crystal]]:

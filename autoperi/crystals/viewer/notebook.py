@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoperi.crystals.viewer.page import embedded, render_crystal, render_page, scene, spaced
+from autoperi.crystals.viewer.page import crystal_scene, embedded, render_crystal, render_page, spaced
 
 if TYPE_CHECKING:
     from autoperi.crystals.crystal import Crystal
@@ -15,9 +15,7 @@ _MOST = 200  # crystals in one cell of a notebook, which is kept in its file
 
 def crystal_html(crystal: "Crystal") -> str:
     """One crystal to turn, beside its facts."""
-    lattice, frac, numbers = crystal.expand()
-    drawn = scene(crystal.id, crystal.formula, lattice, frac % 1.0, numbers.tolist())
-    return embedded(render_crystal(drawn, _facts(crystal, lattice)), 370)
+    return embedded(render_crystal(crystal_scene(crystal.id, crystal), _facts(crystal)), 370)
 
 
 def gallery_html(crystals: "Sequence[Crystal]") -> str:
@@ -25,16 +23,16 @@ def gallery_html(crystals: "Sequence[Crystal]") -> str:
     names = [crystal.id or str(k) for k, crystal in enumerate(crystals)]
     scenes, rows = [], []
     for k in spaced(len(crystals), _MOST):
-        lattice, frac, numbers = crystals[k].expand()
-        scenes.append(scene(names[k], crystals[k].formula, lattice, frac % 1.0, numbers.tolist()))
-        rows.append({"id": names[k], **_facts(crystals[k], lattice)})
+        scenes.append(crystal_scene(names[k], crystals[k]))
+        rows.append({"id": names[k], **_facts(crystals[k])})
     title = f"{len(crystals)} crystals" + (
         f", {len(rows)} of them shown" if len(rows) < len(crystals) else ""
     )
     return embedded(render_page(title, "", {"crystals": (scenes, rows)}, ""), 640)
 
 
-def _facts(crystal: "Crystal", lattice: np.ndarray) -> dict[str, Any]:
+def _facts(crystal: "Crystal") -> dict[str, Any]:
+    lattice, *_ = crystal.expand()
     return {
         "formula": crystal.formula,
         "space_group": crystal.space_group,

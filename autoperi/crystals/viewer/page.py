@@ -7,20 +7,25 @@ a GPU or its emulation, and would put half a megabyte of other people's code int
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
 
+if TYPE_CHECKING:
+    from autoperi.crystals.crystal import Crystal
+
 Scene = dict[str, Any]
 Facts = Mapping[Any, Any]
+MOST_SHOWN = 2000
+"""Crystals of a gallery, evenly spaced: a page of some 3 MB."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ def scene(name: str, formula: str, cell: np.ndarray, frac: np.ndarray, numbers: 
         "z": [int(z) for z in numbers],
         "frac": np.round(frac, 4).ravel().tolist(),
     }
+
+
+def crystal_scene(name: str, crystal: "Crystal") -> Scene:
+    """The same of a crystal under its own symmetry."""
+    lattice, frac, numbers = crystal.expand()
+    return scene(name, crystal.formula, lattice, frac % 1.0, numbers.tolist())
 
 
 def spaced(count: int, most: int) -> list[int]:
@@ -98,6 +109,19 @@ def render_page(
         closing="\n".join(map(_section, closing)),
         footer=escape(footer),
     )
+
+
+def render_gallery(title: str, lead: str, rows: Sequence[Facts], draw: Callable[[int], Scene]) -> str:
+    """The page of a folder of crystals; of more than `MOST_SHOWN`, which no browser likes, some are shown.
+
+    Args:
+        title: of the page.
+        lead: a sentence below it.
+        rows: facts of every crystal, its `id` among them.
+        draw: scene of the crystal of a row.
+    """
+    shown = [draw(k) for k in spaced(len(rows), MOST_SHOWN)]
+    return render_page(title, lead, {"crystals": (shown, rows)}, "")
 
 
 def render_crystal(shown: Scene, facts: Facts) -> str:

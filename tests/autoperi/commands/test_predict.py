@@ -6,6 +6,7 @@ import pytest
 
 from property_models.model import shipped
 from tests.autoperi.shell import command
+from tests.browser import shown
 from tests.property_models.small import labelled_crystals, write_table
 from tests.prototypes import prototype
 
@@ -115,6 +116,11 @@ def test_predict_writes_a_table_a_picture_and_a_record(folder, tmp_path, capsys)
     assert [row[0] for row in record["failures"]] == ["torn"]
     assert len(record["models"]["gap"]["sha256"]) == 64
     assert (out / "distributions.png").stat().st_size > 5000
+    pictures = shown(out / "index.html")
+    assert set(pictures) == {"NaCl", "SrTiO3"}
+    for row in table.to_dict("records"):
+        for column in ("gap", "gap_uncertainty", "gap_out_of_domain"):
+            assert pictures[row["id"]]["facts"][column] == pytest.approx(row[column], rel=1e-4)
 
 
 @pytest.mark.parametrize(

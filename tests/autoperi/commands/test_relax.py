@@ -12,6 +12,7 @@ from evaluation.relaxation import batch
 from evaluation.relaxation.batch import BatchSettings, relax_all
 from evaluation.relaxation.relaxation import RelaxationSettings
 from tests.autoperi.shell import command
+from tests.browser import shown
 from tests.evaluation.crystals import perovskite, rocksalt
 
 
@@ -53,6 +54,14 @@ def test_relax_writes_tables_and_files_and_goes_on(crystals, tmp_path, capsys):
         "lonely",
         "torn",
     ]
+    pictures = shown(tmp_path / "index.html")
+    assert set(pictures) == {"salt", "perovskite"}
+    for name, picture in pictures.items():
+        assert (tmp_path / picture["cif"]).exists()
+        assert len(picture["z"]) == table.loc[name, "atoms"]
+        for column in ("energy_before", "energy_after", "max_force"):
+            assert picture["facts"][column] == pytest.approx(table.loc[name, column], rel=1e-4)
+        assert picture["facts"]["space_group"] == table.loc[name, "space_group_after"]
     assert command(*arguments) == 1
     assert "all from the journal" in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "relax.csv").set_index("id").equals(table)

@@ -10,9 +10,9 @@ import pytest
 
 from autoperi.crystals.crystal import Crystals
 from autoperi.crystals.symmetry import symmetrise
-from autoperi.crystals.viewer.page import spaced
+from autoperi.crystals.viewer.page import MOST_SHOWN, crystal_scene, render_gallery, spaced
 from autoperi.data.files import write_crystals
-from tests.browser import IN_A_BROWSER, opened
+from tests.browser import IN_A_BROWSER, opened, shown
 from tests.prototypes import prototype
 
 NAMES = ["<img src=x onerror=alert(1)>", "$x_$ & 'b'", "c"]
@@ -67,6 +67,20 @@ def test_the_gallery_names_no_address_and_forbids_requests(page):
     assert "://" not in text
     assert "default-src 'none'" in text
     assert "<img" not in text
+
+
+def test_of_ten_thousand_crystals_a_browser_gets_two_thousand(crystals, tmp_path):
+    """Evenly spaced, each with its own facts; the page says that there are more, and stays below 4 MB."""
+    drawn = crystal_scene("", crystals[2])
+    rows = [{"id": str(k), "energy": -k / 7, "uncertainty": k / 3} for k in range(10_000)]
+    page = render_gallery("many", "", rows, lambda k: {**drawn, "id": str(k)})
+    (tmp_path / "index.html").write_text(page)
+    pictures = shown(tmp_path / "index.html")
+    assert len(pictures) == MOST_SHOWN
+    assert {"0", "9999"} < set(pictures)
+    assert all(p["facts"]["energy"] == pytest.approx(-int(k) / 7, rel=1e-4) for k, p in pictures.items())
+    assert "2000 of 10000 crystals" in page
+    assert len(page) < 4e6
 
 
 def test_a_list_of_crystals_is_a_list(crystals):
