@@ -8,9 +8,12 @@ parametrisation of symmetric matrices is used by Jiao et al., arXiv:2402.03992 (
 import math
 
 import torch
+from ase.units import create_units
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+DENSITY_UNIT = create_units("2018")["_amu"] * 1e27
+"""One atomic mass unit per Å³ in g/cm³."""
 _E = torch.tensor(
     [
         [[0, 1, 0], [1, 0, 0], [0, 0, 0]],

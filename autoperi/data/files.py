@@ -15,6 +15,7 @@ from ase.data import atomic_masses, chemical_symbols
 from moyopy import SpaceGroupType
 
 from autoperi.crystals.crystal import Crystal, CrystalBatch
+from autoperi.crystals.lattice import DENSITY_UNIT
 from autoperi.crystals.viewer.page import MOST_SHOWN, Scene, render_gallery, scene, spaced
 from autoperi.crystals.wyckoff import LETTERS, wyckoff_table
 from autoperi.data.cif import write_cifs
@@ -23,8 +24,6 @@ from autoperi.data.run_folder import run_folder
 
 _TOGETHER = 256
 """Crystals that are worked on at once while they are written."""
-_DENSITY = 1.66053906660
-"""Atomic mass units per Å³ in g/cm³."""
 
 
 def write_crystals(crystals: Sequence[Crystal], out: str | Path, run: Mapping[str, Any]) -> None:
@@ -225,7 +224,7 @@ def _table_row(crystal: Crystal, volume: float, numbers: np.ndarray) -> dict:
         "sites": crystal.n_sites,
         "atoms": len(numbers),
         "volume_per_atom": round(volume / len(numbers), 6),
-        "density": round(float(atomic_masses[numbers].sum()) / volume * _DENSITY, 6),
+        "density": round(float(atomic_masses[numbers].sum()) / volume * DENSITY_UNIT, 6),
         **({"new_gene": bool(new)} if (new := crystal.provenance.get("new_gene")) is not None else {}),
         **{name: value for name, value in crystal.provenance.items() if name.startswith("target_")},
         **crystal.properties,

@@ -9,19 +9,18 @@ from pymatgen.core import Element, Structure
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
+from autoperi.crystals.lattice import DENSITY_UNIT
+
 
 def density(structure: Structure) -> float:
     """Mass density, g/cm³."""
     mass = sum(_atomic_mass(site.specie.symbol) for site in structure)
-    return mass / structure.volume * _DALTON_PER_CUBIC_ANGSTROM
+    return mass / structure.volume * DENSITY_UNIT
 
 
 @cache
 def _atomic_mass(symbol: str) -> float:
     return float(Element(symbol).atomic_mass)
-
-
-_DALTON_PER_CUBIC_ANGSTROM = 1.66053906660  # in g/cm³, CODATA 2018
 
 
 def wasserstein(samples: ArrayLike, reference: ArrayLike) -> float:

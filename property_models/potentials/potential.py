@@ -19,8 +19,6 @@ from autoperi.networks.layers import mean_by, sum_by
 
 ELEMENTS = 94
 """Hydrogen to plutonium; column z - 1 of soft species belongs to atomic number z."""
-GPA = 160.21766208
-"""GPa in one eV/Å³."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class EnergyForcesStress:
         energy: eV/atom.
         forces: on the sites, eV/Å, in the frame of ``batch.lattice()``; the other atoms of an orbit have
             them turned (``atom_forces``). They lie in the free directions of their sites.
-        stress: (1/V) dE/dε for cell <- cell (1 + ε), eV/Å³ (times ``GPA`` for GPa), positive under tension;
-            symmetric.
+        stress: (1/V) dE/dε for cell <- cell (1 + ε), eV/Å³ (divided by ``ase.units.GPa``: GPa), positive
+            under tension; symmetric.
     """
 
     energy: Float[Tensor, "crystals"]
