@@ -1,6 +1,8 @@
 """Crystals: one (`Crystal`, plain arrays) and many (`CrystalBatch`, ragged tensors)."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, SupportsIndex, overload
 
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
 
 MAX_Z = 100
 """Atomic numbers 1 to 100; 0 stands for a species not (yet) known."""
+
+
+@contextmanager
+def any_element_in_formulas() -> Iterator[None]:
+    """While pymatgen sorts formulas by electronegativity: no warning that He, Ne and Ar have none."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No Pauling electronegativity")
+        yield
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +120,7 @@ class Crystal:
         return gene_name(self.space_group, self.wyckoff.tolist())
 
     @property
+    @any_element_in_formulas()
     def formula(self) -> str:
         """Reduced formula, as pymatgen writes it."""
         from pymatgen.core import Composition

@@ -4,9 +4,11 @@ from collections.abc import Collection, Sequence
 
 from pymatgen.core import Composition, Structure
 
+from autoperi.crystals.crystal import any_element_in_formulas
 from evaluation.metrics.validity import smact_valid, structural_validity
 
 
+@any_element_in_formulas()
 def training_figures(
     crystals: Sequence[Structure] | Sequence[Composition], known_formulas: Collection[str]
 ) -> dict[str, float]:

@@ -13,6 +13,7 @@ from pymatgen.io.cif import CifWriter
 from rich.console import Console
 from rich.progress import Progress
 
+from autoperi.crystals.crystal import any_element_in_formulas
 from autoperi.crystals.viewer.page import Scene, render_gallery, scene
 from autoperi.data.names import file_names, unique_ids, without_formulas
 from autoperi.data.reading import Failure, Sample, read_structures
@@ -53,6 +54,7 @@ class RelaxedFile:
         rows = zip(self.table["id"], self.table["formula"], self.table["error"], strict=True)
         return [(name, formula or "no crystal", error) for name, formula, error in rows if error]
 
+    @any_element_in_formulas()
     def save(self, out: Path) -> None:
         """Write ``relax.csv``, ``relaxed.extxyz``, ``cif/``, ``index.html`` and ``trajectories/``.
 
@@ -166,6 +168,7 @@ def relax_path(path: Path, out: Path, settings: BatchSettings) -> RelaxedFile:
     return RelaxedFile(table, relaxed, trajectories, settings, fresh, seconds)
 
 
+@any_element_in_formulas()
 def _row(sample: Sample, record: dict, relaxed: Structure | None, symprec: float) -> dict:
     return {
         "id": sample.id,

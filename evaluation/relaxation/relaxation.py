@@ -98,7 +98,7 @@ def relax(structure: Structure, settings: RelaxationSettings = _STANDARD, device
     """
     _, outcome = next(relax_together([(None, structure)], settings, device))
     if isinstance(outcome, str):
-        raise ValueError(f"relaxation of {structure.formula}: {outcome}")
+        raise ValueError(f"relaxation of {structure.composition.alphabetical_formula}: {outcome}")
     return outcome
 
 
@@ -313,7 +313,9 @@ def relax_with_calculator(structure: Structure, calculator: Any, settings: Relax
             raise TimeoutError(f"{settings.max_seconds:g} s used up after {optimizer.nsteps} steps")
     energy = float(atoms.get_potential_energy()) / len(atoms)
     if not np.isfinite(energy):
-        raise ValueError(f"relaxation of {structure.formula} ended at energy {energy} eV/atom")
+        raise ValueError(
+            f"relaxation of {structure.composition.alphabetical_formula} ended at energy {energy} eV/atom"
+        )
     final = Structure(
         np.array(atoms.cell), numbers.tolist(), atoms.get_positions(), coords_are_cartesian=True
     )

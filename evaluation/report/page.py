@@ -6,6 +6,7 @@ from html import escape
 
 import numpy as np
 
+from autoperi.crystals.crystal import any_element_in_formulas
 from autoperi.crystals.viewer.page import Scene, Section, scene, spaced
 from autoperi.data.names import one_line
 from autoperi.data.reading import Failure, Sample
@@ -18,6 +19,7 @@ _ABOUT_INTERVALS = (
 )
 
 
+@any_element_in_formulas()
 def scenes(samples: Sequence[Sample], most: int = 300) -> list[Scene]:
     """What the viewer needs of at most so many crystals, evenly spaced over the samples."""
     return [

@@ -6,7 +6,6 @@ pymatgen and smact when the table is built.
 """
 
 import math
-import warnings
 
 import torch
 from jaxtyping import Float
@@ -95,24 +94,22 @@ def _element_rows() -> Float[Tensor, "elements 10"]:
     from pymatgen.core import Element
 
     rows = [[math.nan] * 10]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen warns of noble gases without an electronegativity
-        for number in range(1, MAX_Z + 1):
-            element = Element.from_Z(number)
-            other = smact.Element(element.symbol)
-            values = (
-                number,
-                element.group,
-                element.row,
-                "spdf".index(element.block),
-                element.atomic_mass,
-                other.covalent_radius,
-                element.X,
-                element.ionization_energy,
-                element.electron_affinity,
-                other.num_valence,
-            )
-            rows.append([math.nan if v is None else float(v) for v in values])
+    for number in range(1, MAX_Z + 1):
+        element = Element.from_Z(number)
+        other = smact.Element(element.symbol)
+        values = (
+            number,
+            element.group,
+            element.row,
+            "spdf".index(element.block),
+            element.atomic_mass,
+            other.covalent_radius,
+            element.data.get("X"),
+            element.ionization_energy,
+            element.electron_affinity,
+            other.num_valence,
+        )
+        rows.append([math.nan if v is None else float(v) for v in values])
     return torch.tensor(rows)
 
 
