@@ -1,13 +1,16 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-import tests.shapes  # noqa: F401 (the checker of annotations must be there before what it checks)
+import tests.shapes  # noqa: F401 (checks the rooms that are imported after it)
 from tests.prototypes import PROTOTYPES, prototype
 
 torch.set_num_threads(1)
+# A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item):
