@@ -107,7 +107,7 @@ class Output:
     Attributes:
         predict: what the shipped models predict of these properties, e.g. formation_energy.
         log_likelihood: the log-density of geometry given gene and species, in nats, with its standard error,
-            which is 0 where it is exact.
+            which is 0 where it is exact. Slow: some 4 s of a CPU core for each crystal (drawing: 0.06 s).
     """
 
     predict: tuple[str, ...] = ()
@@ -241,7 +241,10 @@ class Sample:
                 )
                 if self.output.log_likelihood:
                     numbers = range(first, first + len(crystals))
-                    density = generator.flow.log_prob(crystals, seed=self.seed, indices=numbers)
+                    threads = self.advanced.workers
+                    density = generator.flow.log_prob(
+                        crystals, seed=self.seed, indices=numbers, workers=threads
+                    )
                     found = zip(crystals, density.value.tolist(), density.error.tolist(), strict=True)
                     crystals = [
                         replace(

@@ -1,7 +1,9 @@
 """The generator as one object: gene prior, encoder, flow and decoder, sampled together."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import starmap
 
 import numpy as np
 import torch
@@ -181,6 +183,7 @@ class FlowModel(nn.Module):
         conditions: Mapping[str, float] | None = None,
         batch_size: int = 64,
         indices: Sequence[int] | None = None,
+        workers: int = 1,
     ) -> LogDensity:
         """Log p(h, s, ℓ | gene, species) in nats, at the encoder's mean latents.
 
@@ -196,25 +199,32 @@ class FlowModel(nn.Module):
             conditions: scalars the density is conditioned on.
             batch_size: crystals integrated together; does not change the result.
             indices: numbers of the crystals.
+            workers: threads.
         """
         if probes is not None and (probes < 0 or probes == 1):
             raise ValueError(f"expected no probes, or at least two for a standard error: got {probes}")
-        latent = self.velocity.config.latent
-        size = [latent * c.n_sites + c.n_free + 6 for c in crystals]
+        dimensions = [self.velocity.config.latent * c.n_sites + c.n_free + 6 for c in crystals]
         numbers = range(len(crystals)) if indices is None else indices
-        value = torch.zeros(len(crystals), dtype=next(self.velocity.parameters()).dtype)
-        error = torch.zeros_like(value)
-        order = sorted(range(len(crystals)), key=lambda i: size[i])
-        exact = [i for i in order if (size[i] <= _EXACT if probes is None else probes == 0)]
+        value, error = torch.zeros(2, len(crystals), dtype=next(self.velocity.parameters()).dtype)
+        order = sorted(range(len(crystals)), key=lambda i: dimensions[i])
+        exact = [i for i in order if (dimensions[i] <= _EXACT if probes is None else probes == 0)]
         estimated = order[len(exact) :]
-        for group, count in ((exact, 0), (estimated, _PROBES if probes is None else probes)):
-            for start in range(0, len(group), batch_size):
-                part = group[start : start + batch_size]
-                signs = [(seed, numbers[i], _SIGNS) for i in part] if count else []
-                found = self._log_prob([crystals[i] for i in part], solver, count, signs, conditions or {})
-                value[part] = found.mean(0).cpu().to(value)
-                if count:
-                    error[part] = (found.std(0) / count**0.5).cpu().to(error)
+        counts = ((exact, 0), (estimated, _PROBES if probes is None else probes))
+        size = batch_size if workers == 1 else max(1, min(batch_size, len(crystals) // (2 * workers)))
+        parts = [(g[i : i + size], count) for g, count in counts for i in range(0, len(g), size)]
+
+        def found(part: list[int], count: int) -> None:
+            signs = [(seed, numbers[i], _SIGNS) for i in part] if count else []
+            own = self._log_prob([crystals[i] for i in part], solver, count, signs, conditions or {})
+            value[part] = own.mean(0).cpu().to(value)
+            if count:
+                error[part] = (own.std(0) / count**0.5).cpu().to(error)
+
+        if workers == 1:
+            list(starmap(found, parts))
+        else:
+            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                list(pool.map(lambda part: found(*part), reversed(parts)))  # the largest first
         return LogDensity(value, error)
 
     def _log_prob(

@@ -322,6 +322,9 @@ def test_log_prob_by_probes_tends_to_the_exact_one(model):
     assert torch.equal(few.value, again.value)
     assert torch.equal(few.error, again.error)
     assert largest(model.log_prob(crystals, solver, probes=4, seed=2).value - few.value) > 0
+    threads = model.log_prob(crystals, solver, probes=4, seed=1, workers=2)
+    assert torch.allclose(threads.value, few.value, atol=1e-3)
+    assert torch.allclose(threads.error, few.error, atol=1e-3)
     assert exact.error.tolist() == [0, 0]
     assert bool((many.error > 0).all())
     assert bool((many.error < few.error).all())
