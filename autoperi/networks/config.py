@@ -1,5 +1,6 @@
 """Typed settings: dataclasses from the plain values of TOML and JSON, their types and ranges checked."""
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -122,13 +123,11 @@ def _converted(hint: Any, value: Any, base: Any = None) -> Any:
     if dataclasses.is_dataclass(hint):
         return _constructed(hint, base, value)
     if kind in (typing.Union, types.UnionType):
+        if isinstance(value, Mapping) and any(map(dataclasses.is_dataclass, parts)):
+            return _alternative(parts, value, base)
         for part in parts:
-            if isinstance(value, Mapping) and dataclasses.is_dataclass(part):
-                return _constructed(part, base, value)
-            try:
+            with contextlib.suppress(ConfigError):
                 return _converted(part, value, base)
-            except ConfigError:
-                continue
     if kind is tuple and isinstance(value, list | tuple):
         inner = parts[:1] * len(value) if parts[1:] == (...,) else parts
         if len(inner) == len(value):
@@ -140,6 +139,13 @@ def _converted(hint: Any, value: Any, base: Any = None) -> Any:
     if not _is(value, hint):
         raise ConfigError("", f"expected {_described(hint)}: got {value!r}")
     return value
+
+
+def _alternative(parts: Sequence[Any], values: Mapping[str, Any], base: Any) -> Any:
+    """One of several dataclasses: that of the base, or the first that knows every field."""
+    kinds = sorted(filter(dataclasses.is_dataclass, parts), key=lambda kind: type(base) is not kind)
+    kind = next((kind for kind in kinds if values.keys() <= _hints(kind).keys()), kinds[0])
+    return _constructed(kind, base if type(base) is kind else None, values)
 
 
 def _entry(hint: Any, name: str, value: Any) -> Any:

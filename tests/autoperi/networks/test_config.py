@@ -54,6 +54,26 @@ def test_plain_values_become_what_the_hints_say():
     assert build(_Outer, {"processes": "auto", "maybe": None}) == _Outer()
 
 
+@dataclass(frozen=True)
+class _Deep:
+    depth: int = 2
+
+
+@dataclass(frozen=True)
+class _Either:
+    part: _Inner | _Deep = field(default_factory=lambda: _Inner(rate=0.1))
+
+
+def test_of_several_parts_the_one_with_these_fields_is_meant():
+    """The base's own where it has them all, and for a typo; else the first that has."""
+    for start in (merged, lambda base, values: build(type(base), values)):
+        assert start(_Either(), {"part": {"depth": 3}}).part == _Deep(3)
+    assert merged(_Either(), {"part": {"width": 3}}).part == _Inner(width=3, rate=0.1)
+    assert merged(_Either(_Deep(5)), {"part": {}}).part == _Deep(5)
+    with pytest.raises(ConfigError, match=r"part\.widht: there is no such field; did you mean 'width'"):
+        merged(_Either(), {"part": {"widht": 3}})
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [
