@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from autoperi.data.reading.rows import ReadError
+from autoperi.data.reading.rows import MAX_TEXT, ReadError
 
 _TOKEN = re.compile(
     r"""^;[\s\S]*?(?:\n;|\Z)                  # text field
@@ -101,15 +101,24 @@ def _unquoted(token: str) -> str:
 
 
 def crystal_blocks(lines: Iterable[str]) -> Iterator[str]:
-    """Texts of the data blocks that have a cell; the whole text if none or one has."""
-    blocks: list[list[str]] = [[]]
-    in_field = False
+    """The text cut before every data block that follows a cell: one piece a crystal, all if there is none.
+
+    Raises:
+        ReadError: more text than one crystal can have.
+    """
+    piece: list[str] = []
+    length, pieces = 0, 0
+    in_field = has_cell = False
     for line in lines:
         if line.startswith(";"):
             in_field = not in_field
-        elif not in_field and line[:5].lower() == "data_":
-            blocks.append([])
-        blocks[-1].append(line)
-    texts = ["".join(lines) for lines in blocks]
-    crystals = [text for text in texts if _CELL in text.lower()]
-    yield from crystals if len(crystals) > 1 else ["".join(texts)]
+        elif not in_field and has_cell and line[:5].lower() == "data_":
+            yield "".join(piece)
+            piece, length, has_cell, pieces = [], 0, False, pieces + 1
+        has_cell = has_cell or _CELL in line.lower()
+        piece.append(line)
+        length += len(line)
+        if length > MAX_TEXT:
+            raise ReadError(f"expected {MAX_TEXT} characters at most of one crystal: got more")
+    if has_cell or not pieces:
+        yield "".join(piece)

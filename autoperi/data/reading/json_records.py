@@ -30,8 +30,6 @@ _KINDS = {
     "ASE": ("cell", "positions", "numbers"),
 }
 """Keys by which a dictionary is known."""
-_LONGEST = 2**24
-"""Characters of a dictionary as Python prints it."""
 _DEEPEST = 40
 
 
@@ -75,8 +73,6 @@ def parse_dictionary(text: str) -> "Structure":
     try:
         loaded = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        if len(text) > _LONGEST:
-            raise ReadError(f"not JSON: {error}") from error
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -30,6 +30,7 @@ from autoperi.data.reading.extxyz import FRAME, extxyz_rows, parse_extxyz
 from autoperi.data.reading.json_records import json_rows, jsonl_rows, parse_dictionary, structure_of
 from autoperi.data.reading.poscar import parse_poscar
 from autoperi.data.reading.rows import (
+    MAX_TEXT,
     NoCrystalsError,
     ReadError,
     Row,
@@ -196,6 +197,8 @@ def _guarded(payload: Any) -> "Structure":
 
 
 def _from_text(text: str) -> "Structure":
+    if len(text) > MAX_TEXT:
+        raise ReadError(f"expected {MAX_TEXT} characters at most of one crystal: got more")
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     start = text.lstrip()[:200]
     if not start:
@@ -307,24 +310,21 @@ def _rows_of_file(file: CrystalFile) -> Iterator[Row]:
     except ReadError as error:
         yield Row(f"{file.stem}-{done}" if done else file.stem, "", where=file.name, error=str(error))
     except Exception as error:  # parsers of arrays and archives raise anything; what follows is lost with it
-        reason = f"file is damaged or ends too early after {done} crystals"
         cause = one_line(f"{error or type(error).__name__}")[:200]
+        reason = f"file is damaged or ends too early after {done} crystals ({cause}); fetch it again"
         where = f"{file.name}, crystal {done}" if done else file.name
-        name = f"{file.stem}-{done}" if done else file.stem
-        yield Row(name, "", where=where, error=f"{reason} ({cause}); fetch it again")
+        yield Row(f"{file.stem}-{done}" if done else file.stem, "", where=where, error=reason)
 
 
 def _cif_rows(stream: io.BufferedIOBase, stem: str, name: str) -> Iterator[Row]:
     texts = list(crystal_blocks(as_text(stream)))
-    for number, text in enumerate(texts):
-        if len(texts) == 1:
-            yield Row(stem, text, where=name)
-        else:
-            yield Row(f"{stem}-{number}", text, where=f"{name}, block {number}")
+    several = len(texts) > 1
+    for k, text in enumerate(texts):
+        yield Row(f"{stem}-{k}" if several else stem, text, where=f"{name}, block {k}" if several else name)
 
 
 def _poscar_rows(stream: io.BufferedIOBase, stem: str, name: str) -> Iterator[Row]:
-    yield Row(stem, as_text(stream).read(), where=name)
+    yield Row(stem, as_text(stream).read(MAX_TEXT + 1), where=name)
 
 
 def _of_text(

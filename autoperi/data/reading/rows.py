@@ -20,6 +20,8 @@ MAX_ELONGATION = 1e5
 """Longest vector cubed over the volume: 4 × 4 × 1,000 Å has 62,500. Reducing a cell costs as much."""
 MAX_CELLS = 1e6
 """Cells that a position may lie away: beyond it four decimals are left."""
+MAX_TEXT = 2**24
+"""Characters of one crystal: 800 for each of the most atoms."""
 
 ID_NAMES = (
     *("material_id", "sample_id", "id", "mpid", "sid", "jid", "cif_id", "cof_id"),

@@ -274,11 +274,11 @@ def test_members_and_links_that_lead_out(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"secret.cif", "in", "a.zip", "a.tgz"}
 
 
-def _bomb(n):
+def _bomb(n, content=bytes(2**20)):
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1) as stream:
         for _ in range(n):
-            stream.write(bytes(2**20))
+            stream.write(content)
     return buffer.getvalue()
 
 
@@ -286,6 +286,9 @@ def _bombs(folder):
     bomb = _bomb(600)
     (folder / "a.csv.gz").write_bytes(bomb)
     (folder / "a.cif.gz").write_bytes(bomb)
+    lines = _bomb(600, b"\n" * 2**20)
+    (folder / "lines.cif.gz").write_bytes(lines)
+    (folder / "POSCAR_lines.gz").write_bytes(lines)
     with (
         zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         archive.open("a.cif", "w", force_zip64=True) as stream,
@@ -307,6 +310,8 @@ def _bombs(folder):
     names = [
         "a.csv.gz",
         "a.cif.gz",
+        "lines.cif.gz",
+        "POSCAR_lines.gz",
         "a.zip",
         "a.npz",
         "POSCAR",
