@@ -5,11 +5,14 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
+from pathlib import Path
 from tomllib import TOMLDecodeError
 from types import FrameType, TracebackType
+from typing import Any
 
 from autoperi.commands import arguments, console
 from autoperi.commands.benchmark import Benchmark
@@ -30,6 +33,8 @@ The options and examples of a command: autoperi COMMAND --help
 """
 
 _ROOMS = ("autoperi", "evaluation", "property_models")
+_SITE = Path(__file__).parents[1]
+"""Where they lie."""
 _CARRIER = "autoperi.data.workers"
 """Raises what other processes have raised, which may be anything."""
 _REMEDIES = {
@@ -56,7 +61,7 @@ def main() -> None:
     """Entry point of ``autoperi``; user errors are one line and exit status 2, an interruption 130."""
     command = arguments.parse(_COMMANDS, _ABOUT)
     try:
-        with _interruptions():
+        with _interruptions(), _warnings_in_words():
             status = command.run()
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
@@ -86,6 +91,24 @@ def _interruptions() -> Iterator[None]:
     finally:
         for number in heeded:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _warnings_in_words() -> Iterator[None]:
+    """What the rooms warn of is one line, as an error is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No Pauling electronegativity")  # pymatgen, of argon
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], filename: str, *place: Any) -> None:
+            here = any(Path(filename).is_relative_to(_SITE / room) for room in _ROOMS)
+            if here or category.__module__.split(".")[0] in _ROOMS:
+                console.complain(f"autoperi: {message}", "yellow")
+            else:
+                shown(message, category, filename, *place)
+
+        warnings.showwarning = show
+        yield
 
 
 def _in_words(error: Exception) -> str | None:

@@ -42,5 +42,5 @@ def complain(text: str, style: str = "red") -> None:
 
 
 def progress() -> Progress:
-    """A bar that is gone when its work is done."""
-    return Progress(console=err, transient=True)
+    """A bar that is gone when its work is done; a file or a pipe has none."""
+    return Progress(console=err, transient=True, disable=not err.is_terminal)

@@ -5,7 +5,6 @@ As in ``cli``, what takes long to import is imported when the command runs.
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -221,10 +220,8 @@ class Sample:
     ) -> "list[Crystal]":
         """The crystals, with log-likelihoods and predictions if asked, but for parts that are there."""
         from autoperi.generator.crystal_generator import Stage
-        from autoperi.generator.delivery import DeliveryWarning
 
-        with console.progress() as bar, warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always", DeliveryWarning)
+        with console.progress() as bar:
             left = drawing.left()
             stages = {s: bar.add_task(s, total=self.n, completed=left) for s in get_args(Stage)}
 
@@ -255,7 +252,4 @@ class Sample:
                     ]
                 return predicted(crystals) if predicted else crystals
 
-            crystals = drawing.crystals(draw)
-        for message in dict.fromkeys(str(warning.message) for warning in told):
-            console.complain(f"autoperi: {message}", "yellow")
-        return crystals
+            return drawing.crystals(draw)

@@ -221,15 +221,12 @@ def load_dataset(
     arrays, report = prepare(file, cache_folder(), config or SymmetriseConfig(), workers, progress)
     failures = [tuple(row) for row in arrays["failures"].tolist()]
     listed = f"; all are listed in {report}" if report.exists() else ""
-    if failures:
-        warnings.warn(
-            f"{len(failures)} of {len(failures) + len(arrays['ids'])} crystals of {file.name} are left out, "
-            f"first {failures[0][0]}: {failures[0][2]}{listed}",
-            stacklevel=2,
-        )
+    first = f", first {failures[0][0]}: {failures[0][2]}{listed}" if failures else ""
     if not len(arrays["ids"]):
-        first = f", first {failures[0][0]}: {failures[0][2]}{listed}" if failures else ""
         raise ValueError(f"expected crystals in {file}: none could be used{first}")
+    if failures:
+        items = len(failures) + len(arrays["ids"])
+        warnings.warn(f"{len(failures)} of {items} crystals of {file.name} are left out{first}", stacklevel=2)
     labels = dict(zip(arrays["label_names"].tolist(), arrays["labels"].T, strict=True))
     missing = np.full(len(arrays["ids"]), np.nan)
     flat = {

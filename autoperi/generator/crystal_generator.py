@@ -198,7 +198,7 @@ class CrystalGenerator(nn.Module):
         targets, aims = self._aims(pending, seed, conditions, config)
         if self.empirical.state_dict():
             for strange in unseen(request, self.empirical_genes()):
-                warnings.warn(strange, DeliveryWarning, stacklevel=3)
+                warnings.warn(strange, DeliveryWarning, stacklevel=4)
         exact, whole = request.constrains_symmetry, {}
         wrong: Counter[str] = Counter()
         for attempt in range(_ROUNDS if exact else 1):
@@ -229,7 +229,7 @@ class CrystalGenerator(nn.Module):
             warnings.warn(
                 f"{len(whole)} of {n} crystals are delivered, others are not what was asked for: {reasons}",
                 DeliveryWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return Crystals(whole[i] for i in sorted(whole))
 

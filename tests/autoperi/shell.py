@@ -11,6 +11,7 @@ def command(*arguments) -> int:
     """The exit status; what was printed is for `capsys`."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.simplefilter("default", UserWarning)
         patch.setattr("sys.argv", ["autoperi", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
+from autoperi import cli
 from autoperi.commands import console
 from autoperi.commands.info import Info
 from autoperi.data import cache
@@ -45,6 +47,20 @@ def test_what_the_user_can_mend_is_one_line_and_status_two(monkeypatch, capsys, 
     complaint = capsys.readouterr().err
     assert told in complaint
     assert complaint.count("\n") == 1
+
+
+def test_what_the_rooms_warn_of_is_one_line(monkeypatch, capsys):
+    def run(_):
+        for _ in range(2):
+            warnings.warn_explicit("1 of 2 is\nleft out", UserWarning, cli.__file__, 1, registry=seen)
+        warnings.warn_explicit("of a library", UserWarning, torch.__file__, 1)
+        return 0
+
+    seen = {}
+    monkeypatch.setattr(Info, "run", run)
+    with pytest.warns(UserWarning, match="of a library"):
+        assert command("info") == 0
+    assert capsys.readouterr().err == "autoperi: 1 of 2 is left out\n"
 
 
 @pytest.mark.parametrize(
