@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -28,11 +29,13 @@ class Condition:
             raise ValueError(f"expected a condition's range with low < high: got {self.low} to {self.high}")
 
 
-DEFAULT_CONDITIONS = {
-    "band_gap": Condition("eV", 0.0, 8.0),
-    "formation_energy": Condition("eV/atom", -4.0, 1.0),
-    "e_above_hull": Condition("eV/atom", 0.0, 0.5),
-}
+DEFAULT_CONDITIONS: Mapping[str, Condition] = MappingProxyType(
+    {
+        "band_gap": Condition("eV", 0.0, 8.0),
+        "formation_energy": Condition("eV/atom", -4.0, 1.0),
+        "e_above_hull": Condition("eV/atom", 0.0, 0.5),
+    }
+)
 """What a generator knows unless its config names something else; every data set has columns for these."""
 
 

@@ -80,11 +80,13 @@ class ConditionEmbedding(nn.Module):
 
     @torch.no_grad()
     def keep(self, older: "ConditionEmbedding") -> None:
-        """Take over what another embedding has learned of the conditions that both have."""
-        names, others = list(self.conditions), list(older.conditions)
-        for name in set(names) & set(others):
-            i, j = names.index(name), others.index(name)
-            self.project[i], self.null[i] = older.project[j], older.null[j]
+        """Take over what another embedding has learned; a condition that it has not says nothing as yet."""
+        others = list(older.conditions)
+        self.project.zero_()
+        for i, name in enumerate(self.conditions):
+            if name in others:
+                j = others.index(name)
+                self.project[i], self.null[i] = older.project[j], older.null[j]
 
     def forward(self, conditions: Float[Tensor, "crystals scalars"]) -> Float[Tensor, "crystals width"]:
         """Embed one row per crystal; NaN means the condition is absent."""

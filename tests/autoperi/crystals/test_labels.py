@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from autoperi.crystals.labels import Condition, Window
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition, Window
 
 GAP = Condition("eV", 0.0, 8.0)
 
@@ -72,3 +72,9 @@ def test_values_are_drawn_uniformly_and_a_target_is_met():
 def test_a_condition_has_a_range(low, high):
     with pytest.raises(ValueError, match="low < high"):
         Condition("eV", low, high)
+
+
+def test_what_shipped_weights_were_made_for_cannot_be_changed():
+    """Another condition is named in a config; the defaults are those of checkpoints that name none."""
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        DEFAULT_CONDITIONS["x"] = Condition("", 0.0, 1.0)  # pyright: ignore[reportIndexIssue]

@@ -11,7 +11,14 @@ from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.flow.settings import FlowSettings, Solver
 from autoperi.flow.velocity import VelocityConfig
-from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, load, save
+from autoperi.generator import (
+    CrystalGenerator,
+    GeneratorConfig,
+    SampleConfig,
+    crystal_generator,
+    load,
+    save,
+)
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.network import GeneConfig, gene_loss
@@ -233,3 +240,10 @@ def test_shipped_checkpoint_samples():
     """The weights in the package draw crystals with no data folder."""
     drawn = load("mp_20").sample(4, 0, config=SampleConfig(flow=QUICK))
     assert [c.id for c in drawn] == ["000000", "000001", "000002", "000003"]
+
+
+def test_shipped_weights_name_their_own_conditions(monkeypatch):
+    """Whatever the defaults become, they stand in the checkpoint that was trained with them."""
+    more = {**DEFAULT_CONDITIONS, "energy_per_atom": Condition("eV/atom", -10.0, 0.0)}
+    monkeypatch.setattr(crystal_generator, "DEFAULT_CONDITIONS", more)
+    assert list(load().config.conditions) == ["band_gap", "formation_energy", "e_above_hull"]
