@@ -23,6 +23,11 @@ class SymmetriseError(ValueError):
     """A structure that cannot be written as gene and free coordinates; the text says why."""
 
 
+_WIDTHS, _NEEDLE = 12.0, 1.4
+"""Shortest vector over the tolerance, and longest times the tolerance over the shortest squared, within which
+searches end; they have been seen to go on from 1.8."""
+
+
 @dataclass(frozen=True)
 class SymmetriseConfig:
     """Tolerances of the symmetry search.
@@ -77,6 +82,8 @@ def as_found(crystal: Crystal, symprecs: tuple[float, ...] = (1e-4, 1e-2)) -> Cr
     """
     lattice, positions, numbers = crystal.expand()
     for symprec in symprecs:
+        if not searchable(lattice, symprec):
+            raise SymmetriseError(f"the cell is too narrow for a symmetry search at {symprec} Å")
         try:
             found = MoyoDataset(Cell(lattice.tolist(), positions.tolist(), numbers.tolist()), symprec=symprec)
         except (ValueError, RuntimeError) as error:
@@ -86,6 +93,27 @@ def as_found(crystal: Crystal, symprecs: tuple[float, ...] = (1e-4, 1e-2)) -> Cr
             kept = {**crystal.provenance, "declared_gene": crystal.gene}
             return replace(other, id=crystal.id, properties=crystal.properties, provenance=kept)
     return crystal
+
+
+def searchable(lattice: np.ndarray, symprec: float) -> bool:
+    """Whether a symmetry search in a cell (rows, Å) ends: moyopy's goes on for ever in a needle.
+
+    That is a reduced cell with a vector near the tolerance, or one so long that a turn by the tolerance
+    across the shortest vector moves its end by about that vector.
+    """
+    lengths = np.linalg.norm(lattice, axis=1)
+    # a lattice vector is never shorter than the lowest height of the cell: most need no reduction
+    heights = abs(np.linalg.det(lattice)) / lengths.prod() * lengths.min()
+    if _ends(heights, lengths.max(), symprec):
+        return True
+    from pymatgen.core import Lattice
+
+    reduced = Lattice(lattice).get_lll_reduced_lattice().abc
+    return _ends(min(reduced), max(reduced), symprec)
+
+
+def _ends(shortest: float, longest: float, symprec: float) -> bool:
+    return bool(shortest >= _WIDTHS * symprec and symprec * longest <= _NEEDLE * shortest**2)
 
 
 class _NoMatchError(Exception):
@@ -128,6 +156,8 @@ def _at_tolerance(
     lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray, symprec: float
 ) -> tuple[Crystal, float]:
     """The crystal found at one tolerance and how far symmetrisation moved the atoms, in Å."""
+    if not searchable(lattice, symprec):
+        raise _NoMatchError(f"the cell is too narrow for a search at {symprec:g} Å")
     try:
         data = MoyoDataset(
             Cell(lattice.tolist(), positions.tolist(), numbers.tolist()),

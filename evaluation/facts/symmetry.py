@@ -7,6 +7,7 @@ import moyopy
 import numpy as np
 from pymatgen.core import Structure
 
+from autoperi.crystals.symmetry import searchable
 from autoperi.crystals.wyckoff import gene_name, wyckoff_table
 
 # moyopy logs a line for each supercell it is given.
@@ -88,10 +89,7 @@ def equivalent_atoms(structure: Structure, symprec: float = SymmetrySettings.tig
 
 
 def _searchable(structure: Structure) -> bool:
-    """Whether moyopy ends: beside vectors near the tolerance, or very unequal ones, it searches for ever.
-
-    A lattice vector is never shorter than the lowest height of the cell, so most cells need no reduction.
-    """
+    """Whether a cell is one at all: not flat, nor with a vector shorter or longer than any crystal's."""
     lengths = np.array(structure.lattice.abc)
     if structure.volume < 1e-3 or lengths.max() > _LONGEST:
         return False
@@ -104,6 +102,8 @@ def _searchable(structure: Structure) -> bool:
 
 def _dataset(structure: Structure, symprec: float) -> moyopy.MoyoDataset | None:
     if not np.isfinite(structure.lattice.matrix).all() or not _searchable(structure):
+        return None
+    if not searchable(np.array(structure.lattice.matrix), symprec):
         return None
     if not np.isfinite(structure.frac_coords).all():
         return None

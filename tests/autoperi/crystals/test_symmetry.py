@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
+from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, searchable, symmetrise
 from tests.prototypes import PROTOTYPES, random_crystal
 
 MATCHER = StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5)
@@ -151,6 +151,27 @@ def test_atom_on_its_own_image_is_an_overlap():
     thin = Structure(Lattice.from_parameters(0.3, 9, 9, 90, 90, 90), ["Na"], [[0, 0, 0]])
     with pytest.raises(SymmetriseError, match="apart"):
         symmetrise(thin)
+
+
+NEEDLE = Structure(Lattice([[0.3, -1.351, -1.1], [60, 0, 0], [0.6786, 1.5792, 0]]), ["Ga"], [[0.1, 0.2, 0.3]])
+
+
+def test_a_needle_is_searched_where_the_search_ends():
+    """In a reduced cell of 1.5 x 1.7 x 44 Å moyo never ends at 0.1 Å, and does at less."""
+    crystal = symmetrise(NEEDLE)
+    assert float(crystal.provenance["symprec"]) < 0.1
+    assert MATCHER.fit(crystal.to_structure(), NEEDLE)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [((2.5, 2.5, 80), True), ((3.0, 3.0, 120), True), ((1.5, 1.7, 44), False), ((1.1, 5, 5), False)],
+)
+def test_which_cells_are_searched(lengths, expected):
+    """Slabs with much vacuum are; needles and cells as narrow as the tolerance are not, however skewed."""
+    cell = np.diag(lengths).astype(float)
+    assert searchable(cell, 0.1) is expected
+    assert searchable(np.array([[1, 0, 0], [5, 1, 0], [-3, 2, 1]]) @ cell, 0.1) is expected
 
 
 def test_supercells_do_not_warn(caplog, capfd):

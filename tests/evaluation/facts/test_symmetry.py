@@ -55,6 +55,7 @@ def test_gaining_symmetry_keeps_the_space_group():
         [[1, 0, 0], [0.3, 1, 0], [5.6, 0, 20]],
         [[4, 0, 0], [1.2, 4, 0], [0, 0, 1e5]],
         [[300, 0, 0], [0, 2, 0], [0.6, 0.6, 4]],
+        [[0.3, -1.351, -1.1], [60, 0, 0], [0.6786, 1.5792, 0]],
     ],
 )
 def test_cells_on_which_the_search_never_ends_have_no_answer(cell):
