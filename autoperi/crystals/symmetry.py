@@ -101,9 +101,11 @@ def searchable(lattice: np.ndarray, symprec: float) -> bool:
     That is a reduced cell with a vector near the tolerance, or one so long that a turn by the tolerance
     across the shortest vector moves its end by about that vector.
     """
-    lengths = np.linalg.norm(lattice, axis=1)
+    lengths, volume = np.linalg.norm(lattice, axis=1), abs(np.linalg.det(lattice))
+    if not volume > 0:
+        return False
     # a lattice vector is never shorter than the lowest height of the cell: most need no reduction
-    heights = abs(np.linalg.det(lattice)) / lengths.prod() * lengths.min()
+    heights = volume / lengths.prod() * lengths.min()
     if _ends(heights, lengths.max(), symprec):
         return True
     from pymatgen.core import Lattice

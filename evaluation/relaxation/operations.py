@@ -160,8 +160,8 @@ class Projection:
 
 
 def _dataset(cell: np.ndarray, frac: np.ndarray, numbers: np.ndarray, symprec: float) -> moyopy.MoyoDataset:
-    if np.isfinite(cell).all() and not searchable(cell, symprec):
-        raise ValueError(f"the cell is too narrow for a search at symprec {symprec} Å")
+    if not searchable(cell, symprec):
+        raise ValueError(f"no cell, or too narrow a one for a search at symprec {symprec} Å")
     try:
         moyo_cell = moyopy.Cell(cell.tolist(), frac.tolist(), [int(z) for z in numbers])
         return moyopy.MoyoDataset(moyo_cell, symprec=symprec)
