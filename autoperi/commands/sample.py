@@ -149,7 +149,7 @@ class Sample:
         from autoperi.data.files import save_crystals
         from autoperi.data.run_folder import run_folder
         from autoperi.generator import load
-        from autoperi.generator.crystal_generator import check_count
+        from autoperi.generator.arguments import check_count
         from autoperi.generator.drawing import Drawing
 
         check_count(self.n)

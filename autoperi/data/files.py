@@ -226,16 +226,20 @@ def _table_row(crystal: Crystal, volume: float, numbers: np.ndarray) -> dict:
         "volume_per_atom": round(volume / len(numbers), 6),
         "density": round(float(atomic_masses[numbers].sum()) / volume * DENSITY_UNIT, 6),
         **({"new_gene": bool(new)} if (new := crystal.provenance.get("new_gene")) is not None else {}),
-        **{name: value for name, value in crystal.provenance.items() if name.startswith("target_")},
+        **{
+            name: value
+            for name, value in crystal.provenance.items()
+            if name in ("start", "relative") or name.startswith("target_")
+        },
         **crystal.properties,
     }
 
 
 _FIXED = [
     *("id", "formula", "space_group", "space_group_symbol", "wyckoff", "gene", "new_gene", "sites", "atoms"),
-    *("volume_per_atom", "density", "log_likelihood", "log_likelihood_error"),
+    *("volume_per_atom", "density", "start", "relative", "log_likelihood", "log_likelihood_error"),
 ]
-_IF_KNOWN = ("new_gene", "log_likelihood", "log_likelihood_error")
+_IF_KNOWN = ("new_gene", "start", "relative", "log_likelihood", "log_likelihood_error")
 
 
 def _table(rows: list[dict]) -> pd.DataFrame:

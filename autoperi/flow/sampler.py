@@ -85,8 +85,12 @@ class FlowModel(nn.Module):
         settings: FlowSettings | None = None,
         keys: Sequence[tuple[int, ...]] | None = None,
         guide: Guide | None = None,
+        times: Sequence[float] | None = None,
     ) -> list[Crystal]:
         """Free coordinates, lattice and unknown species of genes; order and provenance are kept.
+
+        A trajectory begins at its own of ``times``: at 0 from noise, later from the geometry that the gene
+        itself has, noised as far (species must be known then).
 
         Gene i takes its noise from (seed, *keys[i]) alone (i where no keys are given), so neither batch
         size nor neighbours matter. The first number of a key is the crystal's.
@@ -97,13 +101,14 @@ class FlowModel(nn.Module):
         settings = settings or FlowSettings()
         targets = targets or self._nothing(len(genes))
         keys = [(seed, *key) for key in (keys or [(i,) for i in range(len(genes))])]
-        drawn = self._draw(genes, keys, targets, settings, guide)
+        times = times or [0.0] * len(genes)
+        drawn = self._draw(genes, keys, targets, settings, guide, times)
         for attempt in range(1, _ATTEMPTS):
             again = [i for i, (_, overlaps) in enumerate(drawn) if overlaps]
             if not again:
                 break
-            fresh = [(*keys[i], _FRESH, attempt) for i in again]
-            redrawn = self._draw([genes[i] for i in again], fresh, targets.select(again), settings, guide)
+            fresh, own = [(*keys[i], _FRESH, attempt) for i in again], [genes[i] for i in again]
+            redrawn = self._draw(own, fresh, targets.select(again), settings, guide, [0.0] * len(again))
             for i, crystal in zip(again, redrawn, strict=True):
                 drawn[i] = crystal
         return [
@@ -123,17 +128,24 @@ class FlowModel(nn.Module):
         targets: Targets,
         settings: FlowSettings,
         guide: Guide | None,
+        times: Sequence[float],
     ) -> list[tuple[Crystal, bool]]:
         """Each crystal drawn once, from the noise of its key, and whether two of its atoms overlap."""
-        order = sorted(range(len(genes)), key=lambda i: genes[i].n_sites * genes[i].n_atoms)
-        drawn: list[tuple[Crystal, bool]] = []
-        for start in range(0, len(order), settings.batch_size):
-            part = order[start : start + settings.batch_size]
-            batch = self._collate([genes[i] for i in part])
-            own = targets.select(part)
-            done = self._integrate(batch, [keys[i] for i in part], own, settings, guide)
-            drawn += zip(done.to("cpu").to_crystals(), _overlapping(done).tolist(), strict=True)
-        return [drawn[k] for k in np.argsort(order)]
+        drawn: dict[int, tuple[Crystal, bool]] = {}
+        for time in sorted(set(times)):
+            begun = [i for i, own in enumerate(times) if own == time]
+            order = sorted(begun, key=lambda i: genes[i].n_sites * genes[i].n_atoms)
+            for start in range(0, len(order), settings.batch_size):
+                part = order[start : start + settings.batch_size]
+                batch = self._collate([genes[i] for i in part])
+                own = targets.select(part)
+                done = self._integrate(batch, [keys[i] for i in part], own, settings, guide, time)
+                drawn |= zip(
+                    part,
+                    zip(done.to("cpu").to_crystals(), _overlapping(done).tolist(), strict=True),
+                    strict=True,
+                )
+        return [drawn[i] for i in range(len(genes))]
 
     @single_precision()
     @torch.no_grad()
@@ -305,13 +317,20 @@ class FlowModel(nn.Module):
         targets: Targets,
         settings: FlowSettings,
         guide: Guide | None,
+        time: float = 0.0,
     ) -> CrystalBatch:
         field_ = self._field(batch, targets)
         if guide is not None:
             field_ = _guided(field_, guide, batch, latent_masks(batch, self.velocity.config.latent))
-        point = sample_flow(field_, LATENT_MANIFOLD, self._seeded_noise(batch, seeds), settings.solver)[-1]
-        restart = settings.restart
+        noise, restart = self._seeded_noise(batch, seeds), settings.restart
         solver = replace(settings.solver, steps=restart.steps)
+        if time:
+            h = self.autoencoder.encoder(batch).mean
+            given = (h, batch.free, self.velocity.scale.from_coords(batch.lattice_coords, batch))
+            begun = self._noised(given, batch, noise, time)
+            point = sample_flow(field_, LATENT_MANIFOLD, begun, solver, time)[-1]
+            return self._finish(point, batch, settings.corrections, guide, settings.settling)
+        point = sample_flow(field_, LATENT_MANIFOLD, noise, settings.solver)[-1]
         for k in range(restart.rounds):
             noise = self._seeded_noise(batch, [(*seed, k) for seed in seeds])
             back = self._noised(point, batch, noise, restart.time)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from tyro.conf import arg
 
+StartKind = Literal["auto", "noise", "relative"]
 Method = Literal["euler", "midpoint", "rk4", "dopri5"]
 _MOST_STEPS = 10_000
 """All states of an integration are kept, so that more would only fill the memory."""
@@ -64,6 +65,26 @@ class Restart:
 
 
 @dataclass(frozen=True)
+class StartSettings:
+    """Where a trajectory begins.
+
+    Attributes:
+        kind: noise; relative, the training crystal of the same gene and pattern with the elements nearest
+            (needs known species); auto takes the relative where there is one, and noise where not.
+        time: how far a relative is taken as it is; 1 is unchanged, 0 is noise.
+    """
+
+    kind: Annotated[StartKind, arg(name="start")] = "auto"
+    time: Annotated[float, arg(name="start-time")] = 0.9
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(StartKind):
+            raise ValueError(f"expected a start among {get_args(StartKind)}: got {self.kind!r}")
+        if not 0 < self.time < 1:
+            raise ValueError(f"expected a start time between 0 and 1: got {self.time}")
+
+
+@dataclass(frozen=True)
 class FlowSettings:
     """How geometry (and, where unknown, chemistry) is drawn for given genes.
 
@@ -73,6 +94,7 @@ class FlowSettings:
         corrections: passes of the denoising decoder after the flow.
         settling: where physics guides, steps along it alone after the corrections, which do not know it.
         batch_size: crystals integrated together; does not change the result.
+        start: where trajectories begin.
     """
 
     solver: Annotated[Solver, arg(name="")] = field(default_factory=Solver)
@@ -80,6 +102,7 @@ class FlowSettings:
     corrections: int = 5
     settling: int = 20
     batch_size: int = 128
+    start: Annotated[StartSettings, arg(name="")] = field(default_factory=StartSettings)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or not all(0 <= n <= 10_000 for n in (self.corrections, self.settling)):

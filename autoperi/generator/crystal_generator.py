@@ -16,8 +16,11 @@ from torch import nn
 from autoperi.crystals.crystal import Crystal, Crystals
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Asked, Condition, Window
 from autoperi.crystals.precision import single_precision
+from autoperi.flow.relatives import Relatives
 from autoperi.flow.sampler import FlowModel, Guide
+from autoperi.flow.starts import starts
 from autoperi.flow.velocity import VelocityConfig
+from autoperi.generator.arguments import check_count, check_types
 from autoperi.generator.delivery import DeliveryWarning, delivered, generic, is_finite, misfit, unseen
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
@@ -26,15 +29,10 @@ from autoperi.genes.network import GeneConfig, GeneNetwork
 from autoperi.genes.prior import LearnedGenes
 from autoperi.genes.request import GeneRequest
 from autoperi.networks.autoencoder import AutoencoderConfig
-from autoperi.networks.checkpoint import (
-    Arrays,
-    readable,
-)
+from autoperi.networks.checkpoint import Arrays, readable
 from autoperi.networks.condition import Targets
 from autoperi.networks.config import ConfigError
 
-MOST = 1_000_000
-"""Crystals of one draw."""
 _ROUNDS, _TRIES, _ENOUGH = 6, 16, 256
 """Geometries and, for each, genes drawn for a crystal until it is what was asked for; and genes of which
 none fits, after which none will."""
@@ -88,10 +86,10 @@ class CrystalGenerator(nn.Module):
         self.flow = FlowModel(config.autoencoder, config.velocity, config.conditions)
         self.gene_network = GeneNetwork(config.genes, config.conditions)
         self.critic = GeneCritic(config.critic)
-        self.empirical = Arrays()
+        self.empirical, self.geometry = Arrays(), Arrays()
         self.name, self.sha256 = "", ""
         self.about: dict[str, Any] = {}
-        self._made: tuple[list[tuple], tuple[LearnedGenes, EmpiricalGenes | None]] | None = None
+        self._made: tuple[list[tuple], _Made] | None = None
 
     def describe(self) -> dict[str, str]:
         """What this checkpoint is, for people: sizes, hash, provenance."""
@@ -119,15 +117,20 @@ class CrystalGenerator(nn.Module):
             raise ValueError(f"checkpoint {self.name!r} carries no training genes: use genes='learned'")
         return known
 
-    def _priors(self) -> tuple[LearnedGenes, EmpiricalGenes | None]:
-        parts = (self.gene_network, self.critic, self.empirical)
+    def relatives(self) -> Relatives | None:
+        """The training crystals with their geometry; None for a checkpoint that carries none."""
+        return self._priors()[2]
+
+    def _priors(self) -> "_Made":
+        parts = (self.gene_network, self.critic, self.empirical, self.geometry)
         tensors = [t for part in parts for t in part.state_dict(keep_vars=True).values()]
         state = [(t.data_ptr(), t.device, t.dtype, 0 if t.is_inference() else t._version) for t in tensors]
         if self._made is None or self._made[0] != state:
             arrays = self.empirical.state_dict()
             known = EmpiricalGenes.from_state_dict(arrays, self.config.conditions) if arrays else None
             learned = LearnedGenes(self.gene_network, known.names() if known else (), self.critic)
-            self._made = state, (learned, known)
+            geometry = self.geometry.state_dict()
+            self._made = state, (learned, known, Relatives.from_state_dict(geometry) if geometry else None)
         return self._made[1]
 
     def with_conditions(self, conditions: Mapping[str, Condition]) -> "CrystalGenerator":
@@ -142,7 +145,7 @@ class CrystalGenerator(nn.Module):
         made.load_state_dict(weights, strict=False)
         for new, old in pairs:
             new.keep(old)
-        made.empirical = Arrays()
+        made.empirical, made.geometry = Arrays(), Arrays()
         return made
 
     @single_precision()
@@ -185,7 +188,7 @@ class CrystalGenerator(nn.Module):
         Warns:
             DeliveryWarning: fewer crystals than asked for, and why; what no training crystal has.
         """
-        _check_types(n, seed, request, conditions, config)
+        check_types(n, seed, request, conditions, config)
         check_count(n, first)
         if seed < 0:
             raise ValueError(f"expected a seed of 0 or more: got {seed}")
@@ -210,7 +213,8 @@ class CrystalGenerator(nn.Module):
             named = [replace(g, provenance={**g.provenance, **aims[i - first]}) for i, g in genes.items()]
             keys = [(i, _AGAIN, attempt) if attempt else (i,) for i in numbers]
             own = targets.select([i - first for i in numbers])
-            drawn = self._geometry(named, keys, seed, own, config, told, guide)
+            way = config if attempt == 0 else _from_noise(config)
+            drawn = self._geometry(named, keys, seed, own, way, told, guide)
             for i, crystal in zip(numbers, drawn, strict=True):
                 found = delivered(crystal, request) if exact and is_finite(crystal) else crystal
                 if isinstance(found, str):
@@ -348,13 +352,16 @@ class CrystalGenerator(nn.Module):
     ) -> Crystals:
         """Whole crystals of genes, in their order, each from the noise of its key."""
         settings = config.flow
-        order = np.argsort([-g.n_sites * g.n_atoms for g in genes], kind="stable")
+        begun = starts(genes, self.relatives(), settings.start)
+        genes, times = begun.genes, begun.times
+        order = np.lexsort(([-g.n_sites * g.n_atoms for g in genes], times))
         size = max(1, min(settings.batch_size, math.ceil(len(genes) / config.workers)))
         parts = [order[i : i + size].tolist() for i in range(0, len(order), size)]
 
         def geometry(part: list[int]) -> list[Crystal]:
             some, own = [genes[i] for i in part], targets.select(part)
-            drawn = self.flow.draw(some, seed, own, settings, [keys[i] for i in part], guide)
+            begins = [times[i] for i in part]
+            drawn = self.flow.draw(some, seed, own, settings, [keys[i] for i in part], guide, begins)
             progress("geometry", len(drawn))
             return drawn
 
@@ -367,28 +374,14 @@ class CrystalGenerator(nn.Module):
         )
 
 
-def check_count(n: int, first: int = 0) -> None:
-    """Raise ValueError for no crystals, or for more than are held in memory."""
-    if n < 1 or first < 0 or first + n > MOST:
-        raise ValueError(
-            f"expected to sample at least one crystal and at most {MOST}, all held in memory: got "
-            f"n = {n}; draw more with other seeds"
-        )
+def _from_noise(config: SampleConfig) -> SampleConfig:
+    """The same without relatives: what failed from one would fail again."""
+    start = replace(config.flow.start, kind="noise")
+    return replace(config, flow=replace(config.flow, start=start))
 
 
-def _check_types(n: object, seed: object, request: object, conditions: object, config: object) -> None:
-    """Raise TypeError with the remedy; what numbers and names may be is for those who read them to say."""
-    for name, number in (("n", n), ("seed", seed)):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer):
-            raise TypeError(f"expected an integer as {name}: got {number!r}")
-    remedies = (
-        ("request", request, GeneRequest, 'autoperi.GeneRequest(formula="BaTiO3")'),
-        ("conditions", conditions, Mapping, '{"band_gap": 1.3}'),
-        ("config", config, SampleConfig, "autoperi.SampleConfig(temperature=0.8)"),
-    )
-    for name, value, kind, example in remedies:
-        if value is not None and not isinstance(value, kind):
-            raise TypeError(f"expected a {kind.__name__} as {name}, e.g. {example}: got {value!r}")
+_Made = tuple[LearnedGenes, EmpiricalGenes | None, Relatives | None]
+"""What is made of the weights once, and kept."""
 
 
 def _in_threads(jobs: Sequence[Callable[[], list[Crystal]]], workers: int) -> list[list[Crystal]]:

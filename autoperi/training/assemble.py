@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autoperi.data.cache import versions
 from autoperi.data.dataset import CrystalDataset
+from autoperi.flow.relatives import Relatives
 from autoperi.generator import CrystalGenerator, save
 from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.training.model_card import Trained, model_card
@@ -35,6 +36,7 @@ def assemble(
     for stage in FITTED:
         part_of(generator, stage).load_state_dict(weights[stage])
     refuse_other_scales(generator)
+    generator.geometry.put(Relatives.from_crystals(train).state_dict())
     generator.empirical.put(EmpiricalGenes.from_crystals(train, recipe.generator.conditions).state_dict())
     origin, folder = provenance(train), out / "checkpoint"
     about: dict[str, Any] = {"recipe": asdict(recipe), **origin}

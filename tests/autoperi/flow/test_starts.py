@@ -1,0 +1,79 @@
+from dataclasses import replace
+from inspect import unwrap
+from math import nan
+
+import numpy as np
+import pytest
+import torch
+
+from autoperi.crystals.symmetry import symmetrise
+from autoperi.flow.relatives import Relatives
+from autoperi.flow.settings import StartSettings
+from autoperi.flow.starts import starts
+from tests.prototypes import prototype
+
+
+@pytest.fixture(scope="module")
+def rock_salt():
+    return replace(symmetrise(prototype("NaCl")), id="NaCl")
+
+
+@pytest.fixture(scope="module")
+def relatives(rock_salt):
+    return Relatives.from_crystals([rock_salt])
+
+
+def test_auto_takes_a_relative_where_there_is_one(rock_salt, relatives):
+    """And says in the provenance which; the others begin from noise."""
+    fluorite = symmetrise(prototype("CaF2 fluorite"))
+    begun = starts([fluorite, rock_salt], relatives, StartSettings())
+    assert begun.times == [0.0, StartSettings().time]
+    assert begun.genes[0].provenance["start"] == "noise"
+    told = begun.genes[1].provenance
+    assert (told["start"], told["relative"], told["distance"]) == ("relative", "NaCl", 0.0)
+    np.testing.assert_array_equal(begun.genes[0].lattice_coords, fluorite.lattice_coords)
+
+
+@pytest.mark.parametrize(("kind", "known"), [("noise", True), ("auto", False)])
+def test_noise_where_asked_or_nothing_else_is_there(rock_salt, relatives, kind, known):
+    """A checkpoint without relatives, or one that is told to leave them."""
+    begun = starts([rock_salt], relatives if known else None, StartSettings(kind))
+    assert begun.times == [0.0]
+
+
+def test_unknown_species_begin_from_noise(rock_salt, relatives):
+    """Who has no elements has no relatives."""
+    open_gene = replace(rock_salt, species=np.array([0, 11]))
+    assert starts([open_gene], relatives, StartSettings()).times == [0.0]
+
+
+def test_relatives_that_are_not_there_are_refused(rock_salt, relatives):
+    """Asked for one, nothing else is delivered."""
+    asked = StartSettings("relative")
+    with pytest.raises(ValueError, match="carries no relatives"):
+        starts([rock_salt], None, asked)
+    with pytest.raises(ValueError, match="no training crystal is a relative of CaF2 with gene 225:"):
+        starts([symmetrise(prototype("CaF2 fluorite"))], relatives, asked)
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "elsewhere"}, {"time": 0.0}, {"time": 1.0}, {"time": nan}])
+def test_settings_are_refused(wrong):
+    """With what was expected."""
+    begin = unwrap(StartSettings.__init__)  # without the checker of annotations
+    with pytest.raises(ValueError, match="expected a start"):
+        begin(object.__new__(StartSettings), **wrong)
+
+
+def test_a_relative_is_nearly_kept(rock_salt, relatives):
+    """Symmetry exactly; geometry as far as the flow lets it."""
+    from tests.autoperi.small import tiny_model
+
+    model = tiny_model(torch.float64)
+    begun = starts([rock_salt], relatives, StartSettings(time=0.999))
+    drawn = model.draw(begun.genes, 0, times=begun.times)[0]
+    assert drawn.space_group == rock_salt.space_group
+    assert drawn.wyckoff.tolist() == rock_salt.wyckoff.tolist()
+    again = model.draw(begun.genes, 0, times=begun.times)[0]
+    assert np.array_equal(drawn.lattice_coords, again.lattice_coords)
+    far = model.draw(begun.genes, 0)[0]
+    assert not np.array_equal(far.lattice_coords, drawn.lattice_coords)
