@@ -23,6 +23,8 @@ from autoperi.crystals.wyckoff import wyckoff_table
 Pattern = tuple[tuple[int, ...], ...]
 """Of each element the position indices of its sites, ascending; elements in ascending order of these."""
 
+_Place = tuple[float, list[list[int]], list[int]]
+"""Distance, sites of each element of the pattern, and the gene's letters as the relative is described."""
 _MOST_ORDERS = 720
 """Ways to give elements with equal sites to one another that are tried at most."""
 _RADII, _NO_RADIUS = ("atomic", "van_der_waals"), 1.75
@@ -136,7 +138,22 @@ class Relatives:
 
     def ranked(self, gene: Crystal, most: int, skip: int | None = None) -> list[Relative]:
         """The nearest relatives of a gene with known species, nearest first."""
-        best: dict[int, tuple[float, list[list[int]], list[int]]] = {}
+        return [
+            Relative(self._in_place(gene, row, sites, letters), row, self._ids[row], distance)
+            for row, (distance, sites, letters) in self._near(gene, most, skip)
+        ]
+
+    def distances(self, genes: Sequence[Crystal], most: int) -> Float[Tensor, "crystals most"]:
+        """Distances of the nearest relatives of genes, nearest first, infinite where there are no more."""
+        found = torch.full((len(genes), most), torch.inf)
+        for own, gene in zip(found, genes, strict=True):
+            near = [distance for _, (distance, _, _) in self._near(gene, most)]
+            own[: len(near)] = torch.tensor(near)
+        return found
+
+    def _near(self, gene: Crystal, most: int, skip: int | None = None) -> list[tuple[int, _Place]]:
+        """Rows of the nearest relatives, and how the gene takes their place."""
+        best: dict[int, _Place] = {}
         weight, distances = gene.multiplicities, element_distances()
         for letters in _descriptions(gene):
             classes = _classes(letters, gene.species.tolist())
@@ -154,11 +171,7 @@ class Relatives:
                     row = int(rows[k])
                     if np.isfinite(distance[k]) and (row not in best or distance[k] < best[row][0]):
                         best[row] = float(distance[k]), [classes[j][1] for j in order], letters
-        nearest = sorted(best.items(), key=lambda item: (item[1][0], item[0]))[:most]
-        return [
-            Relative(self._in_place(gene, row, sites, letters), row, self._ids[row], distance)
-            for row, (distance, sites, letters) in nearest
-        ]
+        return sorted(best.items(), key=lambda item: (item[1][0], item[0]))[:most]
 
     def _in_place(self, gene: Crystal, row: int, sites: list[list[int]], letters: list[int]) -> Crystal:
         """The gene in the geometry of a training crystal, class of sites by class of sites."""

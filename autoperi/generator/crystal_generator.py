@@ -21,6 +21,7 @@ from autoperi.flow.sampler import FlowModel, Guide
 from autoperi.flow.starts import starts
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator.arguments import check_count, check_types
+from autoperi.generator.choice import chosen_by
 from autoperi.generator.delivery import DeliveryWarning, delivered, generic, is_finite, misfit, unseen
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
@@ -28,6 +29,7 @@ from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.network import GeneConfig, GeneNetwork
 from autoperi.genes.prior import LearnedGenes
 from autoperi.genes.request import GeneRequest
+from autoperi.genes.stability import StabilityConfig, StabilityCritic
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import Arrays, readable
 from autoperi.networks.condition import Targets
@@ -54,6 +56,7 @@ class GeneratorConfig:
 
     Attributes:
         autoencoder, velocity, genes, critic: sizes of the networks.
+        stability: of the critic of stability, where the checkpoint has one.
         conditions: the labels that gene network and velocity are conditioned on, by name.
     """
 
@@ -61,6 +64,7 @@ class GeneratorConfig:
     velocity: VelocityConfig = field(default_factory=VelocityConfig)
     genes: GeneConfig = field(default_factory=GeneConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    stability: StabilityConfig | None = None
     conditions: dict[str, Condition] = field(default_factory=lambda: dict(DEFAULT_CONDITIONS))
 
     def __post_init__(self) -> None:
@@ -86,6 +90,7 @@ class CrystalGenerator(nn.Module):
         self.flow = FlowModel(config.autoencoder, config.velocity, config.conditions)
         self.gene_network = GeneNetwork(config.genes, config.conditions)
         self.critic = GeneCritic(config.critic)
+        self.stability = StabilityCritic(config.stability) if config.stability else None
         self.empirical, self.geometry = Arrays(), Arrays()
         self.name, self.sha256 = "", ""
         self.about: dict[str, Any] = {}
@@ -99,6 +104,7 @@ class CrystalGenerator(nn.Module):
             "velocity": self.flow.velocity,
             "gene network": self.gene_network,
             "critic of genes": self.critic,
+            **({"critic of stability": self.stability} if self.stability else {}),
         }
         sizes = {n: f"{sum(p.numel() for p in net.parameters()):,} parameters" for n, net in networks.items()}
         return {**sizes, "sha256": self.sha256, **readable(self.about)}
@@ -213,7 +219,7 @@ class CrystalGenerator(nn.Module):
             named = [replace(g, provenance={**g.provenance, **aims[i - first]}) for i, g in genes.items()]
             keys = [(i, _AGAIN, attempt) if attempt else (i,) for i in numbers]
             own = targets.select([i - first for i in numbers])
-            way = config if attempt == 0 else _from_noise(config)
+            way = config.from_noise() if attempt else config
             drawn = self._geometry(named, keys, seed, own, way, told, guide)
             for i, crystal in zip(numbers, drawn, strict=True):
                 found = delivered(crystal, request) if exact and is_finite(crystal) else crystal
@@ -261,7 +267,9 @@ class CrystalGenerator(nn.Module):
             progress = _silent
             for i, gene in zip(left, genes, strict=True):
                 real = generic(gene) if request.constrains_symmetry else gene
-                if real is gene or request.fits(real):
+                if config.novel and self.empirical_genes().holds(gene):
+                    wrong["formula and gene stand in the training set"] += 1
+                elif real is gene or request.fits(real):
                     found[i] = gene
                 else:
                     wrong[misfit(gene, real)] += 1
@@ -324,12 +332,14 @@ class CrystalGenerator(nn.Module):
         choice, network = config.draw, self.learned_genes()
         size = min(2 * choice.batch_size, math.ceil(len(numbers) / config.workers))
         empirical = self.empirical_genes() if config.genes == "empirical" else None
+        excess = chosen_by(config, self.stability, self.relatives(), empirical or self._priors()[1])
 
         def part(first: int) -> list[Crystal]:
             some = range(first, min(first + size, len(numbers)))
             own, asked = [numbers[i] for i in some], targets.select(some)
             if empirical is None:
-                drawn = network.sample(own, seed, request, asked, config.species == "prior", choice, attempt)
+                known = config.species == "prior"
+                drawn = network.sample(own, seed, request, asked, known, choice, attempt, excess)
             else:
                 drawn = empirical.sample(own, seed, request, asked, attempt)
                 if config.species == "prior":
@@ -372,12 +382,6 @@ class CrystalGenerator(nn.Module):
             replace(c, id=c.id or f"{keys[i][0]:06d}", provenance={**c.provenance, **origin})
             for i, c in sorted(zip(order.tolist(), crystals, strict=True), key=lambda pair: pair[0])
         )
-
-
-def _from_noise(config: SampleConfig) -> SampleConfig:
-    """The same without relatives: what failed from one would fail again."""
-    start = replace(config.flow.start, kind="noise")
-    return replace(config, flow=replace(config.flow, start=start))
 
 
 _Made = tuple[LearnedGenes, EmpiricalGenes | None, Relatives | None]

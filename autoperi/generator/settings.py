@@ -1,7 +1,7 @@
 """How crystals are drawn: every choice of the sampler, with its default."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, get_args
 
 from tyro.conf import arg
@@ -11,6 +11,8 @@ from autoperi.genes.settings import DrawConfig
 
 Genes = Literal["learned", "empirical"]
 Species = Literal["prior", "flow"]
+_STRICTEST = 0.95
+"""Share of refused draws beyond which hardly a crystal would pass."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,10 @@ class SampleConfig:
         genes: learned draws new genes, empirical resamples those of the training set.
         species: prior draws species with the gene, flow lets the flow draw the chemistry.
         guidance: strength of the targets, in gene prior and flow; 1 is the plain conditional model.
+        stability: share of all draws of gene and species that are refused as too far above the hull, before
+            geometry is drawn: 0 refuses none, 0.5 keeps the better half; by default what the checkpoint
+            finds best, none where it has no critic of stability.
+        novel: refuse crystals whose formula and gene stand together in the training set.
         draw: how genes and species are drawn.
         flow: how geometry is drawn.
         workers: threads; the result does not depend on it.
@@ -29,6 +35,8 @@ class SampleConfig:
     genes: Genes = "learned"
     species: Species = "prior"
     guidance: float = 1.0
+    stability: float | None = None
+    novel: bool = False
     draw: Annotated[DrawConfig, arg(name="")] = field(default_factory=DrawConfig)
     flow: Annotated[FlowSettings, arg(name="")] = field(default_factory=FlowSettings)
     workers: int = 1
@@ -42,5 +50,11 @@ class SampleConfig:
                 raise ValueError(f"expected {name} among {known}: got {value!r}")
         if not math.isfinite(self.guidance):
             raise ValueError(f"expected a finite guidance: got {self.guidance}")
+        if self.stability is not None and not 0 <= self.stability <= _STRICTEST:
+            raise ValueError(f"expected a stability from 0 to {_STRICTEST}: got {self.stability}")
         if self.workers < 1:
             raise ValueError(f"expected at least one worker: got {self.workers}")
+
+    def from_noise(self) -> "SampleConfig":
+        """The same without relatives."""
+        return replace(self, flow=replace(self.flow, start=replace(self.flow.start, kind="noise")))

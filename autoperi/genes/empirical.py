@@ -1,6 +1,7 @@
 """The empirical prior: genes and species of a training set, resampled."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -81,6 +82,11 @@ class EmpiricalGenes:
         """Atomic numbers of the training set."""
         return set(self._arrays["species"].tolist())
 
+    def formulas(self) -> set[str]:
+        """Reduced formulas of the training set."""
+        rows = zip(self._groups.tolist(), self._orbits, self._species, strict=True)
+        return {gene_crystal(group, orbits, species, {}).formula for group, orbits, species in rows}
+
     def space_groups(self) -> set[int]:
         """Space groups of the training set."""
         return set(self._groups.tolist())
@@ -95,6 +101,16 @@ class EmpiricalGenes:
         """First name of every gene (`relabellings`)."""
         groups = wyckoff_table().space_group.tolist()
         return {relabellings(groups[orbits[0]], orbits)[0][0] for orbits in set(self._orbits)}
+
+    def holds(self, crystal: Crystal) -> bool:
+        """Whether a training crystal has this formula and this gene; species must be known."""
+        return _named(crystal.space_group, crystal.wyckoff.tolist(), crystal.species.tolist()) in self._whole
+
+    @cached_property
+    def _whole(self) -> frozenset[tuple]:
+        """Gene and formula of every training crystal."""
+        rows = zip(self._groups.tolist(), self._orbits, self._species, strict=True)
+        return frozenset(_named(group, orbits, species.tolist()) for group, orbits, species in rows)
 
     def sample(
         self,
@@ -146,6 +162,14 @@ class EmpiricalGenes:
                 distance = (self._arrays["properties"][:, column] - value) / width
                 weight *= np.nan_to_num(np.exp(-0.5 * power * distance**2))
         return weight
+
+
+def _named(group: int, orbits: Sequence[int], species: Sequence[int]) -> tuple:
+    """First name of a gene, and its atoms of each element."""
+    atoms: dict[int, int] = {}
+    for z, n in zip(species, wyckoff_table().multiplicity[list(orbits)].tolist(), strict=True):
+        atoms[z] = atoms.get(z, 0) + n
+    return relabellings(group, tuple(orbits))[0][0], tuple(sorted(atoms.items()))
 
 
 def target_rows(targets: Targets | None, crystals: int, scalars: int) -> list[list[float]]:

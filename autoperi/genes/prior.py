@@ -4,7 +4,7 @@ It honours a `GeneRequest` exactly and seeds crystal i by (seed, i), so neither 
 crystals changes what crystal i is.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,8 +29,11 @@ from autoperi.networks.condition import Targets
 _ATTEMPTS = (8, 16, 32, 64, 40)
 """Genes drawn at once in search of a new one; who finds none keeps the first: 0.1% where 1 in 24 is new.
 Later rounds serve few crystals, so they draw more for each."""
-_CANDIDATES = (1, 1, 2, 4, 8)
-"""Crystals drawn at once for one that the critic accepts; where it refuses all, the last is kept."""
+_CANDIDATES, _CHOSEN = (1, 1, 2, 4, 8), (1, 2, 4, 9, 16)
+"""Crystals drawn at once for one that the critic accepts, and for one that is chosen too."""
+
+Excess = Callable[[Sequence[Crystal]], Sequence[float]]
+"""How far crystals miss what they are chosen by; those at 0 or below do not."""
 
 
 class LearnedGenes:
@@ -65,11 +68,13 @@ class LearnedGenes:
         species: bool = True,
         config: DrawConfig | None = None,
         attempt: int = 0,
+        excess: Excess | None = None,
     ) -> list[Crystal]:
         """Draw space group, orbits and (if asked) species of each number's crystal.
 
         Where species are drawn and there is a critic, a crystal is drawn anew until the critic accepts it or
-        sixteen have been drawn, those that are to have a new gene among themselves.
+        sixteen have been drawn, those that are to have a new gene among themselves; then the last is kept.
+        Where crystals are also chosen (``excess``) it is one of thirty-two, or the one that misses least.
         ``provenance["new_gene"]`` says which genes are new. Where a new one is wanted (``config.new_genes``)
         and none turns up in 160 draws, because the request leaves none, the first gene drawn is kept.
 
@@ -81,6 +86,7 @@ class LearnedGenes:
             species: whether to draw them; else they stay open (0).
             config: how choices are made.
             attempt: further ones take other random numbers.
+            excess: by which whole crystals are chosen.
 
         Raises:
             ValueError: an impossible request, refused before anything is drawn.
@@ -88,26 +94,29 @@ class LearnedGenes:
         request, config = request or GeneRequest(), config or DrawConfig()
         targets = targets or self._nothing(len(numbers))
         rows = {i: row for row, i in enumerate(numbers)}
-        first = attempt * sum(_CANDIDATES)
+        counts = _CHOSEN if excess else _CANDIDATES if self.critic else (1,)
+        first = attempt * sum(counts)
         if not species:
             return self._genes([(i, first) for i in numbers], seed, request, targets, config)
-        drawn: dict[int, Crystal] = {}
+        drawn: dict[int, tuple[float, Crystal]] = {}
         refused = list(numbers)
-        for count in _CANDIDATES if self.critic else (1,):
+        for count in counts:
             tries = [(i, k) for i in refused for k in range(first, first + count)]
             own = targets.select([rows[i] for i, _ in tries])
             genes = self._genes(tries, seed, request, own, config)
             keys = [(seed, i, 1, k) for i, k in tries]
             crystals = self._with_species(genes, keys, request, own, config)
+            kept = self._kept(crystals, tries, seed)
+            missed = excess(crystals) if excess else [0.0] * len(crystals)
             accepted: set[int] = set()
-            for (i, _), crystal, kept in zip(tries, crystals, self._kept(crystals, tries, seed), strict=True):
-                if i not in accepted:
-                    drawn[i] = crystal
-                    accepted |= {i} if kept else set()
+            for (i, _), crystal, likely, miss in zip(tries, crystals, kept, missed, strict=True):
+                if i not in accepted and (i not in drawn or miss <= max(drawn[i][0], 0.0)):
+                    drawn[i] = max(miss, 0.0), crystal
+                    accepted |= {i} if likely and miss <= 0 else set()
             refused, first = [i for i in refused if i not in accepted], first + count
             if not refused:
                 break
-        return [drawn[i] for i in numbers]
+        return [drawn[i][1] for i in numbers]
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle takes along: not what was remembered of prefixes."""

@@ -12,15 +12,15 @@ class DrawConfig:
 
     Attributes:
         new_genes: share of crystals whose gene (space group and letters) is drawn until it is none of the
-            training set's; the others take the first gene that comes, which is new as often as the network
-            has learned.
+            training set's; the others, by default all, take the first gene that comes, which is new as often
+            as the network has learned.
         temperature: of the species; below 1 favours likely chemistry.
         sweeps: rounds in which a random half of the drawn species is hidden and drawn again given the
             rest (block Gibbs): corrects early choices in the light of later ones.
         batch_size: crystals per call of the gene network; does not change the result.
     """
 
-    new_genes: float = 0.13
+    new_genes: float = 0.0
     temperature: float = 1.0
     sweeps: int = 1
     batch_size: Annotated[int, arg(name="gene-batch-size")] = 256

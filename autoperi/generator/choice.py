@@ -1,0 +1,47 @@
+"""By what drawn genes are chosen before geometry is paid for: stability, and novelty."""
+
+import math
+from collections.abc import Sequence
+
+from autoperi.crystals.crystal import Crystal
+from autoperi.flow.relatives import Relatives
+from autoperi.generator.settings import SampleConfig
+from autoperi.genes.empirical import EmpiricalGenes
+from autoperi.genes.prior import Excess
+from autoperi.genes.stability import KIN, StabilityCritic
+
+
+def chosen_by(
+    config: SampleConfig,
+    critic: StabilityCritic | None,
+    relatives: Relatives | None,
+    training: EmpiricalGenes | None,
+) -> Excess | None:
+    """Expected energy beyond the threshold, eV/atom, infinite for known crystals; None where none is refused.
+
+    Raises:
+        ValueError: a choice by what the checkpoint does not have, or among genes that it is not made for.
+    """
+    usual = critic.config.refused if critic and relatives else 0.0
+    chooses = config.genes == "learned" and config.species == "prior"
+    refused = (usual if chooses else 0.0) if config.stability is None else config.stability
+    if not refused and not config.novel:
+        return None
+    if not chooses:
+        raise ValueError("expected learned genes and species from the prior where crystals are chosen")
+    if refused and (critic is None or relatives is None):
+        raise ValueError("the checkpoint has no critic of stability: ask for stability 0")
+    if config.novel and training is None:
+        raise ValueError("the checkpoint carries no training genes: it cannot tell what is novel")
+    threshold = critic.threshold(refused) if critic else math.inf
+
+    def excess(crystals: Sequence[Crystal]) -> list[float]:
+        missed = [0.0] * len(crystals)
+        if critic and relatives and refused:
+            expected = critic.expected(crystals, relatives.distances(crystals, KIN))
+            missed = [energy - threshold for energy in expected]
+        if config.novel and training:
+            missed = [math.inf if training.holds(c) else e for c, e in zip(crystals, missed, strict=True)]
+        return missed
+
+    return excess

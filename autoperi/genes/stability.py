@@ -1,0 +1,167 @@
+"""How far above the hull a drawn gene will relax to, judged before geometry is paid for.
+
+It learns from draws of the generator itself, relaxed with their symmetry kept: known crystals hold no
+failures. What it reads is the gene with its species and how unlike the nearest training crystals of the same
+pattern are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import huber_loss, one_hot
+
+from autoperi.crystals.crystal import MAX_Z, Crystal
+from autoperi.genes.batch import GeneBatch
+from autoperi.genes.description import GeneDescription
+from autoperi.networks.config import check
+
+KIN = 5
+"""Nearest relatives whose distances are read."""
+_FARTHEST = 3.0
+"""Distance of a relative that is not there."""
+_LEVELS = 200
+_CENTRE, _SCALE, _ROBUST = 0.06, 0.15, 0.1
+"""eV/atom: middle and spread of labels, and the error from which it counts by its size alone."""
+_LOWEST, _HIGHEST = -0.2, 0.6
+"""eV/atom: beyond, a crystal is as good or bad as any."""
+
+
+@dataclass(frozen=True)
+class StabilityConfig:
+    """Size of the ensemble.
+
+    Attributes:
+        width: of the hidden layers.
+        dropout: in training.
+        members: networks whose mean is taken.
+        refused: share of draws that are refused where nothing else is asked.
+    """
+
+    width: int = 128
+    dropout: float = 0.3
+    members: int = 4
+    refused: float = 0.5
+
+    def __post_init__(self) -> None:
+        check(self, width=(1, 8192), dropout=(0, 1), members=(1, 64), refused=(0, 1))
+
+
+class StabilityCritic(GeneDescription):
+    """Expected energy above the hull of a gene with species, eV/atom.
+
+    Attributes:
+        levels: expected energies of the generator's own draws, ascending, [levels]; tells which share of all
+            draws a threshold keeps.
+    """
+
+    mean: Tensor
+    spread: Tensor
+    levels: Tensor
+
+    def __init__(self, config: StabilityConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or StabilityConfig()
+        inputs = self.n_described + 2 * MAX_Z + 2 * KIN + 1
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("spread", torch.ones(inputs))
+        self.register_buffer("levels", torch.full((_LEVELS,), torch.inf))
+        self.members = nn.ModuleList(_member(inputs, config) for _ in range(config.members))
+
+    def forward(
+        self, batch: GeneBatch, kin: Float[Tensor, "crystals kin"]
+    ) -> Float[Tensor, "members crystals"]:
+        """What each member expects, eV/atom; every species must be known.
+
+        Args:
+            batch: genes with species; conditions and hints are not read.
+            kin: distances of the nearest relatives, nearest first, infinite where there are no more.
+        """
+        scaled = ((self._inputs(batch, kin) - self.mean) / self.spread).clamp(-6, 6)
+        found = torch.stack([member(scaled).squeeze(-1) for member in self.members])
+        return found * _SCALE + _CENTRE
+
+    @torch.no_grad()
+    def expected(self, crystals: Sequence[Crystal], kin: Float[Tensor, "crystals kin"]) -> list[float]:
+        """Mean of the members for each crystal, eV/atom."""
+        batch = GeneBatch.from_crystals([replace(c, properties={}) for c in crystals])
+        device = self.multiplicity.device
+        return self(batch.to(device), kin.to(self.mean)).mean(dim=0).tolist()
+
+    def threshold(self, refused: float) -> float:
+        """Expected energy, eV/atom, that this share of unconditional draws exceeds; infinite for none."""
+        return float(torch.quantile(self.levels.double(), 1 - refused)) if refused else float("inf")
+
+    @torch.no_grad()
+    def standardise(self, data: "LabelledGenes") -> None:
+        """Take mean and spread of the inputs from a training set."""
+        inputs = self._inputs(data.genes, data.kin)
+        self.mean.copy_(inputs.mean(dim=0))
+        self.spread.copy_(inputs.std(dim=0) + 1e-2)
+
+    @torch.no_grad()
+    def calibrate(self, data: "LabelledGenes") -> None:
+        """Take the levels from unconditional draws."""
+        expected = self(data.genes, data.kin).mean(dim=0)
+        share = torch.linspace(0, 1, _LEVELS, dtype=torch.float64)
+        self.levels.copy_(torch.quantile(expected.double(), share).to(self.levels))
+
+    def _inputs(
+        self, batch: GeneBatch, kin: Float[Tensor, "crystals kin"]
+    ) -> Float[Tensor, "crystals inputs"]:
+        is_site = batch.wyckoff >= 0
+        atoms = self.multiplicity[batch.wyckoff.clamp(min=0)] * is_site
+        amounts = (one_hot(batch.species, MAX_Z + 1) * atoms[..., None]).sum(dim=1)[:, 1:].to(kin)
+        share = amounts / amounts.sum(dim=1, keepdim=True)
+        near = kin.clamp(max=_FARTHEST)
+        known = (kin < torch.inf).sum(dim=1, keepdim=True).to(near)
+        parts = [self.described(batch).to(kin), share, (share > 0).to(kin), near, (near + 0.02).log(), known]
+        return torch.cat(parts, dim=1)
+
+
+def _member(inputs: int, config: StabilityConfig) -> nn.Module:
+    drop, width = config.dropout, config.width
+    return nn.Sequential(
+        *(nn.Dropout(drop / 2), nn.Linear(inputs, width), nn.SiLU()),
+        *(nn.Dropout(drop), nn.Linear(width, width), nn.SiLU()),
+        *(nn.Dropout(drop), nn.Linear(width, 1)),
+    )
+
+
+@dataclass(frozen=True)
+class LabelledGenes:
+    """Draws and the energies above the hull that they relaxed to."""
+
+    genes: GeneBatch
+    kin: Float[Tensor, "crystals kin"]
+    e_above_hull: Float[Tensor, "crystals"]
+    """eV/atom."""
+
+    @classmethod
+    def of(
+        cls, crystals: Sequence[Crystal], kin: Float[Tensor, "crystals kin"], energies: Sequence[float]
+    ) -> "LabelledGenes":
+        """A set of crystals with their energies above the hull, eV/atom."""
+        genes = GeneBatch.from_crystals([replace(c, properties={}) for c in crystals])
+        return cls(genes, kin.float(), torch.tensor(energies).float())
+
+    def __len__(self) -> int:
+        """Number of crystals."""
+        return len(self.e_above_hull)
+
+    def select(self, index: Int[Tensor, "chosen"]) -> "LabelledGenes":
+        """Some of them."""
+        return type(self)(self.genes.take(index), self.kin[index], self.e_above_hull[index])
+
+    def to(self, device: torch.device) -> "LabelledGenes":
+        """Move everything."""
+        return type(self)(self.genes.to(device), self.kin.to(device), self.e_above_hull.to(device))
+
+
+def stability_loss(critic: StabilityCritic, batch: LabelledGenes) -> Float[Tensor, ""]:
+    """Huber loss of every member, in units of the labels' spread."""
+    found = critic(batch.genes, batch.kin)
+    labels = batch.e_above_hull.clamp(_LOWEST, _HIGHEST).expand_as(found)
+    return huber_loss(found, labels, delta=_ROBUST) / (_SCALE * _ROBUST)
