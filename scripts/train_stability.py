@@ -55,7 +55,7 @@ def main(labels: Path, out: Path, checkpoint: str = "mp_20", sizes: StabilityCon
     critic.standardise(seen)
     best = fit(StabilityTraining(critic, FIT), BatchData(seen, held_out, FIT.batch_size, FIT.seed), FIT, out)
     critic.load_state_dict(averaged_weights(best))
-    critic.eval().calibrate(seen)
+    critic.eval().calibrate(crystals[:-held], seen.kin)
     formulas = set(training.formulas())
     new = np.array([c.formula not in formulas for c in crystals[-held:]])
     expected = critic.expected(crystals[-held:], held_out.kin)

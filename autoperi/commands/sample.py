@@ -121,6 +121,7 @@ class Sample:
         autoperi sample --n 1000 --seed 0 --out samples
         autoperi sample --n 100 --formula BaTiO3 --space-group 99 --out batio3
         autoperi sample --n 100 --band-gap 1.1:1.7 --guidance 2 --elements Ga As In P --out gaps
+        autoperi sample --n 100 --novel --stability 0.75 --out novel
 
     Attributes:
         out: folder for crystals.extxyz, cif/, crystals.csv and run.json.
@@ -182,6 +183,7 @@ class Sample:
             "space groups": str(len({c.space_group for c in crystals})),
             "genes": f"{len({c.gene for c in crystals})}{self._novelty(crystals)}",
             "formulas": str(len({c.formula for c in crystals})),
+            "starts": f"{sum(c.provenance.get('start') == 'relative' for c in crystals)} from a relative",
             "atoms per cell": f"{sum(c.n_atoms for c in crystals) / len(crystals):.1f} on average",
             "first": ", ".join(f"{c.formula} ({c.space_group})" for c in crystals[:5]),
         }

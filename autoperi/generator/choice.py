@@ -33,13 +33,13 @@ def chosen_by(
         raise ValueError("the checkpoint has no critic of stability: ask for stability 0")
     if config.novel and training is None:
         raise ValueError("the checkpoint carries no training genes: it cannot tell what is novel")
-    threshold = critic.threshold(refused) if critic else math.inf
 
     def excess(crystals: Sequence[Crystal]) -> list[float]:
         missed = [0.0] * len(crystals)
         if critic and relatives and refused:
             expected = critic.expected(crystals, relatives.distances(crystals, KIN))
-            missed = [energy - threshold for energy in expected]
+            limits = critic.thresholds(crystals, refused)
+            missed = [energy - limit for energy, limit in zip(expected, limits, strict=True)]
         if config.novel and training:
             missed = [math.inf if training.holds(c) else e for c, e in zip(crystals, missed, strict=True)]
         return missed

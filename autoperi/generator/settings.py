@@ -23,9 +23,9 @@ class SampleConfig:
         genes: learned draws new genes, empirical resamples those of the training set.
         species: prior draws species with the gene, flow lets the flow draw the chemistry.
         guidance: strength of the targets, in gene prior and flow; 1 is the plain conditional model.
-        stability: share of all draws of gene and species that are refused as too far above the hull, before
-            geometry is drawn: 0 refuses none, 0.5 keeps the better half; by default what the checkpoint
-            finds best, none where it has no critic of stability.
+        stability: share of the draws of each kind of chemistry that are refused as too far above the hull,
+            before geometry is drawn: 0 refuses none, 0.5 keeps the better half; by default what the
+            checkpoint finds best, none where it has no critic of stability.
         novel: refuse crystals whose formula and gene stand together in the training set.
         draw: how genes and species are drawn.
         flow: how geometry is drawn.

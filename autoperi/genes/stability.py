@@ -22,7 +22,11 @@ KIN = 5
 """Nearest relatives whose distances are read."""
 _FARTHEST = 3.0
 """Distance of a relative that is not there."""
-_LEVELS = 200
+_LEVELS, _FEWEST = 200, 50
+_LANTHANIDES = range(57, 72)
+_ANIONS = ((9, 17, 35, 53), (8,), (16, 34, 52), (7, 15, 33), (1, 5, 6, 14, 32, 51))
+"""Halides, oxides, chalcogenides, pnictides, other compounds of what is no metal: the first that fits."""
+KINDS = 2 * (len(_ANIONS) + 1)
 _CENTRE, _SCALE, _ROBUST = 0.06, 0.15, 0.1
 """eV/atom: middle and spread of labels, and the error from which it counts by its size alone."""
 _LOWEST, _HIGHEST = -0.2, 0.6
@@ -53,8 +57,8 @@ class StabilityCritic(GeneDescription):
     """Expected energy above the hull of a gene with species, eV/atom.
 
     Attributes:
-        levels: expected energies of the generator's own draws, ascending, [levels]; tells which share of all
-            draws a threshold keeps.
+        levels: expected energies of the generator's own draws of each kind of chemistry (`kinds`), ascending,
+            [kinds, levels]: the same share is refused in each, or easy chemistry would crowd out the rest.
     """
 
     mean: Tensor
@@ -67,7 +71,7 @@ class StabilityCritic(GeneDescription):
         inputs = self.n_described + 2 * MAX_Z + 2 * KIN + 1
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("spread", torch.ones(inputs))
-        self.register_buffer("levels", torch.full((_LEVELS,), torch.inf))
+        self.register_buffer("levels", torch.full((KINDS, _LEVELS), torch.inf))
         self.members = nn.ModuleList(_member(inputs, config) for _ in range(config.members))
 
     def forward(
@@ -90,9 +94,10 @@ class StabilityCritic(GeneDescription):
         device = self.multiplicity.device
         return self(batch.to(device), kin.to(self.mean)).mean(dim=0).tolist()
 
-    def threshold(self, refused: float) -> float:
-        """Expected energy, eV/atom, that this share of unconditional draws exceeds; infinite for none."""
-        return float(torch.quantile(self.levels.double(), 1 - refused)) if refused else float("inf")
+    def thresholds(self, crystals: Sequence[Crystal], refused: float) -> list[float]:
+        """Expected energy, eV/atom, that this share of unconditional draws of a crystal's kind exceeds."""
+        limits = torch.quantile(self.levels.double(), 1 - refused, dim=1)
+        return limits[kinds(crystals).to(limits.device)].tolist()
 
     @torch.no_grad()
     def standardise(self, data: "LabelledGenes") -> None:
@@ -102,11 +107,13 @@ class StabilityCritic(GeneDescription):
         self.spread.copy_(inputs.std(dim=0) + 1e-2)
 
     @torch.no_grad()
-    def calibrate(self, data: "LabelledGenes") -> None:
-        """Take the levels from unconditional draws."""
-        expected = self(data.genes, data.kin).mean(dim=0)
+    def calibrate(self, crystals: Sequence[Crystal], kin: Float[Tensor, "crystals kin"]) -> None:
+        """Take the levels from unconditional draws; kinds of under 50 take those of all."""
+        expected, kind = torch.tensor(self.expected(crystals, kin), dtype=torch.float64), kinds(crystals)
         share = torch.linspace(0, 1, _LEVELS, dtype=torch.float64)
-        self.levels.copy_(torch.quantile(expected.double(), share).to(self.levels))
+        for k, levels in enumerate(self.levels):
+            own = expected[kind == k]
+            levels.copy_(torch.quantile(own if len(own) >= _FEWEST else expected, share))
 
     def _inputs(
         self, batch: GeneBatch, kin: Float[Tensor, "crystals kin"]
@@ -119,6 +126,16 @@ class StabilityCritic(GeneDescription):
         known = (kin < torch.inf).sum(dim=1, keepdim=True).to(near)
         parts = [self.described(batch).to(kin), share, (share > 0).to(kin), near, (near + 0.02).log(), known]
         return torch.cat(parts, dim=1)
+
+
+def kinds(crystals: Sequence[Crystal]) -> Int[Tensor, "crystals"]:
+    """Kind of chemistry of each crystal: its anions, and whether it holds a lanthanide."""
+    found = []
+    for crystal in crystals:
+        species = set(crystal.species.tolist())
+        anion = next((k for k, own in enumerate(_ANIONS) if species & set(own)), len(_ANIONS))
+        found.append(2 * anion + bool(species & set(_LANTHANIDES)))
+    return torch.tensor(found, dtype=torch.long)
 
 
 def _member(inputs: int, config: StabilityConfig) -> nn.Module:

@@ -11,7 +11,7 @@ from autoperi.flow.relatives import Relatives
 from autoperi.generator.choice import chosen_by
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.empirical import EmpiricalGenes
-from autoperi.genes.stability import KIN, LabelledGenes, StabilityConfig, StabilityCritic
+from autoperi.genes.stability import KIN, StabilityConfig, StabilityCritic
 from tests.prototypes import prototype
 
 
@@ -26,7 +26,7 @@ def parts(crystals):
     torch.manual_seed(0)
     critic = StabilityCritic(StabilityConfig(width=8, members=1)).eval()
     relatives = Relatives.from_crystals(crystals[:3])
-    critic.calibrate(LabelledGenes.of(crystals, relatives.distances(crystals, KIN), [0.0] * 4))
+    critic.calibrate(crystals, relatives.distances(crystals, KIN))
     return critic, relatives, EmpiricalGenes.from_crystals(crystals[:3])
 
 

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.stability import KIN, LabelledGenes, StabilityConfig, StabilityCritic, stability_loss
+from autoperi.genes.stability import (
+    KIN,
+    KINDS,
+    LabelledGenes,
+    StabilityConfig,
+    StabilityCritic,
+    kinds,
+    stability_loss,
+)
 from autoperi.networks.config import ConfigError
 from tests.autoperi.small import SOME_GROUPS, small_crystal
 
@@ -63,15 +71,33 @@ def test_no_relative_is_read_as_the_farthest():
     assert alone != critic.expected(crystals, torch.zeros(1, KIN))[0]
 
 
-def test_a_threshold_refuses_its_share(labelled):
-    """Of the draws that it was calibrated on."""
+def test_a_threshold_refuses_its_share_of_every_kind():
+    """Of the draws that it was calibrated on; what is rare goes by the level of all."""
     critic = made()
-    critic.calibrate(labelled)
-    expected = critic(labelled.genes, labelled.kin).mean(dim=0)
+    some = [small_crystal(group, seed) for group in (1, 2, 62) for seed in range(40)]
+    oxides = [replace(c, species=np.full(c.n_sites, 8)) for c in some]
+    metals = [replace(c, species=np.full(c.n_sites, 29)) for c in some]
+    rare = [replace(some[0], species=np.full(some[0].n_sites, 57))]
+    crystals = [*oxides, *metals, *rare]
+    kin = torch.rand(len(crystals), KIN, generator=torch.Generator().manual_seed(0))
+    critic.calibrate(crystals, kin)
+    expected = np.array(critic.expected(crystals, kin))
     for refused in (0.25, 0.5, 0.75):
-        share = (expected > critic.threshold(refused)).double().mean().item()
-        assert share == pytest.approx(refused, abs=0.03)
-    assert critic.threshold(0.0) == float("inf")
+        over = expected > np.array(critic.thresholds(crystals, refused))
+        assert over[:120].mean() == pytest.approx(refused, abs=0.03)
+        assert over[120:240].mean() == pytest.approx(refused, abs=0.03)
+        assert critic.thresholds(rare, refused)[0] == pytest.approx(
+            np.quantile(expected, 1 - refused), abs=0.01
+        )
+
+
+def test_kinds_are_those_of_anions_and_lanthanides():
+    """An oxyhalide is a halide; an alloy has a kind of its own."""
+    gene = replace(small_crystal(1, 0, sites=3), wyckoff=np.zeros(3, int), free=np.zeros((3, 3)))
+    named = ((57, 8, 17), (56, 22, 8), (28, 13, 13), (58, 28, 28))
+    found = kinds([replace(gene, species=np.array(z)) for z in named])
+    assert found.tolist() == [1, 2, 10, 11]
+    assert KINDS == 12
 
 
 def test_far_labels_count_as_far(labelled):
