@@ -10,18 +10,28 @@ import tyro
 
 import autoperi
 from autoperi.data.dataset import load_dataset
+from autoperi.flow.settings import FlowSettings, StartKind, StartSettings
 from autoperi.generator import SampleConfig
 from evaluation.metrics.prediction import best_of_k_table, match_everyone, metre_metrics
 
 
 def main(
-    n: int = 1000, k: int = 1, seed: int = 0, split: str = "test", checkpoint: str = "mp_20", workers: int = 2
+    n: int = 1000,
+    k: int = 1,
+    seed: int = 0,
+    split: str = "test",
+    checkpoint: str = "mp_20",
+    start: StartKind = "auto",
+    workers: int = 2,
 ) -> None:
     """Predict n random held-out crystals of MP-20, k samples each, of seeds seed to seed + k - 1."""
     held_out = load_dataset("mp_20", split)
     chosen = np.random.default_rng(seed).choice(len(held_out), min(n, len(held_out)), replace=False)
     truth = list(held_out.select(torch.from_numpy(chosen)))
-    generator, config = autoperi.load(checkpoint), SampleConfig(workers=workers)
+    generator, config = (
+        autoperi.load(checkpoint),
+        SampleConfig(flow=FlowSettings(start=StartSettings(start)), workers=workers),
+    )
     drawn = [generator.draw(truth, seed + j, config=config) for j in range(k)]
     answers = [[crystal.to_structure() for crystal in own] for own in zip(*drawn, strict=True)]
     targets = [crystal.to_structure() for crystal in truth]

@@ -214,7 +214,7 @@ def _classes(letters: Sequence[int], species: Sequence[int]) -> list[tuple[tuple
 
 
 def _descriptions(gene: Crystal) -> list[list[int]]:
-    """Positions of the gene's sites in every origin and order of axes of its group, the given ones first."""
+    """Positions of the gene's sites in every origin and order of axes of its group."""
     table = wyckoff_table()
     start = int(table.group_start[gene.space_group])
     first, end = table.relabel_start[gene.space_group : gene.space_group + 2].tolist()

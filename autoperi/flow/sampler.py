@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import starmap
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from autoperi.crystals.graph import orbit_graph
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.crystals.precision import single_precision
 from autoperi.flow.loss import path_from
+from autoperi.flow.noise import seeded_noise, seeded_signs
 from autoperi.flow.ode import Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
 from autoperi.flow.settings import FlowSettings, Solver
 from autoperi.flow.velocity import (
@@ -155,7 +155,7 @@ class FlowModel(nn.Module):
         """The crystals at every solver time, from noise to data, before any restart or correction."""
         settings = settings or FlowSettings()
         batch = self._collate(genes)
-        noise = self._seeded_noise(batch, [(seed, i) for i in range(len(genes))])
+        noise = seeded_noise(batch, [(seed, i) for i in range(len(genes))], self.velocity.config.latent)
         velocity = self._field(batch, self._nothing(len(genes)))
         points = sample_flow(velocity, LATENT_MANIFOLD, noise, settings.solver)
         return [self._crystals_at(p, batch) for p in points]
@@ -258,7 +258,7 @@ class FlowModel(nn.Module):
         velocity = self._field(batch, asked)
         n = batch.n_crystals
         if probes:
-            signs = self._seeded_signs(batch, probes, seeds)
+            signs = seeded_signs(batch, probes, seeds, self.velocity.config.latent)
             divergence = hutchinson_divergence(velocity, rows, masks, n, signs)
         else:
             divergence = exact_divergence(velocity, rows, masks, n)
@@ -271,22 +271,6 @@ class FlowModel(nn.Module):
         density = log_prob(divergence, base, point, solver, probes or None)
         return (density + scale.log_volume_change(batch)).reshape(-1, n)
 
-    def _seeded_signs(
-        self, batch: CrystalBatch, probes: int, seeds: Sequence[tuple[int, ...]]
-    ) -> list[Point]:
-        """Points of ±1, those of each crystal from its own seed."""
-        counts = torch.bincount(batch.crystal, minlength=batch.n_crystals).tolist()
-        shapes = [((k, self.velocity.config.latent), (k, 3), (1, 6)) for k in counts]
-        generators = [torch.Generator().manual_seed(_noise_seed(*seed)) for seed in seeds]
-        found = []
-        for _ in range(probes):
-            rows = [
-                [torch.randint(0, 2, shape, generator=generator) for shape in own]
-                for own, generator in zip(shapes, generators, strict=True)
-            ]
-            found.append(tuple(torch.cat(x).to(batch.free) * 2 - 1 for x in zip(*rows, strict=True)))
-        return found
-
     def _collate(self, crystals: Sequence[Crystal]) -> CrystalBatch:
         parameter = next(self.velocity.parameters())
         return CrystalBatch.from_crystals(crystals).to(parameter.device, parameter.dtype)
@@ -296,19 +280,6 @@ class FlowModel(nn.Module):
 
     def _nothing(self, crystals: int) -> Targets:
         return self.velocity.conditions.targets([{}] * crystals)
-
-    def _seeded_noise(self, batch: CrystalBatch, seeds: Sequence[tuple[int, ...]]) -> Point:
-        """Base points, those of each crystal from its own seed."""
-        counts = torch.bincount(batch.crystal, minlength=batch.n_crystals).tolist()
-        parts = []
-        latent = self.velocity.config.latent
-        for seed, k in zip(seeds, counts, strict=True):
-            generator = torch.Generator().manual_seed(_noise_seed(*seed))
-            shapes = ((k, latent), (k, 3), (1, 6))
-            draws = zip(LATENT_MANIFOLD.factors, shapes, strict=True)
-            parts.append(tuple(m.sample(shape, generator) for m, shape in draws))
-        masks = latent_masks(batch, latent)
-        return tuple(torch.cat(x).to(m) * m for x, m in zip(zip(*parts, strict=True), masks, strict=True))
 
     def _integrate(
         self,
@@ -322,7 +293,7 @@ class FlowModel(nn.Module):
         field_ = self._field(batch, targets)
         if guide is not None:
             field_ = _guided(field_, guide, batch, latent_masks(batch, self.velocity.config.latent))
-        noise, restart = self._seeded_noise(batch, seeds), settings.restart
+        noise, restart = seeded_noise(batch, seeds, self.velocity.config.latent), settings.restart
         solver = replace(settings.solver, steps=restart.steps)
         if time:
             h = self.autoencoder.encoder(batch).mean
@@ -332,7 +303,7 @@ class FlowModel(nn.Module):
             return self._finish(point, batch, settings.corrections, guide, settings.settling)
         point = sample_flow(field_, LATENT_MANIFOLD, noise, settings.solver)[-1]
         for k in range(restart.rounds):
-            noise = self._seeded_noise(batch, [(*seed, k) for seed in seeds])
+            noise = seeded_noise(batch, [(*seed, k) for seed in seeds], self.velocity.config.latent)
             back = self._noised(point, batch, noise, restart.time)
             again = sample_flow(field_, LATENT_MANIFOLD, back, solver, restart.time)[-1]
             point = self._unless_overlapping(again, point, batch)
@@ -412,8 +383,3 @@ def _guided(velocity: Velocity, guide: Guide, genes: CrystalBatch, masks: Point)
         return tuple(v + push * mask for v, push, mask in parts)
 
     return steered
-
-
-def _noise_seed(seed: int, *key: int) -> int:
-    """One 32-bit seed of several: torch's CPU generator ignores all higher bits of a seed."""
-    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])

@@ -12,6 +12,7 @@ from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.flow import sampler
+from autoperi.flow.noise import seeded_noise
 from autoperi.flow.sampler import FlowModel, _overlapping
 from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.flow.velocity import latent_masks
@@ -210,7 +211,7 @@ def test_neither_seed_nor_index_repeats_noise(model):
     """Each of a thousand pairs of seed and index has noise of its own."""
     batch = small_batch([225])
     draws = {
-        float(model._seeded_noise(batch, [(seed, index)])[0][0, 0])
+        float(seeded_noise(batch, [(seed, index)], model.velocity.config.latent)[0][0, 0])
         for seed in (0, 1, 2, 1 << 33)
         for index in range(250)
     }
