@@ -25,23 +25,24 @@ def starts(genes: Sequence[Crystal], relatives: Relatives | None, settings: Star
     """Choose the start of each gene.
 
     Raises:
-        ValueError: relatives are asked for and there are none.
+        ValueError: relatives are asked for and there are none; every gene without one is named.
     """
     if settings.kind == "relative" and relatives is None:
         raise ValueError("the checkpoint carries no relatives: use start='auto' or 'noise'")
-    begun, times = [], []
+    begun, times, alone = [], [], []
     for gene in genes:
         relative = None
         if settings.kind != "noise" and relatives is not None and (gene.species > 0).all():
             relative = relatives.nearest(gene)
-        if settings.kind == "relative" and relative is None:
-            raise ValueError(
-                f"no training crystal is a relative of {gene.formula} with gene {gene.gene}: use start='auto'"
-            )
+        if relative is None:
+            alone.append(gene)
         told: dict[str, str | int | float] = {"start": "noise"}
         if relative is not None:
             told = {"start": "relative", "relative": relative.id, "distance": round(relative.distance, 4)}
             gene = relative.crystal
         begun.append(replace(gene, provenance={**gene.provenance, **told}))
         times.append(0.0 if relative is None else settings.time)
+    if settings.kind == "relative" and alone:
+        names = ", ".join(f"{gene.formula} with gene {gene.gene}" for gene in alone)
+        raise ValueError(f"no training crystal is a relative of {names}: use start='auto'")
     return Starts(begun, times)

@@ -255,10 +255,11 @@ class CrystalGenerator(nn.Module):
         attempt: int,
         wrong: Counter[str],
     ) -> dict[int, Crystal]:
-        """Genes by number, drawn anew while their own symmetry or cell is not that of the request.
+        """Genes by number, drawn anew while they have another symmetry or cell, or no relative, if asked for.
 
         The targets are those of the numbers from ``first`` on.
         """
+        relatives = self.relatives() if config.flow.start.kind == "relative" else None
         found: dict[int, Crystal] = {}
         left = list(numbers)
         for again in range(attempt * _TRIES, (attempt + 1) * _TRIES):
@@ -269,6 +270,8 @@ class CrystalGenerator(nn.Module):
                 real = generic(gene) if request.constrains_symmetry else gene
                 if config.novel and self.empirical_genes().holds(gene):
                     wrong["formula and gene stand in the training set"] += 1
+                elif relatives and not relatives.nearest(gene):
+                    wrong["no training crystal is its relative: use start='auto'"] += 1
                 elif real is gene or request.fits(real):
                     found[i] = gene
                 else:

@@ -52,9 +52,13 @@ class SampleConfig:
             raise ValueError(f"expected a finite guidance: got {self.guidance}")
         if self.stability is not None and not 0 <= self.stability <= _STRICTEST:
             raise ValueError(f"expected a stability from 0 to {_STRICTEST}: got {self.stability}")
+        if self.species == "flow" and self.flow.start.kind == "relative":
+            raise ValueError("expected species from the prior where starts are relatives: got species 'flow'")
         if self.workers < 1:
             raise ValueError(f"expected at least one worker: got {self.workers}")
 
     def from_noise(self) -> "SampleConfig":
-        """The same without relatives."""
+        """The same without relatives, unless these are asked for."""
+        if self.flow.start.kind == "relative":
+            return self
         return replace(self, flow=replace(self.flow, start=replace(self.flow.start, kind="noise")))

@@ -52,8 +52,10 @@ def test_relatives_that_are_not_there_are_refused(rock_salt, relatives):
     asked = StartSettings("relative")
     with pytest.raises(ValueError, match="carries no relatives"):
         starts([rock_salt], None, asked)
-    with pytest.raises(ValueError, match="no training crystal is a relative of CaF2 with gene 225:"):
-        starts([symmetrise(prototype("CaF2 fluorite"))], relatives, asked)
+    genes = [symmetrise(prototype("CaF2 fluorite")), rock_salt, symmetrise(prototype("CsCl"))]
+    both = "no training crystal is a relative of CaF2 with gene 225:ac, CsCl with gene 221:ab: use"
+    with pytest.raises(ValueError, match=both):
+        starts(genes, relatives, asked)
 
 
 @pytest.mark.parametrize("wrong", [{"kind": "elsewhere"}, {"time": 0.0}, {"time": 1.0}, {"time": nan}])

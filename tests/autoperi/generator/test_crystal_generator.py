@@ -9,7 +9,8 @@ import torch
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.crystals.symmetry import symmetrise
-from autoperi.flow.settings import FlowSettings, Solver
+from autoperi.flow.relatives import Relatives
+from autoperi.flow.settings import FlowSettings, Solver, StartSettings
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator import (
     CrystalGenerator,
@@ -27,6 +28,7 @@ from autoperi.genes.settings import DrawConfig
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import CheckpointError
 from autoperi.networks.orbit_network import OrbitNetworkConfig
+from tests.autoperi.small import small_crystal
 
 TRUNK = OrbitNetworkConfig(width=16, vectors=4, layers=2, cutoff=4.0, radial=6)
 QUICK = FlowSettings(solver=Solver(steps=3), batch_size=4)
@@ -104,6 +106,27 @@ def test_no_crystals_is_an_error(generator, n, text):
     """A count below one is refused."""
     with pytest.raises(ValueError, match=text):
         generator.sample(n)
+
+
+def test_genes_without_the_relative_that_is_asked_for_are_drawn_again(generator, crystals):
+    """One in a few has one here; what had one at once stays what it was."""
+    made = copy.deepcopy(generator)
+    made.geometry.put(Relatives.from_crystals(crystals[::3]).state_dict())
+    auto = SampleConfig(genes="empirical", flow=QUICK)
+    asked = replace(auto, flow=replace(QUICK, start=StartSettings("relative")))
+    drawn = {c.id: c for c in made.sample(12, 0, config=asked)}
+    assert len(drawn) == 12
+    assert {c.provenance["start"] for c in drawn.values()} == {"relative"}
+    begun = [c.provenance["start"] for c in made.sample(12, 0, config=auto)]
+    assert set(begun) == {"noise", "relative"}
+    for i, crystal in enumerate(made.sample(12, 0, config=auto)):
+        if begun[i] == "relative":
+            assert (drawn[crystal.id].gene, drawn[crystal.id].formula) == (crystal.gene, crystal.formula)
+            np.testing.assert_allclose(drawn[crystal.id].free, crystal.free, atol=1e-4)
+    assert (auto.from_noise().flow.start.kind, asked.from_noise()) == ("noise", asked)
+    made.geometry.put(Relatives.from_crystals([small_crystal(230, 0)]).state_dict())
+    with pytest.raises(ValueError, match=r"what was asked for: no training crystal is its relative: use"):
+        made.sample(2, 0, config=asked)
 
 
 def test_checkpoint_round_trip(generator, tmp_path):
@@ -202,6 +225,10 @@ def test_conditions_that_cannot_be_are_refused(generator, conditions, text):
         ({"guidance": float("nan")}, "finite guidance"),
         ({"guidance": float("inf")}, "finite guidance"),
         ({"workers": 0}, "worker"),
+        (
+            {"species": "flow", "flow": FlowSettings(start=StartSettings("relative"))},
+            "species from the prior",
+        ),
     ],
 )
 def test_misspelt_and_absurd_settings_are_refused(fields, text):
