@@ -14,7 +14,11 @@ from math import gcd
 from typing import Literal
 
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
+
+from evaluation.facts.symmetry import is_cell
+
+_NAMES = tuple(z for z in range(1, 119) if not Element.from_Z(z).is_noble_gas)  # of these pymatgen warns
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class _TwinFinder:
         if not candidates:
             return None
         try:
-            own = _reduce(structure)
+            own = reduced_cell(structure)
         except Exception as error:
             self._failures[index] = f"no primitive cell: {error}"
             return None
@@ -164,7 +168,7 @@ class _TwinFinder:
 
     def _candidate(self, candidate: int, lookup: Callable[[int], Structure]) -> Structure:
         if candidate not in self._reduced:
-            self._reduced[candidate] = _reduce(lookup(candidate))
+            self._reduced[candidate] = reduced_cell(lookup(candidate))
         return self._reduced[candidate]
 
     def result(self, match: Sequence[int | None]) -> Twins:
@@ -177,6 +181,21 @@ def bare(structure: Structure) -> Structure:
     return Structure(structure.lattice, numbers, structure.frac_coords)  # type: ignore[arg-type]
 
 
-def _reduce(structure: Structure) -> Structure:
-    """Primitive cell of the Niggli cell: what StructureMatcher compares."""
+def reduced_cell(structure: Structure) -> Structure:
+    """Primitive cell of the Niggli cell: what StructureMatcher compares.
+
+    Raises:
+        ValueError: for what is no cell (`is_cell`), whose reduction may never end.
+    """
+    if not is_cell(structure):
+        raise ValueError("its cell is flat, or has a vector shorter or longer than any crystal's")
     return bare(structure).get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+
+
+def anonymous_cell(structure: Structure) -> Structure:
+    """The `reduced_cell` with its elements' names forgotten: H for the most frequent one, then Li, Be, ..."""
+    cell = reduced_cell(structure)
+    amounts = Counter(cell.atomic_numbers)
+    names = dict(zip(sorted(amounts, key=lambda z: (-amounts[z], z)), _NAMES, strict=False))
+    numbers = [names[z] for z in cell.atomic_numbers]
+    return Structure(cell.lattice, numbers, cell.frac_coords)  # type: ignore[arg-type]

@@ -18,14 +18,20 @@ from autoperi.data.download import DATASETS, SPLITS, dataset_file
 from autoperi.data.reading import ReadError, Row, as_read_result, iterate_rows, parse_row
 from autoperi.data.workers import mapped
 from evaluation.facts.description import COLUMNS, describe, table_from_rows
+from evaluation.facts.matching import anonymous_cell
 from evaluation.facts.symmetry import MP20_TOLERANCES, SymmetrySettings
 
-_Record = tuple[np.ndarray, np.ndarray, np.ndarray, dict]
+_Atoms = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Species, positions, cell: plain arrays travel between processes faster."""
+_Record = tuple[_Atoms, _Atoms, dict]
+"""A crystal, its anonymous cell, and its facts."""
 _Facts = tuple[pd.DataFrame, dict[str, np.ndarray], int]
 _NAMED = {name: (name, "train") for name in DATASETS} | {
     f"{name}/{split}": (name, split) for name in DATASETS for split in SPLITS
 }
-_LAYOUT = 5  # raise it when the columns or the arrays change: old caches are then left alone
+_KINDS = ("", "anonymous_")
+_PARTS = ("z", "frac", "n", "cell")
+_LAYOUT = 6  # raise it when the columns or the arrays change: old caches are then left alone
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Reference:
         self.unreadable = unreadable
         self._path = path
         self._arrays = arrays
-        self._ends = np.cumsum(arrays["n"])
+        self._ends = {kind: np.cumsum(arrays[f"{kind}n"]) for kind in _KINDS}
 
     def __len__(self) -> int:
         """Number of crystals."""
@@ -83,13 +89,22 @@ class Reference:
 
     def structure(self, index: int) -> Structure:
         """Crystal number `index`."""
-        end, count = self._ends[index], self._arrays["n"][index]
+        return self._structure("", index)
+
+    def anonymous(self, index: int) -> Structure:
+        """Its `anonymous_cell`, without an atom where there is none."""
+        return self._structure("anonymous_", index)
+
+    @property
+    def anonymous_cells(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of every `anonymous` cell the lattice vectors [n, 3, 3], Å, and the number of atoms [n]."""
+        return self._arrays["anonymous_cell"], self._arrays["anonymous_n"]
+
+    def _structure(self, kind: str, index: int) -> Structure:
+        end, count = self._ends[kind][index], self._arrays[f"{kind}n"][index]
         atoms = slice(end - count, end)
-        return Structure(
-            self._arrays["cell"][index],
-            self._arrays["z"][atoms].tolist(),
-            self._arrays["frac"][atoms],
-        )
+        z, frac = self._arrays[f"{kind}z"], self._arrays[f"{kind}frac"]
+        return Structure(self._arrays[f"{kind}cell"][index], z[atoms].tolist(), frac[atoms])
 
     @cached_property
     def genes(self) -> frozenset[str]:
@@ -120,7 +135,7 @@ class Reference:
         """A reference of crystals at hand, not cached."""
         result = as_read_result(structures)
         rows, arrays = _collect([_record(s.structure, symmetry) for s in result.samples])
-        digest = hashlib.sha256(b"".join(arrays[k].tobytes() for k in sorted(arrays))).hexdigest()
+        digest = hashlib.sha256(b"".join(arrays[k].tobytes() for k in sorted(_PARTS))).hexdigest()
         return cls(name, digest, table_from_rows(rows), arrays, len(result.failures))
 
 
@@ -181,14 +196,18 @@ def _write(file: Path, facts: _Facts) -> None:
 def _read(file: Path) -> _Facts:
     """Facts as they were written; raises KeyError or ValueError if parts are missing or disagree."""
     with np.load(file, allow_pickle=False) as stored:
-        arrays = {key: stored[key] for key in ("z", "frac", "n", "cell")}
+        arrays = {kind + part: stored[kind + part] for kind in _KINDS for part in _PARTS}
         table = pd.read_parquet(io.BytesIO(stored["table"].tobytes()))
         unreadable = int(stored["unreadable"])
-    atoms = int(arrays["n"].sum())
     lengths = {key: len(values) for key, values in arrays.items()}
-    expected = {"z": atoms, "frac": atoms, "n": len(table), "cell": len(table)}
+    expected = {}
+    for kind in _KINDS:
+        atoms = int(arrays[f"{kind}n"].sum())
+        expected |= dict(
+            zip((kind + part for part in _PARTS), (atoms, atoms, len(table), len(table)), strict=True)
+        )
     if lengths != expected or list(table) != list(COLUMNS):
-        raise ValueError(f"expected {len(table)} crystals of {atoms} atoms in all: got {lengths}")
+        raise ValueError(f"expected {len(table)} crystals, and as many atoms as they have: got {lengths}")
     return table, arrays, unreadable
 
 
@@ -206,20 +225,30 @@ def _describe_row(row: Row, symmetry: SymmetrySettings) -> _Record | None:
 
 
 def _record(structure: Structure, symmetry: SymmetrySettings) -> _Record:
-    """Species, positions, cell and facts: plain arrays travel between processes faster."""
+    """A crystal with its anonymous cell and its facts."""
+    try:
+        anonymous = _atoms(anonymous_cell(structure))
+    except Exception:  # pymatgen's reductions fail in many ways; a cell that has none matches nothing
+        anonymous = np.zeros(0, dtype=np.int16), np.zeros((0, 3)), np.eye(3)
+    return _atoms(structure), anonymous, describe(structure, symmetry)
+
+
+def _atoms(structure: Structure) -> _Atoms:
     numbers = np.array(structure.atomic_numbers, dtype=np.int16)
-    return numbers, structure.frac_coords, structure.lattice.matrix, describe(structure, symmetry)
+    return numbers, structure.frac_coords, structure.lattice.matrix
 
 
 def _collect(records: list[_Record]) -> tuple[list[dict], dict[str, np.ndarray]]:
-    rows = [row for *_, row in records]
-    arrays = {
-        "z": np.concatenate([np.zeros(0, dtype=np.int16), *(numbers for numbers, *_ in records)]),
-        "frac": np.concatenate([np.zeros((0, 3)), *(frac for _, frac, *_ in records)]),
-        "n": np.array([row["n_sites"] for row in rows], dtype=np.int64),
-        "cell": np.array([cell for *_, cell, _ in records], dtype=float).reshape(-1, 3, 3),
-    }
-    return rows, arrays
+    arrays = {}
+    for kind, crystals in zip(_KINDS, ([r[0] for r in records], [r[1] for r in records]), strict=True):
+        parts = (
+            np.concatenate([np.zeros(0, dtype=np.int16), *(z for z, _, _ in crystals)]),
+            np.concatenate([np.zeros((0, 3)), *(frac for _, frac, _ in crystals)]),
+            np.array([len(z) for z, _, _ in crystals], dtype=np.int64),
+            np.array([cell for _, _, cell in crystals], dtype=float).reshape(-1, 3, 3),
+        )
+        arrays |= dict(zip((kind + part for part in _PARTS), parts, strict=True))
+    return [facts for _, _, facts in records], arrays
 
 
 def _locate(source: str, settings: ReferenceSettings) -> Path:

@@ -14,7 +14,8 @@ from autoperi.crystals.wyckoff import gene_name, wyckoff_table
 logging.getLogger("moyopy").setLevel(logging.ERROR)
 logging.getLogger("moyo").setLevel(logging.ERROR)
 
-# Cells in which no symmetry is looked for, counted as without an answer; real crystals stay far from these.
+# Cells in which no symmetry is looked for, counted as without an answer, and which are not compared with
+# others; real crystals stay far from these.
 _SHORTEST, _LONGEST = 1.2, 1e4  # Å
 _ASPECT = 100.0
 
@@ -88,7 +89,7 @@ def equivalent_atoms(structure: Structure, symprec: float = SymmetrySettings.tig
     return np.arange(len(structure)) if dataset is None else np.array(dataset.orbits)
 
 
-def _searchable(structure: Structure) -> bool:
+def is_cell(structure: Structure) -> bool:
     """Whether a cell is one at all: not flat, nor with a vector shorter or longer than any crystal's."""
     lengths = np.array(structure.lattice.abc)
     if structure.volume < 1e-3 or lengths.max() > _LONGEST:
@@ -101,7 +102,7 @@ def _searchable(structure: Structure) -> bool:
 
 
 def _dataset(structure: Structure, symprec: float) -> moyopy.MoyoDataset | None:
-    if not np.isfinite(structure.lattice.matrix).all() or not _searchable(structure):
+    if not np.isfinite(structure.lattice.matrix).all() or not is_cell(structure):
         return None
     if not searchable(np.array(structure.lattice.matrix), symprec):
         return None

@@ -1,6 +1,7 @@
 """Figures of a report from its table of crystals."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,15 +9,22 @@ import numpy as np
 import pandas as pd
 
 from evaluation.facts.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
+from evaluation.facts.novelty import LEVELS
 from evaluation.facts.reference import Reference
 from evaluation.metric import Metric, distance_metric, mean_metric, statistic_metric
 from evaluation.metrics.breadth import breadth_metrics
 from evaluation.metrics.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
 from evaluation.relaxation.batch import LARGE
 from evaluation.settings import EvaluationSettings
-from evaluation.stability.protocols import PROTOCOLS, sun_metrics
+from evaluation.stability.protocols import PROTOCOLS, stable_by_level, sun_metrics
 
 _CHARGE_TOLERANCE = 0.1  # e
+_LEVELS = {
+    "duplicate": "matches a known crystal",
+    "substitution": "no duplicate, but matches one once its elements have exchanged names one to one",
+    "known_gene": "neither, but its space group and Wyckoff letters are known, P1 where none are found",
+    "new_gene": "its space group and Wyckoff letters are not known either",
+}
 
 
 def measure(
@@ -24,7 +32,7 @@ def measure(
     reference: Reference,
     unreadable: int,
     settings: EvaluationSettings,
-    pairs_compared: tuple[int, int],
+    pairs_compared: Mapping[str, int],
 ) -> dict[str, Metric]:
     """Every metric of a report by name.
 
@@ -33,7 +41,7 @@ def measure(
         reference: what the distributions and genes are compared with.
         unreadable: items that were no crystal; invalid in every share of validity.
         settings: the conventions.
-        pairs_compared: comparisons behind uniqueness and novelty.
+        pairs_compared: comparisons behind uniqueness, novelty and its levels.
     """
     metrics = [
         *_validity(table, unreadable, settings),
@@ -96,10 +104,10 @@ def _novelty(
     reference: Reference,
     unreadable: int,
     settings: EvaluationSettings,
-    pairs_compared: tuple[int, int],
+    pairs_compared: Mapping[str, int],
 ) -> list[Metric]:
     unique, novel = table["unique"], table["novel"]
-    within, against = (f"the matcher saw {pairs} pairs" for pairs in pairs_compared)
+    notes = {name: f"the matcher saw {pairs} pairs" for name, pairs in pairs_compared.items()}
     vun = table["valid"] & unique & novel
     match = str(settings.match)
     return [
@@ -111,7 +119,7 @@ def _novelty(
                 f"no earlier crystal matches; {match}",
                 settings.bootstrap,
             ),
-            note=within,
+            note=notes["duplicates"],
         ),
         replace(
             mean_metric(
@@ -121,7 +129,7 @@ def _novelty(
                 f"no crystal of {reference} matches; {match}",
                 settings.bootstrap,
             ),
-            note=against,
+            note=notes["reference"],
         ),
         mean_metric(
             "valid_unique_novel",
@@ -129,6 +137,19 @@ def _novelty(
             "all items, unreadable ones invalid",
             "valid, uniqueness and novelty together",
             settings.bootstrap,
+        ),
+        *(
+            replace(
+                mean_metric(
+                    f"novelty_{level}",
+                    (table["novelty_level"] == level).to_numpy(),
+                    "readable crystals",
+                    f"{_LEVELS[level]}; {reference}; {match}",
+                    settings.bootstrap,
+                ),
+                note=notes["templates"],
+            )
+            for level in LEVELS
         ),
     ]
 
@@ -237,6 +258,8 @@ def _stability(
             relaxer = f"{stability.relaxer_name}, {stability.relaxation}"
             full = named.measured(relaxer, str(stability.hull), str(reference), settings.match)
             metrics += sun_metrics(table, full, unreadable, settings.bootstrap)
+            if named.name == settings.protocol:
+                metrics += stable_by_level(table, full, settings.bootstrap)
     energies = table["e_above_hull"].to_numpy(dtype=float)
     energies = energies[np.isfinite(energies)]
     relaxed = table["error"].fillna("missing") == ""

@@ -11,6 +11,7 @@ from autoperi.data.cache import cache_folder
 from autoperi.data.reading import ReadResult, as_read_result
 from evaluation.facts.description import description_table
 from evaluation.facts.matching import MatchSettings, Twins, duplicates, known_in
+from evaluation.facts.novelty import novelty_levels, templates_in
 from evaluation.facts.reference import Reference, ReferenceSettings, load_reference
 from evaluation.metrics.breadth import breadth_columns
 from evaluation.metrics.coverage import coverage_report
@@ -71,15 +72,18 @@ def evaluate(
     buckets, reference_buckets = (_buckets(t, settings.match) for t in (facts, reference.table))
     found = duplicates(read.structures, settings.match, buckets)
     known = known_in(read.structures, reference_buckets, reference.structure, settings.match, buckets)
-    table = _crystal_table(facts, read, reference, found, known, settings, workers)
+    twins = [k for k, twin in enumerate(known.match) if twin is not None]
+    templates = templates_in(read.structures, facts, reference, settings.match, twins, workers)
+    table = _crystal_table(facts, read, reference, (found, known, templates), settings, workers)
     if settings.stability is not None:
         stability = replace(settings.stability, workers=workers)
         targets = set(table["formula"])
         hull = load_hull(stability.hull, data_dir, targets, stability.relaxer, cache_folder() / "evaluation")
         judged = stability_table(read.samples, *hull, stability, journal)
         table = table.join(judged.reset_index(drop=True))
-    pairs = (found.pairs_compared, known.pairs_compared)
-    metrics = measure(table, reference, len(read.failures), settings, pairs)
+    pairs = {"duplicates": found, "reference": known, "templates": templates}
+    pairs_compared = {name: twins.pairs_compared for name, twins in pairs.items()}
+    metrics = measure(table, reference, len(read.failures), settings, pairs_compared)
     if settings.coverage is not None:
         near, more = coverage_report(
             read, reference, settings.coverage, settings.bootstrap, data_dir, settings.symmetry, workers
@@ -94,7 +98,7 @@ def evaluate(
         reference_name=str(reference),
         reference_table=reference.table,
         settings=settings,
-        pairs_compared={"duplicates": found.pairs_compared, "reference": known.pairs_compared},
+        pairs_compared=pairs_compared,
         scenes=scenes(read.samples),
     )
 
@@ -111,13 +115,16 @@ def _crystal_table(
     facts: pd.DataFrame,
     read: ReadResult,
     reference: Reference,
-    found: Twins,
-    known: Twins,
+    matches: tuple[Twins, Twins, Twins],
     settings: EvaluationSettings,
     workers: int,
 ) -> pd.DataFrame:
-    """One row per readable crystal, everything but coverage and stability."""
+    """One row per readable crystal, everything but coverage and stability.
+
+    Its matches are with earlier crystals, with the reference, and with the reference's without names.
+    """
     structures = read.structures
+    found, known, templates = matches
     names = [sample.id for sample in read.samples]
     table = facts.copy()
     table.insert(0, "id", names)
@@ -133,7 +140,12 @@ def _crystal_table(
     table["charge_imbalance"] = [charge_imbalance(formula) for formula in table["formula"]]
     table["duplicate_of"] = pd.array([None if j is None else names[j] for j in found.match], dtype="string")
     table["reference_twin"] = pd.array(known.match, dtype="Int64")
-    table["match_error"] = [found.failures.get(k) or known.failures.get(k) or "" for k in range(len(names))]
+    table["reference_template"] = pd.array(templates.match, dtype="Int64")
+    table["novelty_level"] = novelty_levels(facts, known, templates, reference)
+    failures = [
+        {**templates.failures, **known.failures, **found.failures}.get(k, "") for k in range(len(names))
+    ]
+    table["match_error"] = failures
     table["gene_known"] = [g in reference.genes for g in table["gene"]]
     table = table.join(breadth_columns(table, reference))
     table["valid"] = table["structural_valid"] & table[f"smact_{settings.smact_rules[0]}"]

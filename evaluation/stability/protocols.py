@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.facts.matching import MatchSettings
+from evaluation.facts.novelty import LEVELS
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
 
 METASTABLE = 0.1
@@ -164,4 +165,21 @@ def sun_metrics(
     return [
         mean_metric(f"{name}_{protocol.name}", np.concatenate([mask, nothing]), items, label, bootstrap)
         for name, mask in shares.items()
+    ]
+
+
+def stable_by_level(
+    table: pd.DataFrame, protocol: SunProtocol, bootstrap: BootstrapSettings = DEFAULT_BOOTSTRAP
+) -> list[Metric]:
+    """Stable share of the crystals of each level of novelty, under one protocol (`sun_metrics`)."""
+    stable = protocol.stable(table["e_above_hull"].to_numpy(dtype=float))
+    return [
+        mean_metric(
+            f"stable_{protocol.name}_{level}",
+            stable[(table["novelty_level"] == level).to_numpy()],
+            f"readable crystals of level {level}, failed relaxations not stable",
+            str(protocol),
+            bootstrap,
+        )
+        for level in LEVELS
     ]

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymatgen.core import Structure
+from pymatgen.core import Lattice, Structure
 
 from evaluation.facts.description import describe
 from evaluation.facts.matching import MatchSettings, duplicates, formula_key, known_in
@@ -86,3 +86,13 @@ def test_charges_and_spins_make_no_other_crystal(crystal):
         assert errors.rmse < 1e-6
     facts = [describe(s) for s in dressed]
     assert all(f == facts[0] for f in facts)
+
+
+def test_cells_that_no_crystal_has_are_named_and_not_compared():
+    """Their reduction takes hours."""
+    sheet = Structure(Lattice.tetragonal(3, 1e5), ["K", "Br"], [[0, 0, 0], [0.5, 0.5, 0]])
+    twins = duplicates([sheet, sheet])
+    assert twins.match == (None, None)
+    assert twins.failures == {
+        1: "no primitive cell: its cell is flat, or has a vector shorter or longer than any crystal's"
+    }

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from autoperi.data.reading import Failure, ReadResult, as_read_result
 from evaluation import EvaluationSettings, Reference, evaluate, read_structures
+from evaluation.facts.novelty import LEVELS
 from evaluation.metric import BootstrapSettings, mean_metric
 from tests.evaluation.crystals import disguised, rocksalt, zoo
 
@@ -31,6 +32,8 @@ def test_shares_and_their_denominators(report):
     assert value["novelty"] == pytest.approx(1 / 8)
     assert value["valid_unique_novel"] == pytest.approx(1 / 10)
     assert value["new_gene_share"] == 0
+    levels = {level: value[f"novelty_{level}"] for level in LEVELS}
+    assert levels == {"duplicate": 7 / 8, "substitution": 1 / 8, "known_gene": 0, "new_gene": 0}
     assert value["p1_share_loose"] == 0
 
 
@@ -51,6 +54,9 @@ def test_rows_name_twins(report):
     assert rows.loc["6", "duplicate_of"] == "0"
     assert rows.loc["6", "reference_twin"] == 0
     assert pd.isna(rows.loc["7", "reference_twin"])
+    assert rows.loc["7", ["novelty_level", "reference_template"]].tolist() == ["substitution", 0]
+    assert rows.loc["6", "novelty_level"] == "duplicate"
+    assert pd.isna(rows.loc["6", "reference_template"])
 
 
 def test_saved_report_stands_alone(report, tmp_path):
@@ -69,11 +75,11 @@ def test_saved_report_stands_alone(report, tmp_path):
 
 
 @pytest.mark.parametrize("width", [100, 240])
-def test_the_terminal_shows_some_fifteen_lines_of_at_most_a_hundred_columns(report, width):
+def test_the_terminal_shows_some_twenty_lines_of_at_most_a_hundred_columns(report, width):
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(replace(report, source="a[/x]\n\x1b[31m$b$").table())
     lines = console.export_text().splitlines()
-    assert len(lines) <= 20
+    assert len(lines) <= 22  # a terminal has 24
     assert max(map(len, lines)) <= 100
     assert "a[/x] \\x1b[31m$b$: 8 readable, 2 unreadable" in lines[0]
     groups = [line.split()[0] for line in lines if line.startswith("  ") and line[2:3].isalpha()]

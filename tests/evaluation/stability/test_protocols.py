@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from evaluation.facts.matching import MatchSettings
+from evaluation.facts.novelty import LEVELS
 from evaluation.metric import BootstrapSettings
-from evaluation.stability.protocols import PROTOCOLS, SunProtocol, sun_metrics
+from evaluation.stability.protocols import PROTOCOLS, SunProtocol, stable_by_level, sun_metrics
 
 FAST = BootstrapSettings(resamples=0)
 
@@ -68,3 +69,13 @@ def test_another_matcher_or_a_missing_column_is_refused():
         PROTOCOLS["cdvae"].measured("CHGNet", "MP-20", "mp_20", MatchSettings())
     with pytest.raises(ValueError, match="reference_twin"):
         sun_metrics(table().drop(columns="reference_twin"), measured("strict"))
+
+
+def test_stable_shares_of_the_levels_of_novelty():
+    """Of their own crystals each, a failed relaxation not stable."""
+    rows = table().assign(novelty_level=["duplicate"] * 4 + ["substitution"] * 3 + ["known_gene"] * 3)
+    found = stable_by_level(rows, measured("wyformer"), FAST)
+    assert [m.name.removeprefix("stable_wyformer_") for m in found] == list(LEVELS)
+    assert [(m.value, m.n) for m in found[:3]] == [(3 / 4, 4), (0, 3), (1, 3)]
+    assert (found[3].n, np.isnan(found[3].value)) == (0, True)
+    assert "e_above_hull <= 0.08 eV/atom" in found[0].protocol
