@@ -36,7 +36,7 @@ from autoperi.training.stages import (
 )
 from evaluation.metrics.curve import training_figures
 from evaluation.relaxation import relaxation
-from evaluation.relaxation.potential import CHGNetPotential
+from evaluation.relaxation.chgnet import CHGNetPotential
 from property_models import model as property_models
 from property_models.networks.crystal_gnn import CrystalGNN
 from property_models.physics.guidance import energy_guidance

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import numpy as np
 from pymatgen.core import Structure
 
+from evaluation.relaxation.chgnet import MODEL_NAME, Forces, check_elements, chgnet
 from evaluation.relaxation.fire import CellDescent
 from evaluation.relaxation.operations import Operations, Projection, symmetric_crystal
-from evaluation.relaxation.potential import MODEL_NAME, Forces, check_elements, chgnet
 from evaluation.relaxation.quotient_graph import EDGE_CUTOFF, SKIN, QuotientGraph, quotient_graph
 from evaluation.relaxation.settings import RelaxationSettings
 

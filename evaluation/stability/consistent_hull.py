@@ -21,8 +21,8 @@ from rich.progress import track
 from autoperi.data.cache import warn_not_kept
 from autoperi.data.download import SPLITS, dataset_file
 from autoperi.data.element_references import ElementReferences
+from evaluation.relaxation.chgnet import static_energies
 from evaluation.relaxation.journal import append, end_last_line, read_journal
-from evaluation.relaxation.potential import static_energies
 from evaluation.stability.hull import ConvexHull
 
 _CHUNK = 256  # crystals read at a time

@@ -49,7 +49,7 @@ def fit_on_mp20(
         settings: which rows, and how.
         relaxer: the potential; None is CHGNet.
     """
-    from evaluation.relaxation.potential import MODEL_NAME, static_energies
+    from evaluation.relaxation.chgnet import MODEL_NAME, static_energies
 
     name = f"CHGNet {MODEL_NAME}" if relaxer is None else relaxer.name
     energies_of = static_energies if relaxer is None else relaxer.static_energies

@@ -9,7 +9,7 @@ from pathlib import Path
 from pymatgen.core import Composition
 
 from autoperi.data.element_references import SHIPPED, ElementReferences
-from evaluation.relaxation.potential import static_energies
+from evaluation.relaxation.chgnet import static_energies
 from evaluation.relaxation.relaxation import CHGNET, AseRelaxer
 from evaluation.stability.consistent_hull import consistent_hull, known_phases
 from evaluation.stability.hull import ConvexHull

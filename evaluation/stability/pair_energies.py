@@ -8,7 +8,7 @@ from pymatgen.core import Structure
 
 from autoperi.data.element_references import ElementReferences
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
-from evaluation.relaxation.potential import static_energies
+from evaluation.relaxation.chgnet import static_energies
 from evaluation.stability.hull import ConvexHull
 
 _COLUMNS = ("energy", "target_energy", "e_above_hull", "target_e_above_hull")

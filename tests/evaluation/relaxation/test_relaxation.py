@@ -9,7 +9,7 @@ from pymatgen.core import Lattice, Structure
 
 from evaluation.facts.symmetry import space_group
 from evaluation.relaxation import relaxation
-from evaluation.relaxation.potential import full_graph, static_energies
+from evaluation.relaxation.chgnet import full_graph, static_energies
 from evaluation.relaxation.relaxation import (
     RelaxationSettings,
     relax,

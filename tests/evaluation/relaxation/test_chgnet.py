@@ -11,8 +11,8 @@ from ase.units import GPa
 from pymatgen.core import Lattice, Structure
 
 from autoperi.data.element_references import ElementReferences
+from evaluation.relaxation.chgnet import chgnet, full_graph, static_energies
 from evaluation.relaxation.operations import Projection, symmetric_crystal
-from evaluation.relaxation.potential import chgnet, full_graph, static_energies
 from evaluation.relaxation.quotient_graph import quotient_graph
 from tests.evaluation.crystals import disguised, rocksalt, rutile, wurtzite, zoo
 
