@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -84,6 +85,11 @@ def mean_metric(
         bootstrap.resamples,
         unit,
     )
+
+
+def padded(mask: Any, unreadable: int) -> np.ndarray:
+    """Shares of validity are of all items: unreadable ones are appended as False."""
+    return np.concatenate([np.asarray(mask, dtype=bool), np.zeros(unreadable, dtype=bool)])
 
 
 def statistic_metric(

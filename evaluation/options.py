@@ -6,6 +6,7 @@ from typing import Literal
 from evaluation.relaxation.settings import RelaxationSettings
 
 ProtocolName = Literal["cdvae", "wyformer", "mattergen", "strict"]
+PotentialName = Literal["chgnet", "sevennet"]
 HEADLINE: ProtocolName = "wyformer"
 
 
@@ -15,7 +16,9 @@ class Options:
 
     Attributes:
         coverage: also COV-R, COV-P and fingerprint distances to the test split (extra `coverage`; slow).
-        stability: also relax with CHGNet and measure energies above the hull.
+        stability: also relax and measure energies above the hull.
+        potential: that relaxes and judges; a second one goes on from where the first ended (sevennet is
+            SevenNet-l3i5, extra `judge`).
         hull: mp_20 (DFT), consistent (by CHGNet too) or a CSV (composition, formation_energy_per_atom).
         keep_symmetry: relax within the space group.
         protocol: of S.U.N.; its matcher decides uniqueness and novelty.
@@ -26,6 +29,7 @@ class Options:
 
     coverage: bool = False
     stability: bool = False
+    potential: tuple[PotentialName, ...] = ("chgnet",)
     hull: str = "mp_20"
     keep_symmetry: bool = False
     protocol: ProtocolName = HEADLINE

@@ -1,5 +1,6 @@
 """Every convention of a report, and what a command's options mean by them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoperi.data.cache import required
@@ -8,8 +9,11 @@ from evaluation.facts.symmetry import SymmetrySettings
 from evaluation.metric import BootstrapSettings
 from evaluation.metrics.coverage import CoverageSettings
 from evaluation.metrics.validity import RuleSet
-from evaluation.options import HEADLINE, Options
+from evaluation.options import HEADLINE, Options, PotentialName
+from evaluation.relaxation.chgnet import CHGNET
+from evaluation.relaxation.potential import BatchRelaxer
 from evaluation.relaxation.settings import RelaxationSettings
+from evaluation.relaxation.sevennet import SEVENNET
 from evaluation.stability.hull_choice import HullChoice
 from evaluation.stability.protocols import named_protocol
 from evaluation.stability.stability import StabilitySettings
@@ -51,7 +55,8 @@ class EvaluationSettings:
             ValueError: when there is no such protocol, a number is not positive, or an option of relaxation
                 is given without stability.
             FileNotFoundError: when the hull's table does not exist.
-            ImportError: coverage without matminer, which the extra ``coverage`` installs.
+            ImportError: coverage without matminer, which the extra ``coverage`` installs, or sevennet without
+                sevenn, which the extra ``judge`` installs.
         """
         chosen = named_protocol(options.protocol)
         if not (options.fmax > 0 and options.steps > 0):
@@ -60,10 +65,18 @@ class EvaluationSettings:
                 f"steps {options.steps}"
             )
         relaxation = RelaxationSettings(options.fmax, options.steps, options.keep_symmetry)
-        if not options.stability and (options.hull != "mp_20" or relaxation != RelaxationSettings()):
-            raise ValueError("hull, keep-symmetry, fmax and steps say how to relax: add --stability")
+        unasked = Options(
+            hull=options.hull, potential=options.potential, fmax=options.fmax, steps=options.steps
+        )
+        if not options.stability and (unasked != Options() or options.keep_symmetry):
+            raise ValueError(
+                "potential, hull, keep-symmetry, fmax and steps say how to relax: add --stability"
+            )
+        first, *others = _potentials(options.potential)
         assert chosen.matcher is not None  # every named protocol has one
-        stability = StabilitySettings(relaxation, hull=HullChoice.of(options.hull))
+        stability = StabilitySettings(
+            relaxation, relaxer=first, hull=HullChoice.of(options.hull), others=tuple(others)
+        )
         return cls(
             match=chosen.matcher,
             bootstrap=BootstrapSettings(seed=options.seed),
@@ -76,6 +89,15 @@ class EvaluationSettings:
         """Refuse hours of work after which a figure that was asked for could not be printed."""
         if self.coverage is not None:
             required("matminer", "coverage")
+        if self.stability is not None and SEVENNET in (self.stability.relaxer, *self.stability.others):
+            required(SEVENNET.package, "judge")
         wanted = named_protocol(self.protocol).matcher
         if self.stability is not None and self.match != wanted:
             raise ValueError(f"protocol {self.protocol!r} matches by {wanted}: got {self.match}")
+
+
+def _potentials(names: Sequence[PotentialName]) -> list[BatchRelaxer]:
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"expected potentials, each once: got {' '.join(names) or 'none'}")
+    known = {"chgnet": CHGNET, "sevennet": SEVENNET}
+    return [known[name] for name in names]

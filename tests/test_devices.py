@@ -36,7 +36,7 @@ from autoperi.training.stages import (
 )
 from evaluation.metrics.curve import training_figures
 from evaluation.relaxation import relaxation
-from evaluation.relaxation.chgnet import CHGNetPotential
+from evaluation.relaxation.chgnet import CHGNET, CHGNetPotential
 from property_models import model as property_models
 from property_models.networks.crystal_gnn import CrystalGNN
 from property_models.physics.guidance import energy_guidance
@@ -143,14 +143,14 @@ def test_prediction_on_a_device_is_that_of_the_cpu(name):
         pd.testing.assert_frame_equal(expected, model.predict(crystals))
 
 
-def test_relaxation_on_a_device_is_that_of_the_cpu(monkeypatch):
+def test_relaxation_on_a_device_is_that_of_the_cpu():
     """CHGNet there, geometry here."""
     crystal = small_crystal(221, 1).to_structure()
     steps = relaxation.RelaxationSettings(max_steps=2)
     expected = relaxation.relax(crystal, steps)
     with pretended_device() as device:
-        monkeypatch.setattr(relaxation, "chgnet", CHGNetPotential)
-        found = relaxation.relax(crystal, steps, device=str(device))
+        fresh = replace(CHGNET, load=CHGNetPotential)
+        found = relaxation.relax(crystal, steps, str(device), fresh)
     assert found.energy_per_atom == pytest.approx(expected.energy_per_atom, abs=1e-5)
 
 

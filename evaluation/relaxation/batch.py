@@ -17,9 +17,10 @@ from autoperi.data.reading import Sample
 from autoperi.data.workers import piped
 from evaluation.facts.matching import MatchSettings
 from evaluation.facts.symmetry import MP20_TOLERANCES, space_group
+from evaluation.relaxation.chgnet import CHGNET
 from evaluation.relaxation.journal import append, end_last_line, read_journal
+from evaluation.relaxation.potential import BatchRelaxer
 from evaluation.relaxation.relaxation import (
-    CHGNET,
     AseRelaxer,
     RelaxationSettings,
     Relaxed,
@@ -60,26 +61,22 @@ class BatchSettings:
         relaxation: when a relaxation stops and what it keeps.
         match: when the relaxed crystal still counts as the raw one.
         workers: processes that relax.
-        device: torch device of CHGNet.
-        relaxer: another potential; None is CHGNet in batches. Its energies need element references
-            fitted to it (`fit_on_mp20`).
-        batch_atoms: atoms that CHGNet computes together; changes the speed alone.
+        device: torch device of the potential.
+        relaxer: the potential. Energies of one of your own need element references fitted to it
+            (`fit_on_mp20`).
+        batch_sites: symmetry-distinct atoms computed together, None for the potential's own number; changes
+            the speed alone.
     """
 
     relaxation: RelaxationSettings = field(default_factory=RelaxationSettings)
     match: MatchSettings = field(default_factory=MatchSettings)
     workers: int = 1
     device: str = "cpu"
-    relaxer: AseRelaxer | None = None
-    batch_atoms: int = 128
+    relaxer: BatchRelaxer | AseRelaxer = CHGNET
+    batch_sites: int | None = None
 
     def __post_init__(self) -> None:
         usable_device(self.device)
-
-    @property
-    def relaxer_name(self) -> str:
-        """The potential."""
-        return CHGNET if self.relaxer is None else self.relaxer.name
 
 
 def relax_all(
@@ -95,7 +92,7 @@ def relax_all(
     matches_raw, rmsd (Å), rmsd_normalised, space_group_relaxed (at the loose tolerance), error and the
     relaxed structure as a dictionary, and the trajectory where it is kept. With a journal (JSON
     lines) finished crystals are taken from there instead, so an interrupted run goes on where it
-    stopped; those in the batch at that moment (`batch_atoms`) are begun again. A crystal that took
+    stopped; those in the batch at that moment are begun again. A crystal that took
     its process down with it is not journalled: it is tried again.
     """
     path = Path(journal) if journal else None
@@ -117,7 +114,7 @@ def relax_all(
 
 
 def _work(items: Iterator[tuple[int, _Task]], settings: BatchSettings) -> Iterator[tuple[int, dict]]:
-    """Records of numbered tasks, by CHGNet together or by a calculator one by one."""
+    """Records of numbered tasks, relaxed together or by a calculator one by one."""
     taken: dict[int, _Task] = {}
 
     def remembered() -> Iterator[tuple[int, Structure]]:
@@ -125,8 +122,10 @@ def _work(items: Iterator[tuple[int, _Task]], settings: BatchSettings) -> Iterat
             taken[number] = item
             yield number, item[1].structure
 
-    if settings.relaxer is None:
-        outcomes = relax_together(remembered(), settings.relaxation, settings.device, settings.batch_atoms)
+    if isinstance(settings.relaxer, BatchRelaxer):
+        outcomes = relax_together(
+            remembered(), settings.relaxation, settings.device, settings.relaxer, settings.batch_sites
+        )
     else:
         outcomes = _one_by_one(remembered(), settings.relaxer.calculator, settings.relaxation)
     for number, outcome in outcomes:
@@ -223,7 +222,9 @@ def _key(structure: Structure, settings: BatchSettings) -> str:
     digest = hashlib.sha256(structure.lattice.matrix.round(6).tobytes())
     digest.update(structure.frac_coords.round(6).tobytes())
     digest.update(str(structure.atomic_numbers).encode())
-    code = (_SCHEMA, versions("autoperi-gnn", "chgnet", "pymatgen"))
-    conventions = (asdict(settings.relaxation), asdict(settings.match), settings.relaxer_name, code)
+    relaxer = settings.relaxer
+    package = relaxer.package if isinstance(relaxer, BatchRelaxer) else "ase"
+    code = (_SCHEMA, versions("autoperi-gnn", package, "pymatgen"))
+    conventions = (asdict(settings.relaxation), asdict(settings.match), relaxer.name, code)
     digest.update(json.dumps(conventions).encode())
     return digest.hexdigest()[:24]

@@ -15,7 +15,7 @@ of rows are those of `_FEWEST_ROWS` rows and columns or more, for which BLAS has
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -28,34 +28,18 @@ from torch.nn.functional import layer_norm, linear, pad, silu
 
 from autoperi.crystals.device import usable_device
 from autoperi.crystals.precision import single_precision
+from autoperi.data.element_references import ElementReferences
 from evaluation.relaxation.operations import Operations
-from evaluation.relaxation.quotient_graph import ANGLE_CUTOFF, EDGE_CUTOFF, QuotientGraph, quotient_graph
+from evaluation.relaxation.potential import BatchRelaxer, Forces
+from evaluation.relaxation.quotient_graph import QuotientGraph, quotient_graph
 
 MODEL_NAME = "0.3.0"
 MAX_Z = 94
+EDGE_CUTOFF, ANGLE_CUTOFF = 6.0, 3.0
+"""Å."""
 _WIDTH = 64
 _FEWEST_ROWS = 4
 _LANES = 64
-
-
-@dataclass(frozen=True)
-class Forces:
-    """What CHGNet says about a batch.
-
-    Attributes:
-        energies: eV, of each crystal. [crystals]
-        gradients: dE/dx of every atom of every crystal, eV/Å; of a quotient graph only their
-            projection onto the symmetric displacements is meaningful. [atoms, 3]
-        virials: dE/dε for cell ← cell (1 + ε), eV. [crystals, 3, 3]
-    """
-
-    energies: np.ndarray
-    gradients: np.ndarray
-    virials: np.ndarray
-
-    def first(self, crystals: int, atoms: int) -> "Forces":
-        """Those of the first crystals, which have so many atoms."""
-        return Forces(self.energies[:crystals], self.gradients[:atoms], self.virials[:crystals])
 
 
 @cache
@@ -66,6 +50,9 @@ def chgnet(device: str = "cpu") -> "CHGNetPotential":
 
 class CHGNetPotential:
     """CHGNet on batches of quotient graphs."""
+
+    cutoff = EDGE_CUTOFF
+    batch_sites = 128
 
     @single_precision()
     def __init__(self, device: str = "cpu") -> None:
@@ -89,6 +76,21 @@ class CHGNetPotential:
         self._angle_layers = [_SplitGate(layer.twoBody_bond) for layer in model.angle_layers]
         self._last = model.mlp.layers[-1].weight.expand(_FEWEST_ROWS, -1).contiguous()
 
+    def graph(
+        self, cell: np.ndarray, cart: np.ndarray, numbers: np.ndarray, operations: Operations
+    ) -> QuotientGraph:
+        """See `Potential`."""
+        if numbers.max() > MAX_Z:
+            raise ValueError(f"CHGNet knows elements 1-{MAX_Z}: got atomic number {numbers.max()}")
+        return quotient_graph(cell, cart, numbers, operations, EDGE_CUTOFF, ANGLE_CUTOFF)
+
+    def as_it_stands(self, structure: Structure) -> tuple[QuotientGraph, np.ndarray, np.ndarray]:
+        """See `Potential`; no use is made of symmetry."""
+        numbers = np.array(structure.atomic_numbers)
+        cell = np.array(structure.lattice.matrix, dtype=float)
+        cart = np.array(structure.cart_coords, dtype=float)
+        return self.graph(cell, cart, numbers, Operations.identity(len(numbers))), cart, cell
+
     @single_precision()
     def __call__(
         self,
@@ -97,14 +99,7 @@ class CHGNetPotential:
         cells: Sequence[np.ndarray],
         derivatives: bool = True,
     ) -> Forces:
-        """Energies and derivatives.
-
-        Args:
-            graphs: one per crystal, still valid (see `quotient_graph.SKIN`).
-            positions: Cartesian, Å, continuous with those the graph was built from. [atoms, 3] each
-            cells: lattice vectors as rows, Å. [3, 3] each
-            derivatives: False leaves gradients and virials at zero, in a third of the time.
-        """
+        """See `Potential`."""
         batch = _Batch(graphs, positions, cells)
         tensors = batch.to(self.device)
         if tensors.fewest < _FEWEST_ROWS:
@@ -312,46 +307,8 @@ class _Batch:
         return (total + total.transpose(0, 2, 1)) / 2
 
 
-def full_graph(structure: Structure) -> tuple[QuotientGraph, np.ndarray, np.ndarray]:
-    """Graph, positions and cell of a crystal with no symmetry made use of.
-
-    Raises:
-        ValueError: when CHGNet cannot represent it; the message says why.
-    """
-    numbers = np.array(structure.atomic_numbers)
-    check_elements(numbers)
-    cell, cart = np.array(structure.lattice.matrix, dtype=float), np.array(structure.cart_coords, dtype=float)
-    graph = quotient_graph(cell, cart, numbers, Operations.identity(len(numbers)))
-    return graph, cart, cell
-
-
-def check_elements(numbers: np.ndarray) -> None:
-    """Raise ValueError when an element is not one of CHGNet's 94."""
-    if numbers.max() > MAX_Z:
-        raise ValueError(f"CHGNet knows elements 1-{MAX_Z}: got atomic number {numbers.max()}")
-
-
-def static_energies(
-    structures: Sequence[Structure], batch_size: int = 32, device: str = "cpu"
-) -> Iterator[float]:
-    """Yield the CHGNet energy of each structure as it stands, eV/atom.
-
-    A structure the potential cannot represent (an isolated atom, an element it does not know)
-    yields NaN; the others of its batch are unaffected.
-    """
-    potential = chgnet(device)
-    for start in range(0, len(structures), batch_size):
-        batch = structures[start : start + batch_size]
-        energies = np.full(len(batch), np.nan)
-        built: dict[int, tuple[QuotientGraph, np.ndarray, np.ndarray]] = {}
-        for k, structure in enumerate(batch):
-            with contextlib.suppress(ValueError):
-                built[k] = full_graph(structure)
-        if built:
-            graphs, positions, cells = zip(*built.values(), strict=True)
-            energies[list(built)] = potential(graphs, positions, cells, derivatives=False).energies
-        yield from (energies / [len(structure) for structure in batch]).tolist()
-
-
 def _offsets(counts: Sequence[int]) -> np.ndarray:
     return np.cumsum([0, *counts[:-1]])
+
+
+CHGNET = BatchRelaxer(f"CHGNet {MODEL_NAME}", "chgnet", chgnet, ElementReferences.load)

@@ -34,6 +34,11 @@ class Operations:
         """Number of operations, centring translations included."""
         return len(self.rotations)
 
+    def proper(self) -> "Operations":
+        """Rotations alone, no reflections: a subgroup."""
+        kept = np.linalg.det(self.rotations) > 0
+        return Operations(self.rotations[kept], self.translations[kept], self.images[kept], self.shifts[kept])
+
     @classmethod
     def identity(cls, n_atoms: int) -> "Operations":
         """No symmetry kept: the identity alone."""

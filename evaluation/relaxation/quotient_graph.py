@@ -1,11 +1,11 @@
-"""CHGNet's graph of a crystal, modulo the crystal's own symmetry.
+"""The graph of a crystal, modulo the crystal's own symmetry.
 
 Atoms, bonds and angles that an operation maps onto each other have equal features in any invariant
 network, so one of each orbit is enough, weighted by how many it stands for. The energy is exactly
 that of the full graph (Σ over orbits of |orbit| times the site energy), and so is its gradient once
 projected onto the symmetric displacements and strains. With the identity alone the graph is the full
-one. Terms as in CHGNet (arXiv:2302.14231): directed edges i → j within 6 Å, bonds (an edge and its
-reverse), angles (ordered pairs of edges of one atom, both within 3 Å).
+one. Terms as in CHGNet (arXiv:2302.14231): directed edges i → j within a cut-off, bonds (an edge and its
+reverse), angles (ordered pairs of edges of one atom, both within a shorter one).
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,10 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from evaluation.relaxation.operations import Operations
 
-EDGE_CUTOFF = 6.0
-ANGLE_CUTOFF = 3.0
 SKIN = 0.4  # Å beyond the cut-offs; the graph serves until something may have crossed it
 _MAX_EDGES = 3_000_000
-_MAX_ANGLES = 1_000_000  # 2.6 kB each in a relaxation; real porous cells of 600 atoms have 80,000
+_MAX_ANGLES = 1_000_000  # real porous cells of 600 atoms have 80,000
+_ANGLE = 2.6e-6  # gigabytes of an angle in a relaxation
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,8 @@ class QuotientGraph:
         angle_bonds: bonds of the first and second leg. [angles, 2]
         angle_vectors: vectors of the two legs, from the apex. [angles, 2]
         angle_count: angles of the orbit at one bond of the first leg's orbit. [angles]
+        head_operation: one that sends the head to the first atom of its orbit. [edges]
+        fixing: which operations leave the first atom of an orbit where it is. [operations, orbits]
     """
 
     numbers: np.ndarray
@@ -57,10 +58,32 @@ class QuotientGraph:
     angle_bonds: np.ndarray
     angle_vectors: np.ndarray
     angle_count: np.ndarray
+    head_operation: np.ndarray
+    fixing: np.ndarray
+
+    @property
+    def sites(self) -> int:
+        """Orbits of atoms."""
+        return len(self.numbers)
+
+    @property
+    def work(self) -> int:
+        """Edges and angles."""
+        return len(self.center) + len(self.angle_count)
+
+    @property
+    def memory(self) -> float:
+        """Gigabytes of its angles in a relaxation."""
+        return _ANGLE * len(self.angle_count)
 
 
 def quotient_graph(
-    cell: np.ndarray, cart: np.ndarray, numbers: np.ndarray, operations: Operations
+    cell: np.ndarray,
+    cart: np.ndarray,
+    numbers: np.ndarray,
+    operations: Operations,
+    cutoff: float,
+    angle_cutoff: float,
 ) -> QuotientGraph:
     """Build the graph.
 
@@ -69,13 +92,15 @@ def quotient_graph(
         cart: Cartesian positions, Å; need not lie inside the cell. [atoms, 3]
         numbers: atomic numbers. [atoms]
         operations: of exactly this crystal, or the identity.
+        cutoff: of edges, Å.
+        angle_cutoff: of the edges of angles, Å; 0 for a network without angles.
 
     Raises:
-        ValueError: when an atom has no neighbour within 6 Å, or the crystal is so dense that its
+        ValueError: when an atom has no neighbour within the cut-off, or the crystal is so dense that its
             angles would not fit in memory.
     """
     orbits = _Orbits(operations)
-    edges = _Edges(cell, cart, orbits)
+    edges = _Edges(cell, cart, orbits, cutoff)
     directed = np.unique(edges.label)
     number_of = np.full(len(edges.label), -1)
     number_of[directed] = np.arange(len(directed))
@@ -87,7 +112,7 @@ def quotient_graph(
     first = np.minimum(forward, reverse)
     bond_vector, bond = np.unique(first, return_inverse=True)
 
-    pairs, pair_count = edges.angles(directed)
+    pairs, pair_count = edges.angles(directed, angle_cutoff)
     legs = edge_orbit[pairs]
     # Edge k of the orbits is vector k; the other second legs are appended.
     extra = np.setdiff1d(pairs[:, 1], directed)
@@ -111,6 +136,8 @@ def quotient_graph(
         angle_bonds=bond[legs],
         angle_vectors=row_of[pairs],
         angle_count=pair_count * two_sided,
+        head_operation=orbits.to_first[edges.head[directed]],
+        fixing=operations.images[:, orbits.first_atoms] == orbits.first_atoms,
     )
 
 
@@ -128,26 +155,30 @@ class _Orbits:
 class _Edges:
     """Every edge that starts at the first atom of an orbit, and how the stabilisers permute them."""
 
-    def __init__(self, cell: np.ndarray, cart: np.ndarray, orbits: _Orbits) -> None:
+    def __init__(self, cell: np.ndarray, cart: np.ndarray, orbits: _Orbits, cutoff: float) -> None:
         self._orbits = orbits
         self._n_atoms = len(cart)
-        sphere = 4 / 3 * np.pi * (EDGE_CUTOFF + SKIN) ** 3
+        sphere = 4 / 3 * np.pi * (cutoff + SKIN) ** 3
         expected = sphere * len(cart) / max(abs(np.linalg.det(cell)), 1e-9) * len(orbits.first_atoms)
         if expected > _MAX_EDGES:
-            raise ValueError(f"about {expected:.0f} edges within 6 Å, at most {_MAX_EDGES}: too dense")
+            raise ValueError(
+                f"about {expected:.0f} edges within {cutoff:g} Å, at most {_MAX_EDGES}: too dense"
+            )
         center, head, shift, length = find_points_in_spheres(
             np.ascontiguousarray(cart),
             np.ascontiguousarray(cart[orbits.first_atoms]),
-            r=EDGE_CUTOFF + SKIN,
+            r=cutoff + SKIN,
             pbc=np.ones(3, dtype=np.int64),
             lattice=np.ascontiguousarray(cell),
             tol=1e-8,
         )
         shift = np.round(shift).astype(np.int64)
         keep = (orbits.first_atoms[center] != head) | (shift != 0).any(axis=1)
-        near = np.bincount(center[keep & (length <= EDGE_CUTOFF)], minlength=len(orbits.first_atoms))
+        near = np.bincount(center[keep & (length <= cutoff)], minlength=len(orbits.first_atoms))
         if (near == 0).any():
-            raise ValueError(f"{int(orbits.sizes[near == 0].sum())} atoms without a neighbour within 6 Å")
+            raise ValueError(
+                f"{int(orbits.sizes[near == 0].sum())} atoms without a neighbour within {cutoff:g} Å"
+            )
         if len(length) and length[keep].min() < 1e-3:
             raise ValueError("two atoms at one place")
         self._set(center[keep], head[keep], shift[keep], length[keep])
@@ -217,19 +248,19 @@ class _Edges:
         shift = turned + ops.shifts[back, atom] - ops.shifts[back, head]
         return self._find(self._orbits.orbit_of[head], ops.images[back, atom], shift)
 
-    def angles(self, directed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def angles(self, directed: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
         """One of each orbit of ordered pairs of short edges, the first leg the first of its orbit.
 
         Returns:
             pairs of edges [angles, 2], and how many second legs each stands for.
         """
-        short = np.flatnonzero(self.length <= ANGLE_CUTOFF + SKIN)
+        short = np.flatnonzero(self.length <= cutoff + SKIN if cutoff else np.zeros(len(self.length), bool))
         per_center = np.bincount(self.center[short], minlength=len(self._orbits.first_atoms))
         start = np.concatenate([[0], np.cumsum(per_center)])
-        first = directed[self.length[directed] <= ANGLE_CUTOFF + SKIN]
+        first = directed[np.isin(directed, short)]
         repeats = per_center[self.center[first]]
         if repeats.sum() > _MAX_ANGLES:
-            raise ValueError(f"{repeats.sum()} angles within 3 Å, at most {_MAX_ANGLES}: too dense")
+            raise ValueError(f"{repeats.sum()} angles within {cutoff:g} Å, at most {_MAX_ANGLES}: too dense")
         leg_1 = np.repeat(first, repeats)
         within = np.arange(len(leg_1)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
         leg_2 = short[start[self.center[leg_1]] + within]

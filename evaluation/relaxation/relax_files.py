@@ -93,7 +93,7 @@ class RelaxedFile:
         rows["speed"] = "all from the journal"
         if self.fresh:
             rows["speed"] = f"{60 * self.fresh / self.seconds:.1f} crystals a minute ({self.fresh} now)"
-        return {**rows, "protocol": f"{self.settings.relaxer_name}, {self.settings.relaxation}"}
+        return {**rows, "protocol": f"{self.settings.relaxer.name}, {self.settings.relaxation}"}
 
     def _gallery(self, files: Sequence[str]) -> str:
         """The page of the folder: relaxed crystals, each id a link to its CIF, and what came of each."""
@@ -107,7 +107,7 @@ class RelaxedFile:
             return {**shown, "cif": f"cif/{files[row]}.cif"}
 
         lead = (
-            f"Relaxed with {self.settings.relaxer_name}; energies in eV/atom, forces in eV/Å. "
+            f"Relaxed with {self.settings.relaxer.name}; energies in eV/atom, forces in eV/Å. "
             f"{len(self.table) - len(done)} are left out, relax.csv says why. A heading sorts, an id opens "
             "its CIF file."
         )

@@ -1,4 +1,4 @@
-"""Relax many crystals together with CHGNet, or one by one with any ASE calculator."""
+"""Relax many crystals together, or one by one with any ASE calculator."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,15 +8,16 @@ from typing import Any, TypeVar
 import numpy as np
 from pymatgen.core import Structure
 
-from evaluation.relaxation.chgnet import MODEL_NAME, Forces, check_elements, chgnet
+from evaluation.relaxation.chgnet import CHGNET
 from evaluation.relaxation.fire import CellDescent
 from evaluation.relaxation.operations import Operations, Projection, symmetric_crystal
-from evaluation.relaxation.quotient_graph import EDGE_CUTOFF, SKIN, QuotientGraph, quotient_graph
+from evaluation.relaxation.potential import BatchRelaxer, Forces, Graph, Potential
+from evaluation.relaxation.quotient_graph import SKIN
 from evaluation.relaxation.settings import RelaxationSettings
 
 _STANDARD = RelaxationSettings()
 Key = TypeVar("Key")
-_FULL = 400_000  # angles at which a batch takes no more: 1 GB; 128 atoms of a solid have some 50,000
+_FULL = 1.0  # gigabytes at which a batch takes no more
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Relaxed:
 
 @dataclass(frozen=True)
 class AseRelaxer:
-    """Another potential than CHGNet: any ASE calculator, one crystal at a time.
+    """A potential of one's own: any ASE calculator, one crystal at a time.
 
     Attributes:
         name: as printed beside every figure; part of the key under which results are journalled.
@@ -86,17 +87,19 @@ class AseRelaxer:
                 yield float("nan")
 
 
-CHGNET = f"CHGNet {MODEL_NAME}"
-
-
-def relax(structure: Structure, settings: RelaxationSettings = _STANDARD, device: str = "cpu") -> Relaxed:
-    """Relax atoms and cell of one crystal with CHGNet.
+def relax(
+    structure: Structure,
+    settings: RelaxationSettings = _STANDARD,
+    device: str = "cpu",
+    relaxer: BatchRelaxer = CHGNET,
+) -> Relaxed:
+    """Relax atoms and cell of one crystal.
 
     Raises:
-        ValueError: when it cannot be treated (an atom without neighbours within 6 Å, an element
-            CHGNet does not know, out of time); the message says why.
+        ValueError: when it cannot be treated (an atom without neighbours, an element the potential does
+            not know, out of time); the message says why.
     """
-    _, outcome = next(relax_together([(None, structure)], settings, device))
+    _, outcome = next(relax_together([(None, structure)], settings, device, relaxer))
     if isinstance(outcome, str):
         raise ValueError(f"relaxation of {structure.composition.alphabetical_formula}: {outcome}")
     return outcome
@@ -106,32 +109,37 @@ def relax_together(
     crystals: Iterable[tuple[Key, Structure]],
     settings: RelaxationSettings = _STANDARD,
     device: str = "cpu",
-    batch_atoms: int = 128,
+    relaxer: BatchRelaxer = CHGNET,
+    batch_sites: int | None = None,
 ) -> Iterator[tuple[Key, Relaxed | str]]:
     """Relax crystals in one changing batch; yields each, or why it failed, in the order they finish.
 
     Every crystal follows its own FIRE. One that is done leaves the batch and the next one enters, so
     the batch stays full; results do not depend on the company (on a CPU to the last bit). When memory
-    runs out, the crystal with most angles fails and the others go on.
+    runs out, the largest crystal fails and the others go on.
 
     Args:
         crystals: names and crystals; taken one by one as there is room.
         settings: when a relaxation stops and what it keeps.
-        device: torch device of CHGNet.
-        batch_atoms: atoms computed together; with `keep_symmetry`, symmetry-distinct atoms.
+        device: torch device of the potential.
+        relaxer: the potential.
+        batch_sites: symmetry-distinct atoms (`Graph.sites`) computed together; None is the potential's own.
     """
-    potential = chgnet(device)
+    potential = relaxer.load(device)
+    most = batch_sites or potential.batch_sites
     waiting, more = iter(crystals), True
     active: list[_Crystal] = []
     descent = CellDescent()
     while True:
-        while more and sum(c.size for c in active) < batch_atoms and sum(c.angles for c in active) < _FULL:
+        while (
+            more and sum(c.graph.sites for c in active) < most and sum(c.graph.memory for c in active) < _FULL
+        ):
             name, structure = next(waiting, (None, None))
             if structure is None:
                 more = False
                 break
             try:
-                crystal = _Crystal(name, structure, settings)
+                crystal = _Crystal(name, structure, settings, potential)
             except Exception as error:
                 yield name, _named(error)  # type: ignore[misc]
                 continue
@@ -153,10 +161,10 @@ def relax_together(
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
-            widest = int(np.argmax([c.angles for c in active]))
+            widest = int(np.argmax([c.graph.memory for c in active]))
             descent.keep(np.arange(len(active)) != widest)
             dropped = active.pop(widest)
-            yield dropped.name, f"out of memory at {dropped.angles} angles"
+            yield dropped.name, f"out of memory at {dropped.graph.sites} symmetry-distinct atoms"
             continue
         forces, largest = descent.forces(result.gradients, result.virials)
         converged = largest < settings.fmax
@@ -189,10 +197,12 @@ def relax_together(
 class _Crystal:
     """A crystal in the batch: its symmetry, its graph, and where that graph was built."""
 
-    def __init__(self, name: Any, structure: Structure, settings: RelaxationSettings) -> None:
+    def __init__(
+        self, name: Any, structure: Structure, settings: RelaxationSettings, potential: Potential
+    ) -> None:
         self.name = name
+        self._potential = potential
         self.numbers = np.array(structure.atomic_numbers)
-        check_elements(self.numbers)
         self.cell = np.array(structure.lattice.matrix, dtype=float)
         frac = np.array(structure.frac_coords, dtype=float)
         if np.linalg.det(self.cell) == 0:
@@ -209,7 +219,6 @@ class _Crystal:
         self.start_energy = float("nan")
         self.trajectory: list[Step] = []
         self._build()
-        self.size = len(self.graph.numbers)
 
     def move(self, cart: np.ndarray, cell: np.ndarray) -> str:
         """Go to a new geometry; rebuilds the graph when something may have crossed a cut-off.
@@ -224,7 +233,8 @@ class _Crystal:
         farthest = np.linalg.norm(beside, axis=1).max()
         stretch = 1 / np.linalg.svd(deformation, compute_uv=False).min()
         self.cart, self.cell = cart, cell
-        if (EDGE_CUTOFF + 2 * farthest) * stretch <= EDGE_CUTOFF + SKIN:
+        cutoff = self._potential.cutoff
+        if (cutoff + 2 * farthest) * stretch <= cutoff + SKIN:
             return ""
         try:
             self._build()
@@ -245,13 +255,8 @@ class _Crystal:
             final, float(energies[0]), steps, converged, float(energies[1]), float(largest), trajectory
         )
 
-    @property
-    def angles(self) -> int:
-        """What its memory grows with."""
-        return len(self.graph.angle_count)
-
     def _build(self) -> None:
-        self.graph: QuotientGraph = quotient_graph(self.cell, self.cart, self.numbers, self.operations)
+        self.graph: Graph = self._potential.graph(self.cell, self.cart, self.numbers, self.operations)
         self._built_cart, self._built_cell = self.cart, self.cell
 
 
@@ -268,8 +273,8 @@ def _symmetric(result: Forces, active: Sequence[_Crystal]) -> Forces:
 
 
 def _share_time(active: Sequence[_Crystal], seconds: float) -> None:
-    """Charge each crystal its part of a step, by the edges and angles computed for it."""
-    work = np.array([len(c.graph.center) + len(c.graph.angle_count) for c in active], dtype=float)
+    """Charge each crystal its part of a step, by what is computed for it."""
+    work = np.array([c.graph.work for c in active], dtype=float)
     for crystal, share in zip(active, seconds * work / work.sum(), strict=True):
         crystal.seconds += float(share)
 

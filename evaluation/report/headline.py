@@ -1,12 +1,14 @@
 """Headline figures in order, and the group that every figure belongs to."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from evaluation.metric import Metric
 from evaluation.options import HEADLINE
+from evaluation.relaxation.sevennet import SEVENNET
 from evaluation.stability.protocols import PROTOCOLS, named_protocol
+from evaluation.stability.stability import suffix
 
 Group = Literal["validity", "novelty", "distribution", "symmetry", "stability"]
 
@@ -53,18 +55,33 @@ _RELAXATION = (
     Column("median_e_above_hull", "median e_hull", "stability", percent=False, better="low"),
     Column("relaxed_matches_raw", "relaxed = raw", "stability"),
 )
+_AGREEMENT = (
+    Column("potentials_agree", "same verdict", "stability"),
+    Column("potentials_rank_correlation", "rank correlation", "stability", percent=False),
+)
 GROUPS: Mapping[Group, tuple[str, ...]] = {
     "validity": ("structural_", "strict_", "density_sane", "cif_", "charge_", "smact_", "valid"),
     "novelty": ("uniqueness", "novelty", "valid_unique_novel", "new_", "unique_structures"),
     "distribution": ("",),
     "symmetry": ("p1_", "space_group_", "distinct_", "gene_", "prototype_", "new_gene_share"),
-    "stability": ("stable_", "sun_", "ssun_", "msun_", "median_e_", "relax", "wasserstein_formation_energy"),
+    "stability": (
+        "stable_",
+        "sun_",
+        "ssun_",
+        "msun_",
+        "median_e_",
+        "relax",
+        "wasserstein_formation_energy",
+        "potentials_",
+    ),
 }
 """Beginnings of names, in the order of a report; the longest that fits decides."""
 
 
 def headline_columns(protocol: str = HEADLINE) -> tuple[Column, ...]:
     """Columns in order; of stability the headline protocol in full, of the others the S.U.N. alone.
+
+    Figures of a second potential stand behind those of the first.
 
     Raises:
         ValueError: when there is no such protocol.
@@ -76,7 +93,12 @@ def headline_columns(protocol: str = HEADLINE) -> tuple[Column, ...]:
     ]
     others = [p for p in PROTOCOLS.values() if p.name != first.name]
     rest = [Column(f"sun_{p.name}", f"S.U.N. {p.bound}", "stability") for p in others]
-    return (*_GEOMETRY, *full, *rest, *_RELAXATION)
+    own = (*full[:3], rest[-1], _RELAXATION[0], *_AGREEMENT)
+    end = suffix(SEVENNET)
+    second = [
+        replace(column, metric=column.metric + end, heading=f"{column.heading}, SevenNet") for column in own
+    ]
+    return (*_GEOMETRY, *full, *rest, *_RELAXATION, *second)
 
 
 def grouped(metrics: Iterable[Metric]) -> dict[Group, list[Metric]]:

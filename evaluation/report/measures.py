@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +10,11 @@ import pandas as pd
 from evaluation.facts.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
 from evaluation.facts.novelty import LEVELS
 from evaluation.facts.reference import Reference
-from evaluation.metric import Metric, distance_metric, mean_metric, statistic_metric
+from evaluation.metric import Metric, distance_metric, mean_metric, padded, statistic_metric
 from evaluation.metrics.breadth import breadth_metrics
 from evaluation.metrics.sanity import ATOM_DENSITY_RANGE, DENSITY_RANGE
-from evaluation.relaxation.batch import LARGE
+from evaluation.report.stability import stability_metrics
 from evaluation.settings import EvaluationSettings
-from evaluation.stability.protocols import PROTOCOLS, stable_by_level, sun_metrics
 
 _CHARGE_TOLERANCE = 0.1  # e
 _LEVELS = {
@@ -51,13 +49,8 @@ def measure(
         *breadth_metrics(table, reference, str(reference), settings.bootstrap),
     ]
     if settings.stability is not None and "e_above_hull" in table:
-        metrics += _stability(table, reference, unreadable, settings)
+        metrics += stability_metrics(table, reference, unreadable, settings)
     return {metric.name: metric for metric in metrics}
-
-
-def _padded(mask: Any, unreadable: int) -> np.ndarray:
-    """Shares of validity are of all items: unreadable ones are appended as False."""
-    return np.concatenate([np.asarray(mask, dtype=bool), np.zeros(unreadable, dtype=bool)])
 
 
 def _validity(table: pd.DataFrame, unreadable: int, settings: EvaluationSettings) -> list[Metric]:
@@ -94,7 +87,7 @@ def _validity(table: pd.DataFrame, unreadable: int, settings: EvaluationSettings
         )
     columns["valid"] = (table["valid"], f"structural_validity and smact_{first}")
     return [
-        mean_metric(name, _padded(mask, unreadable), items, protocol, settings.bootstrap)
+        mean_metric(name, padded(mask, unreadable), items, protocol, settings.bootstrap)
         for name, (mask, protocol) in columns.items()
     ]
 
@@ -133,7 +126,7 @@ def _novelty(
         ),
         mean_metric(
             "valid_unique_novel",
-            _padded(vun, unreadable),
+            padded(vun, unreadable),
             "all items, unreadable ones invalid",
             "valid, uniqueness and novelty together",
             settings.bootstrap,
@@ -241,66 +234,4 @@ def _symmetry(table: pd.DataFrame, reference: Reference, settings: EvaluationSet
             settings.bootstrap,
         )
     )
-    return metrics
-
-
-def _stability(
-    table: pd.DataFrame, reference: Reference, unreadable: int, settings: EvaluationSettings
-) -> list[Metric]:
-    """A failed relaxation is not stable; it has no energy, and is left out of the median alone."""
-    stability = settings.stability
-    assert stability is not None
-    protocol = stability.protocol()
-    items = "all items, failed relaxations not stable"
-    metrics: list[Metric] = []
-    for named in PROTOCOLS.values():
-        if named.matcher == settings.match:  # duplicates and novelty were matched once, by one rule
-            relaxer = f"{stability.relaxer_name}, {stability.relaxation}"
-            full = named.measured(relaxer, str(stability.hull), str(reference), settings.match)
-            metrics += sun_metrics(table, full, unreadable, settings.bootstrap)
-            if named.name == settings.protocol:
-                metrics += stable_by_level(table, full, settings.bootstrap)
-    energies = table["e_above_hull"].to_numpy(dtype=float)
-    energies = energies[np.isfinite(energies)]
-    relaxed = table["error"].fillna("missing") == ""
-    metrics += [
-        statistic_metric(
-            "median_e_above_hull",
-            energies,
-            lambda v: float(np.median(v)),
-            "relaxed crystals",
-            protocol,
-            settings.bootstrap,
-            settings.bootstrap.resamples,
-            "eV/atom",
-        ),
-        mean_metric(
-            "relaxation_converged",
-            _padded(table["converged"] & relaxed, unreadable),
-            items,
-            protocol,
-            settings.bootstrap,
-        ),
-        mean_metric(
-            "relaxed_matches_raw",
-            table.loc[relaxed, "matches_raw"].to_numpy(dtype=bool),
-            "relaxed crystals",
-            f"{stability.match}, atom by atom above {LARGE} atoms; {protocol}",
-            settings.bootstrap,
-        ),
-    ]
-    if len(known := np.sort(reference.formation_energies)):
-        formation = table["formation_energy"].to_numpy(dtype=float)
-        metrics.append(
-            distance_metric(
-                "wasserstein_formation_energy",
-                formation[np.isfinite(formation)],
-                known,
-                lambda v: wasserstein(v, known),
-                "relaxed crystals",
-                f"first Wasserstein distance to the labels of {reference}; {protocol}",
-                settings.bootstrap,
-                unit="eV/atom",
-            )
-        )
     return metrics

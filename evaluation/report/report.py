@@ -28,8 +28,9 @@ from evaluation.report.page import (
     metric_table,
     metrics_markdown,
 )
+from evaluation.report.stability import disagreements
 
-_LIBRARIES = ("autoperi-gnn", "pymatgen", "smact", "moyopy", "chgnet", "numpy", "scipy")
+_LIBRARIES = ("autoperi-gnn", "pymatgen", "smact", "moyopy", "chgnet", "sevenn", "numpy", "scipy")
 _HEADINGS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("", "left"),
     ("figure", "left"),
@@ -127,16 +128,26 @@ class Report:
         return folder
 
     def save_tables(self, out_dir: Path | str) -> Path:
-        """Write metrics.json, per_structure.csv and scenes.json, all that `load` needs, and metrics.md."""
+        """Write metrics.json, per_structure.csv and scenes.json, all that `load` needs, and metrics.md.
+
+        Where several potentials judged, also disagreements.csv: the crystals they do not agree on.
+        """
         folder = Path(out_dir)
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.as_dict(), indent=1, default=str, allow_nan=False)
         (folder / "metrics.json").write_text(text + "\n")
         without_formulas(self.per_structure).to_csv(folder / "per_structure.csv", index=False)
+        if (apart := self.disagreements()) is not None:
+            without_formulas(apart).to_csv(folder / "disagreements.csv", index=False)
         (folder / "scenes.json").write_text(json.dumps(list(self.scenes)) + "\n")
         title = f"{self.source}: {self._counts()}, against {self.reference_name}"
         (folder / "metrics.md").write_text(metrics_markdown(title, self.metrics.values()), encoding="utf-8")
         return folder
+
+    def disagreements(self) -> pd.DataFrame | None:
+        """Crystals that some potentials call stable and others do not; None where one judged or none."""
+        judges = [c for c in self.per_structure.columns if c.startswith("e_above_hull")]
+        return disagreements(self.per_structure, self._protocol()) if len(judges) > 1 else None
 
     @classmethod
     def load(cls, folder: Path | str, reference_table: pd.DataFrame) -> "Report":

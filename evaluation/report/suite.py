@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 from pymatgen.core import Structure
 
-from autoperi.data.cache import cache_folder
 from autoperi.data.reading import ReadResult, as_read_result
 from evaluation.facts.description import description_table
 from evaluation.facts.matching import MatchSettings, Twins, duplicates, known_in
@@ -26,8 +25,7 @@ from evaluation.report.measures import measure
 from evaluation.report.page import scenes
 from evaluation.report.report import Report
 from evaluation.settings import EvaluationSettings
-from evaluation.stability.hull_choice import load_hull
-from evaluation.stability.stability import stability_table
+from evaluation.stability.stability import judged
 
 _STANDARD = EvaluationSettings()
 
@@ -77,10 +75,7 @@ def evaluate(
     table = _crystal_table(facts, read, reference, (found, known, templates), settings, workers)
     if settings.stability is not None:
         stability = replace(settings.stability, workers=workers)
-        targets = set(table["formula"])
-        hull = load_hull(stability.hull, data_dir, targets, stability.relaxer, cache_folder() / "evaluation")
-        judged = stability_table(read.samples, *hull, stability, journal)
-        table = table.join(judged.reset_index(drop=True))
+        table = table.join(judged(read.samples, stability, data_dir, journal).reset_index(drop=True))
     pairs = {"duplicates": found, "reference": known, "templates": templates}
     pairs_compared = {name: twins.pairs_compared for name, twins in pairs.items()}
     metrics = measure(table, reference, len(read.failures), settings, pairs_compared)

@@ -21,7 +21,7 @@ from rich.progress import track
 from autoperi.data.cache import warn_not_kept
 from autoperi.data.download import SPLITS, dataset_file
 from autoperi.data.element_references import ElementReferences
-from evaluation.relaxation.chgnet import static_energies
+from evaluation.relaxation.chgnet import CHGNET
 from evaluation.relaxation.journal import append, end_last_line, read_journal
 from evaluation.stability.hull import ConvexHull
 
@@ -69,7 +69,7 @@ def consistent_hull(
     structure: Callable[[int], Structure],
     targets: Iterable[Composition | str],
     references: ElementReferences,
-    energies_of: Callable[[Sequence[Structure]], Iterator[float]] = static_energies,
+    energies_of: Callable[[Sequence[Structure]], Iterator[float]] = CHGNET.static_energies,
     kept: Path | None = None,
 ) -> tuple[ConvexHull, ElementReferences]:
     """Hull of a potential's energies of known phases as they stand, and the references to use with it.

@@ -1,21 +1,28 @@
 """Fit of element references to a potential (`autoperi.data.element_references`) on rows of MP-20.
 
-For CHGNet, whose references are shipped: python -m evaluation.stability.element_references DATA_FOLDER
+Those shipped are made by: python -m evaluation.stability.element_references DATA_FOLDER (chgnet | sevennet)
 """
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.core import Composition, Structure
 
-from autoperi.data.element_references import SHIPPED, ElementReferences, fit_element_references
+from autoperi.data.element_references import (
+    SEVENNET_REFERENCES,
+    SHIPPED,
+    ElementReferences,
+    fit_element_references,
+)
+from evaluation.relaxation.chgnet import CHGNET
+from evaluation.relaxation.potential import BatchRelaxer
+from evaluation.relaxation.relaxation import AseRelaxer
 
-if TYPE_CHECKING:
-    from evaluation.relaxation.relaxation import AseRelaxer
+HUBBARD = ("V", "Cr", "Mn", "Fe", "Co", "Ni", "Mo", "W")
+"""Metals that have a Hubbard U in the Materials Project's oxides and fluorides."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +35,20 @@ class FitSettings:
         ridge: penalty on the squared distance of a reference from its prior value, relative to
             the squared error in eV/atom; keeps elements seen a few times near the prior.
         seed: of the random draw of rows.
+        with_u: metals that get a term of their own in oxides and fluorides, see `ElementReferences`.
     """
 
     n_train: int = 3000
     n_val: int = 400
     ridge: float = 0.02
     seed: int = 0
+    with_u: tuple[str, ...] = ()
 
 
 def fit_on_mp20(
-    data_dir: Path | str, settings: FitSettings = FitSettings(), relaxer: "AseRelaxer | None" = None
+    data_dir: Path | str,
+    settings: FitSettings = FitSettings(),
+    relaxer: BatchRelaxer | AseRelaxer = CHGNET,
 ) -> ElementReferences:
     """Fit on static energies at the DFT geometry of MP-20 train rows.
 
@@ -47,21 +58,17 @@ def fit_on_mp20(
     Args:
         data_dir: folder of the data sets.
         settings: which rows, and how.
-        relaxer: the potential; None is CHGNet.
+        relaxer: the potential.
     """
-    from evaluation.relaxation.chgnet import MODEL_NAME, static_energies
-
-    name = f"CHGNet {MODEL_NAME}" if relaxer is None else relaxer.name
-    energies_of = static_energies if relaxer is None else relaxer.static_energies
     folder = Path(data_dir)
     rng = np.random.default_rng(settings.seed)
-    train = _energies(folder / "mp_20" / "train.csv.gz", settings.n_train, rng, energies_of)
-    val = _energies(folder / "mp_20" / "val.csv.gz", settings.n_val, rng, energies_of)
+    train = _energies(folder / "mp_20" / "train.csv.gz", settings.n_train, rng, relaxer.static_energies)
+    val = _energies(folder / "mp_20" / "val.csv.gz", settings.n_val, rng, relaxer.static_energies)
     prior = json.loads((folder / "mp_hull_reference" / "element_energies.json").read_text())
-    fitted = fit_element_references(*train, prior=prior, ridge=settings.ridge)
+    fitted = fit_element_references(*train, prior=prior, ridge=settings.ridge, with_u=settings.with_u)
     error = np.array([fitted.formation_energy(c, e) - f for c, e, f in zip(*val, strict=True)])
     provenance = {
-        "potential": f"{name}, static energies at DFT geometry",
+        "potential": f"{relaxer.name}, static energies at DFT geometry",
         "target": "MP-20 formation_energy_per_atom (Materials Project, CC BY 4.0)",
         "n_train": len(train[0]),
         "n_val": len(val[0]),
@@ -71,7 +78,7 @@ def fit_on_mp20(
         "val_bias": float(error.mean()),
         "val_median_abs": float(np.median(np.abs(error))),
     }
-    return ElementReferences(fitted.energies, provenance)
+    return ElementReferences(fitted.energies, fitted.with_u, provenance)
 
 
 def _energies(
@@ -99,6 +106,13 @@ def _energies(
 if __name__ == "__main__":
     import sys
 
-    fitted_references = fit_on_mp20(sys.argv[1])
-    fitted_references.save(SHIPPED)
+    from evaluation.relaxation.sevennet import SEVENNET
+
+    which = {
+        "chgnet": (CHGNET, FitSettings(), SHIPPED),
+        "sevennet": (SEVENNET, FitSettings(with_u=HUBBARD), SEVENNET_REFERENCES),
+    }
+    potential, how, shipped = which[sys.argv[2]]
+    fitted_references = fit_on_mp20(sys.argv[1], how, potential)
+    fitted_references.save(shipped)
     print(fitted_references.provenance)

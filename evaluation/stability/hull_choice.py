@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pymatgen.core import Composition
 
-from autoperi.data.element_references import SHIPPED, ElementReferences
-from evaluation.relaxation.chgnet import static_energies
-from evaluation.relaxation.relaxation import CHGNET, AseRelaxer
+from autoperi.data.element_references import ElementReferences
+from evaluation.relaxation.chgnet import CHGNET
+from evaluation.relaxation.potential import BatchRelaxer
+from evaluation.relaxation.relaxation import AseRelaxer
 from evaluation.stability.consistent_hull import consistent_hull, known_phases
 from evaluation.stability.hull import ConvexHull
 
@@ -28,7 +29,8 @@ class HullChoice:
         phases: `mp_20` (DFT formation energies of every labelled row), `consistent` (the same crystals by
             the potential that relaxes, so that its errors cancel) or a CSV table with the columns
             `composition` and `formation_energy_per_atom` (eV/atom).
-        references: JSON file of `ElementReferences.save`; None are CHGNet's, fitted on MP-20.
+        references: JSON file of `ElementReferences.save`; None are those shipped for the potential, fitted on
+            MP-20.
         sha256: of the files named, so that results kept for other contents are not taken for these.
     """
 
@@ -65,7 +67,7 @@ def load_hull(
     choice: HullChoice,
     data_dir: Path | str | None,
     targets: Iterable[Composition | str],
-    relaxer: AseRelaxer | None = None,
+    relaxer: BatchRelaxer | AseRelaxer = CHGNET,
     cache_dir: Path | str | None = None,
 ) -> tuple[ConvexHull, ElementReferences]:
     """The hull, and the references that turn the potential's energies into formation energies on it.
@@ -74,25 +76,27 @@ def load_hull(
         choice: which.
         data_dir: folder of the data sets, see `dataset_file`; a table of one's own does not need it.
         targets: compositions that will be judged.
-        relaxer: the potential; None is CHGNet.
+        relaxer: the potential.
         cache_dir: folder that keeps the energies of phases, for `consistent`.
 
     Raises:
-        ValueError: when another potential than CHGNet comes without references fitted to it, or the table
-            has other columns or unreadable rows.
+        ValueError: when a potential of one's own comes without references fitted to it, or the table has
+            other columns or unreadable rows.
         FileNotFoundError: when the data set is not there.
     """
-    if relaxer is not None and choice.references is None:
+    if choice.references is not None:
+        references = ElementReferences.load(choice.references)
+    elif isinstance(relaxer, BatchRelaxer):
+        references = relaxer.references()
+    else:
         raise ValueError(
             f"no element references for {relaxer.name}: fit them (element_references.fit_on_mp20), save "
-            "them and name the file as HullChoice.references; CHGNet's would shift every energy"
+            "them and name the file as HullChoice.references; those of another would shift every energy"
         )
-    references = ElementReferences.load(choice.references or SHIPPED)
     if choice.phases == "mp_20":
         return ConvexHull.from_mp20(data_dir), references
     if choice.phases != "consistent":
         return ConvexHull.from_table(choice.phases), references
-    energies_of = static_energies if relaxer is None else relaxer.static_energies
-    name = CHGNET if relaxer is None else relaxer.name
-    kept = Path(cache_dir) / f"phases-{re.sub(r'[^A-Za-z0-9.]+', '-', name)}.jsonl" if cache_dir else None
-    return consistent_hull(*known_phases(data_dir), targets, references, energies_of, kept)
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", relaxer.name)
+    kept = Path(cache_dir) / f"phases-{name}.jsonl" if cache_dir else None
+    return consistent_hull(*known_phases(data_dir), targets, references, relaxer.static_energies, kept)

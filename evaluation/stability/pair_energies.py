@@ -8,7 +8,7 @@ from pymatgen.core import Structure
 
 from autoperi.data.element_references import ElementReferences
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
-from evaluation.relaxation.chgnet import static_energies
+from evaluation.relaxation.chgnet import CHGNET
 from evaluation.stability.hull import ConvexHull
 
 _COLUMNS = ("energy", "target_energy", "e_above_hull", "target_e_above_hull")
@@ -19,7 +19,7 @@ def pair_energies(
     targets: Sequence[Structure],
     hull: ConvexHull,
     references: ElementReferences,
-    energies_of: Callable[[Sequence[Structure]], Iterator[float]] = static_energies,
+    energies_of: Callable[[Sequence[Structure]], Iterator[float]] = CHGNET.static_energies,
 ) -> pd.DataFrame:
     """One row per pair: energies of both as they stand, and above the hull; eV/atom, NaN where there is none.
 

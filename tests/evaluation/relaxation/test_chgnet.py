@@ -11,9 +11,8 @@ from ase.units import GPa
 from pymatgen.core import Lattice, Structure
 
 from autoperi.data.element_references import ElementReferences
-from evaluation.relaxation.chgnet import chgnet, full_graph, static_energies
+from evaluation.relaxation.chgnet import CHGNET, chgnet
 from evaluation.relaxation.operations import Projection, symmetric_crystal
-from evaluation.relaxation.quotient_graph import quotient_graph
 from tests.evaluation.crystals import disguised, rocksalt, rutile, wurtzite, zoo
 
 
@@ -34,7 +33,7 @@ def predicted(crystal):
 def test_a_batch_gives_what_chgnet_gives_one_by_one():
     crystals = [crystal.perturb(0.1) for crystal in zoo()]
     crystals.append(Structure(Lattice.orthorhombic(3, 7, 8), ["Li", "H"], [[-0.6, 0, 0], [1.1, 0.4, 0.3]]))
-    result = chgnet()(*zip(*map(full_graph, crystals), strict=True))
+    result = chgnet()(*zip(*map(chgnet().as_it_stands, crystals), strict=True))
     start = 0
     for crystal, energy, virial in zip(crystals, result.energies, result.virials, strict=True):
         expected = predicted(crystal)
@@ -47,10 +46,10 @@ def test_a_batch_gives_what_chgnet_gives_one_by_one():
 
 def test_a_crystal_without_short_bonds_has_no_angles():
     xenon = Structure(Lattice.cubic(4.5), ["Xe"], [[0, 0, 0]])
-    graph, cart, cell = full_graph(xenon)
+    graph, cart, cell = chgnet().as_it_stands(xenon)
     alone = chgnet()([graph], [cart], [cell])
     assert alone.energies[0] == pytest.approx(predicted(xenon)["e"], abs=1e-5)
-    salt = full_graph(rocksalt())
+    salt = chgnet().as_it_stands(rocksalt())
     beside = chgnet()([graph, salt[0]], [cart, salt[1]], [cell, salt[2]])
     assert beside.energies[0] == pytest.approx(alone.energies[0], abs=1e-5)
 
@@ -64,8 +63,8 @@ def test_one_atom_of_each_orbit_is_enough(which, seed):
     exact = symmetric_crystal(cell, crystal.frac_coords, numbers, 0.01)
     cell, numbers, operations = 1.02 * exact.cell, exact.numbers, exact.operations
     cart = exact.frac @ cell
-    graph = quotient_graph(cell, cart, numbers, operations)
-    full = full_graph(Structure(cell, numbers, exact.frac))
+    graph = chgnet().graph(cell, cart, numbers, operations)
+    full = chgnet().as_it_stands(Structure(cell, numbers, exact.frac))
     assert len(graph.numbers) == len(set(crystal.symbol_set))
     assert len(graph.center) < len(full[0].center) / 4
     few, all_ = chgnet()([graph], [cart], [cell]), chgnet()(*zip(full))
@@ -78,14 +77,14 @@ def test_one_atom_of_each_orbit_is_enough(which, seed):
 def test_an_old_graph_serves_within_its_skin():
     """Edges beyond the cut-offs change nothing, so a reused graph equals a fresh one."""
     crystal = rutile()
-    graph, cart, cell = full_graph(crystal)
+    graph, cart, cell = chgnet().as_it_stands(crystal)
     rng = np.random.default_rng(0)
     moved = cart + rng.uniform(-0.05, 0.05, cart.shape)
     stretched = cell * 0.99
     moved = moved @ np.linalg.inv(cell) @ stretched
     old = chgnet()([graph], [moved], [stretched])
     fresh = chgnet()(
-        *zip(full_graph(Structure(stretched, crystal.species, moved, coords_are_cartesian=True)))
+        *zip(chgnet().as_it_stands(Structure(stretched, crystal.species, moved, coords_are_cartesian=True)))
     )
     assert old.energies == pytest.approx(fresh.energies, abs=2e-5)
     assert old.gradients == pytest.approx(fresh.gradients, abs=2e-4)
@@ -93,7 +92,7 @@ def test_an_old_graph_serves_within_its_skin():
 
 def test_gradients_are_those_of_the_energy():
     crystal = wurtzite().perturb(0.1)
-    graph, cart, cell = full_graph(crystal)
+    graph, cart, cell = chgnet().as_it_stands(crystal)
     rng = np.random.default_rng(1)
     way, strain = rng.normal(size=cart.shape), rng.normal(size=(3, 3))
     strain = strain + strain.T
@@ -113,7 +112,7 @@ def test_gradients_are_those_of_the_energy():
 def test_static_energy_gives_the_known_formation_energy_of_salt():
     lonely = Structure(Lattice.cubic(30), ["Na"], [[0, 0, 0]])
     unknown = Structure(Lattice.cubic(4), ["Cm"], [[0, 0, 0]])
-    energies = list(static_energies([rocksalt(), lonely, unknown, rocksalt()]))
+    energies = list(CHGNET.static_energies([rocksalt(), lonely, unknown, rocksalt()]))
     assert np.isnan(energies[1:3]).all()
     assert energies[0] == pytest.approx(energies[3], abs=1e-4)
     # Materials Project mp-22862: -2.10 eV/atom.
@@ -123,9 +122,9 @@ def test_static_energy_gives_the_known_formation_energy_of_salt():
 
 def test_impossible_crystals_are_named():
     with pytest.raises(ValueError, match="1 atoms without a neighbour"):
-        full_graph(Structure(Lattice.cubic(30), ["Na"], [[0, 0, 0]]))
+        chgnet().as_it_stands(Structure(Lattice.cubic(30), ["Na"], [[0, 0, 0]]))
     for side in (0.3, 0.01):
         with pytest.raises(ValueError, match="too dense"):
-            full_graph(Structure(Lattice.cubic(side), ["H"], [[0, 0, 0]]))
+            chgnet().as_it_stands(Structure(Lattice.cubic(side), ["H"], [[0, 0, 0]]))
     with pytest.raises(ValueError, match="one place"):
-        full_graph(Structure(Lattice.cubic(4), ["H", "H"], [[0, 0, 0], [0, 0, 1]]))
+        chgnet().as_it_stands(Structure(Lattice.cubic(4), ["H", "H"], [[0, 0, 0], [0, 0, 1]]))

@@ -9,7 +9,7 @@ from pymatgen.core import Lattice, Structure
 
 from evaluation.facts.symmetry import space_group
 from evaluation.relaxation import relaxation
-from evaluation.relaxation.chgnet import full_graph, static_energies
+from evaluation.relaxation.chgnet import CHGNET, CHGNetPotential, chgnet
 from evaluation.relaxation.relaxation import (
     RelaxationSettings,
     relax,
@@ -40,7 +40,7 @@ def distorted():
 def test_each_crystal_of_a_batch_goes_the_way_chgnet_takes_it_alone(distorted):
     """Steps, energy and geometry after FIRE on FrechetCellFilter, by ASE and by the batch."""
     settings = RelaxationSettings(max_steps=30)
-    outcomes = dict(relax_together(enumerate(distorted), settings, batch_atoms=9))
+    outcomes = dict(relax_together(enumerate(distorted), settings, batch_sites=9))
     for k, crystal in enumerate(distorted):
         energy, steps, result = relaxed_by_chgnet(crystal.copy(), settings)
         assert outcomes[k].steps == steps
@@ -91,7 +91,7 @@ def test_the_company_does_not_matter(distorted, keep_symmetry):
     crystals = [*distorted, perovskite(), Structure(Lattice.cubic(4.5), ["Xe"], [[0, 0, 0]])]
     alone = [relax(crystal, settings) for crystal in crystals]
     for order in ((0, 1, 2, 3, 4), (4, 2, 3, 1, 0)):
-        together = dict(relax_together([(k, crystals[k]) for k in order], settings, batch_atoms=20))
+        together = dict(relax_together([(k, crystals[k]) for k in order], settings, batch_sites=20))
         for k, one in enumerate(alone):
             assert together[k].steps == one.steps
             assert together[k].energy_per_atom == one.energy_per_atom
@@ -124,42 +124,55 @@ def test_failures_are_named_and_cost_one_crystal():
         relax(crystals["lonely"])
 
 
+def around(call):
+    """CHGNet, its energies and derivatives by another function."""
+
+    class Around(CHGNetPotential):
+        def __init__(self):
+            """Load nothing."""
+
+        def __call__(self, *arguments, **named):
+            return call(*arguments, **named)
+
+    return replace(CHGNET, load=lambda _: Around())
+
+
 @pytest.mark.parametrize("company", [True, False])
-def test_when_memory_runs_out_the_widest_crystal_fails_alone(company, distorted, monkeypatch):
-    real = relaxation.chgnet("cpu")
-    most = max(len(full_graph(c)[0].angle_count) for c in distorted)
+def test_when_memory_runs_out_the_widest_crystal_fails_alone(company, distorted):
+    most = max(len(chgnet().as_it_stands(c)[0].angle_count) for c in distorted)
 
     def small(graphs, *arguments):
         if sum(len(graph.angle_count) for graph in graphs) > most:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return real(graphs, *arguments)
+        return chgnet()(graphs, *arguments)
 
-    monkeypatch.setattr(relaxation, "chgnet", lambda _: small)
     crystals = {"wide": rocksalt("Mg", "O", 2.6)} | ({"other": distorted[0]} if company else {})
-    outcomes = dict(relax_together(crystals.items(), RelaxationSettings(max_steps=1)))
+    outcomes = dict(relax_together(crystals.items(), RelaxationSettings(max_steps=1), relaxer=around(small)))
     assert outcomes.keys() == crystals.keys()
     assert outcomes["wide"].startswith("out of memory at")
     assert not company or outcomes["other"].steps <= 1
 
 
 def test_a_batch_takes_no_more_once_its_angles_fill_it(distorted, monkeypatch):
-    real, sizes = relaxation.chgnet("cpu"), []
-    monkeypatch.setattr(
-        relaxation, "chgnet", lambda _: lambda graphs, *rest: sizes.append(len(graphs)) or real(graphs, *rest)
-    )
-    monkeypatch.setattr(relaxation, "_FULL", 1)
-    outcomes = dict(relax_together(enumerate(distorted), RelaxationSettings(max_steps=1)))
+    sizes = []
+
+    def counted(graphs, *rest):
+        sizes.append(len(graphs))
+        return chgnet()(graphs, *rest)
+
+    monkeypatch.setattr(relaxation, "_FULL", 1e-9)
+    settings = RelaxationSettings(max_steps=1)
+    outcomes = dict(relax_together(enumerate(distorted), settings, relaxer=around(counted)))
     assert set(sizes) == {1}
     assert len(outcomes) == len(distorted)
 
 
-def test_another_error_of_the_potential_is_not_hidden(distorted, monkeypatch):
+def test_another_error_of_the_potential_is_not_hidden(distorted):
     def broken(*_):
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(relaxation, "chgnet", lambda _: broken)
     with pytest.raises(RuntimeError, match="shapes"):
-        relax(distorted[0])
+        relax(distorted[0], relaxer=around(broken))
 
 
 def test_time_runs_out_for_a_crystal_that_takes_too_long(distorted):
@@ -172,7 +185,7 @@ def test_start_and_end_are_told(distorted):
     """The energy it began with is that of the crystal as it stood, and the force left decides convergence."""
     settings = RelaxationSettings(max_steps=200)
     outcomes = dict(relax_together(enumerate(distorted), settings))
-    for k, energy in enumerate(static_energies(distorted)):
+    for k, energy in enumerate(CHGNET.static_energies(distorted)):
         assert outcomes[k].start_energy_per_atom == pytest.approx(energy, abs=1e-5)
         assert outcomes[k].energy_per_atom < energy
         assert outcomes[k].converged == (outcomes[k].largest_force < settings.fmax)

@@ -49,7 +49,7 @@ def hull(tmp_path_factory):
 @pytest.fixture
 def settings(hull):
     relaxation = StabilitySettings(
-        RelaxationSettings(max_steps=2), batch_atoms=1, hull=HullChoice.of(str(hull))
+        RelaxationSettings(max_steps=2), batch_sites=1, hull=HullChoice.of(str(hull))
     )
     return BenchmarkSettings(EvaluationSettings(bootstrap=BootstrapSettings(20, 5), stability=relaxation))
 

@@ -5,6 +5,7 @@ import pytest
 from ase.calculators.lj import LennardJones
 
 from autoperi.data.element_references import ElementReferences
+from evaluation.relaxation.potential import BatchRelaxer
 from evaluation.relaxation.relaxation import AseRelaxer
 from evaluation.stability import consistent_hull
 from evaluation.stability.hull_choice import HullChoice, load_hull
@@ -37,9 +38,7 @@ def test_every_choice_gives_a_hull(mp20, tmp_path, monkeypatch):
     assert references == ElementReferences.load()
     own, _ = load_hull(HullChoice.of(str(write_table(tmp_path / "own.csv"))), "nowhere", ["NaCl"])
     assert own.hull_energy("NaCl") == pytest.approx(-2.0)
-    monkeypatch.setattr(
-        "evaluation.stability.hull_choice.static_energies", lambda s: iter([-3.0 - len(s)] * len(s))
-    )
+    monkeypatch.setattr(BatchRelaxer, "static_energies", lambda _, s: iter([-3.0 - len(s)] * len(s)))
     same, references = load_hull(HullChoice("consistent"), mp20, ["NaCl"])
     assert same.n_phases == 3  # not MgO
     assert references.energies["Na"] == references.energies["Cl"] == -6.0
@@ -71,7 +70,7 @@ def test_another_potential_needs_references_of_its_own(mp20, tmp_path):
 def test_energies_of_phases_are_computed_once_and_a_killed_run_goes_on(mp20, tmp_path, monkeypatch):
     asked = []
 
-    def energies(structures):
+    def energies(_, structures):
         for structure in structures:
             if len(asked) == 2:
                 asked.append("killed")
@@ -79,7 +78,7 @@ def test_energies_of_phases_are_computed_once_and_a_killed_run_goes_on(mp20, tmp
             asked.append(structure.composition.reduced_formula)
             yield float("nan") if asked[-1] == "NaCl" else -2.0
 
-    monkeypatch.setattr("evaluation.stability.hull_choice.static_energies", energies)
+    monkeypatch.setattr(BatchRelaxer, "static_energies", energies)
     choice, kept = HullChoice("consistent"), tmp_path / "kept"
     with pytest.raises(KeyboardInterrupt):
         load_hull(choice, mp20, ["NaCl"], cache_dir=kept)
