@@ -1,6 +1,5 @@
 """Every convention of a report, and what a command's options mean by them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoperi.data.cache import required
@@ -72,7 +71,10 @@ class EvaluationSettings:
             raise ValueError(
                 "potential, hull, keep-symmetry, fmax and steps say how to relax: add --stability"
             )
-        first, *others = _potentials(options.potential)
+        if not options.potential or len(set(options.potential)) < len(options.potential):
+            named = " ".join(options.potential) or "none"
+            raise ValueError(f"expected potentials, each once: got {named}")
+        first, *others = map(potential, options.potential) if options.stability else [CHGNET]
         assert chosen.matcher is not None  # every named protocol has one
         stability = StabilitySettings(
             relaxation, relaxer=first, hull=HullChoice.of(options.hull), others=tuple(others)
@@ -89,15 +91,17 @@ class EvaluationSettings:
         """Refuse hours of work after which a figure that was asked for could not be printed."""
         if self.coverage is not None:
             required("matminer", "coverage")
-        if self.stability is not None and SEVENNET in (self.stability.relaxer, *self.stability.others):
-            required(SEVENNET.package, "judge")
         wanted = named_protocol(self.protocol).matcher
         if self.stability is not None and self.match != wanted:
             raise ValueError(f"protocol {self.protocol!r} matches by {wanted}: got {self.match}")
 
 
-def _potentials(names: Sequence[PotentialName]) -> list[BatchRelaxer]:
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"expected potentials, each once: got {' '.join(names) or 'none'}")
-    known = {"chgnet": CHGNET, "sevennet": SEVENNET}
-    return [known[name] for name in names]
+def potential(name: PotentialName) -> BatchRelaxer:
+    """A potential by the name that commands know it by.
+
+    Raises:
+        ImportError: sevennet without the package sevenn, which the extra ``judge`` installs.
+    """
+    if name == "sevennet":
+        required(SEVENNET.package, "judge")
+    return {"chgnet": CHGNET, "sevennet": SEVENNET}[name]

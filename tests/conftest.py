@@ -9,8 +9,10 @@ import tests.shapes  # noqa: F401 (checks the rooms that are imported after it)
 from tests.prototypes import PROTOTYPES, prototype
 
 torch.set_num_threads(1)
-# A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt.
+# A shell's background job ignores Ctrl-C, one under nohup the hangup as well, and so would the processes that
+# tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item):

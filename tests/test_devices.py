@@ -37,6 +37,7 @@ from autoperi.training.stages import (
 from evaluation.metrics.curve import training_figures
 from evaluation.relaxation import relaxation
 from evaluation.relaxation.chgnet import CHGNET, CHGNetPotential
+from evaluation.relaxation.potential import BatchRelaxer
 from property_models import model as property_models
 from property_models.networks.crystal_gnn import CrystalGNN
 from property_models.physics.guidance import energy_guidance
@@ -149,7 +150,7 @@ def test_relaxation_on_a_device_is_that_of_the_cpu():
     steps = relaxation.RelaxationSettings(max_steps=2)
     expected = relaxation.relax(crystal, steps)
     with pretended_device() as device:
-        fresh = replace(CHGNET, load=CHGNetPotential)
+        fresh = BatchRelaxer("CHGNet there", "chgnet", CHGNetPotential, CHGNET.references)
         found = relaxation.relax(crystal, steps, str(device), fresh)
     assert found.energy_per_atom == pytest.approx(expected.energy_per_atom, abs=1e-5)
 

@@ -8,20 +8,23 @@ import tyro
 
 from autoperi.commands import console
 from autoperi.commands.arguments import Computing, asked
+from evaluation.options import PotentialName
 from evaluation.relaxation.settings import RelaxationSettings
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """When a relaxation ends, and what it keeps.
+    """By which potential, when a relaxation ends, and what it keeps.
 
     Attributes:
+        potential: chgnet, or sevennet (SevenNet-l3i5, extra `judge`).
         keep_symmetry: keep the space group found at 0.01 Å; faster too.
         fmax: longest force left on an atom or a cell vector, eV/Å.
         steps: most FIRE steps of a crystal.
         time_limit: computing time after which a crystal is given up, seconds.
     """
 
+    potential: PotentialName = "chgnet"
     keep_symmetry: bool = False
     fmax: float = RelaxationSettings.fmax
     steps: int = RelaxationSettings.max_steps
@@ -30,7 +33,7 @@ class Relaxation:
 
 @dataclass(frozen=True)
 class Relax:
-    """Relax crystals with CHGNet, many together; an interrupted run resumes where it stood.
+    """Relax crystals, many together; an interrupted run resumes where it stood.
 
     Examples:
         autoperi relax samples --keep-symmetry --out relaxed
@@ -52,6 +55,7 @@ class Relax:
         from autoperi.data.run_folder import run_folder
         from evaluation.relaxation.batch import BatchSettings
         from evaluation.relaxation.relax_files import relax_path
+        from evaluation.settings import potential
 
         asked_for = self.relaxation
         settings = RelaxationSettings(
@@ -61,7 +65,12 @@ class Relax:
             max_seconds=asked_for.time_limit,
             trajectory=self.trajectories,
         )
-        how = BatchSettings(settings, workers=self.advanced.workers, device=self.advanced.device)
+        how = BatchSettings(
+            settings,
+            workers=self.advanced.workers,
+            device=self.advanced.device,
+            relaxer=potential(asked_for.potential),
+        )
         with run_folder(self.out, asked(self), self.path) as folder:
             relaxed = relax_path(self.path, folder.path, how)
             relaxed.save(folder.new)

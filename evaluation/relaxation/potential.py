@@ -98,21 +98,39 @@ class Potential(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class BatchRelaxer:
-    """A potential that relaxes many crystals together.
+class Relaxer:
+    """A potential by its name, which is all that settings and files say of it.
 
     Attributes:
         name: as printed beside every figure; part of the key under which results are journalled.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        """The name."""
+        return self.name
+
+
+class BatchRelaxer(Relaxer):
+    """A potential that relaxes many crystals together.
+
+    Attributes:
         package: whose weights and code it is.
         load: gives the potential on a torch device.
         references: gives the element references fitted to its energies.
     """
 
-    name: str
-    package: str
-    load: Callable[[str], Potential]
-    references: Callable[[], ElementReferences]
+    def __init__(
+        self,
+        name: str,
+        package: str,
+        load: Callable[[str], Potential],
+        references: Callable[[], ElementReferences],
+    ) -> None:
+        super().__init__(name)
+        self.package, self.load, self.references = package, load, references
 
     def static_energies(
         self, structures: Sequence[Structure], batch_size: int = 32, device: str = "cpu"

@@ -1,4 +1,4 @@
-"""Relax every crystal of a file with CHGNet, and write what came of it."""
+"""Relax every crystal of a file, and write what came of it."""
 
 import time
 from collections.abc import Sequence

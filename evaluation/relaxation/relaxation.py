@@ -11,7 +11,7 @@ from pymatgen.core import Structure
 from evaluation.relaxation.chgnet import CHGNET
 from evaluation.relaxation.fire import CellDescent
 from evaluation.relaxation.operations import Operations, Projection, symmetric_crystal
-from evaluation.relaxation.potential import BatchRelaxer, Forces, Graph, Potential
+from evaluation.relaxation.potential import BatchRelaxer, Forces, Graph, Potential, Relaxer
 from evaluation.relaxation.quotient_graph import SKIN
 from evaluation.relaxation.settings import RelaxationSettings
 
@@ -55,18 +55,17 @@ class Relaxed:
     trajectory: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True)
-class AseRelaxer:
+class AseRelaxer(Relaxer):
     """A potential of one's own: any ASE calculator, one crystal at a time.
 
     Attributes:
-        name: as printed beside every figure; part of the key under which results are journalled.
         calculator: makes the calculator; called once per process, so it must be picklable (a
             function of a module) when several processes relax.
     """
 
-    name: str
-    calculator: Callable[[], Any]
+    def __init__(self, name: str, calculator: Callable[[], Any]) -> None:
+        super().__init__(name)
+        self.calculator = calculator
 
     def static_energies(self, structures: Sequence[Structure]) -> Iterator[float]:
         """Yield the energy of each structure as it stands, eV/atom; NaN where there is none."""

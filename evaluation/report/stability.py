@@ -135,7 +135,7 @@ def _second_opinion(
         statistic_metric(
             "potentials_rank_correlation",
             both,
-            lambda v: float(pd.Series(v[:, 0]).corr(pd.Series(v[:, 1]), method="spearman")),
+            _rank_correlation,
             "crystals relaxed by both",
             f"Spearman, energies above the hull; {pair}",
             settings.bootstrap,
@@ -143,3 +143,9 @@ def _second_opinion(
         )
     )
     return [replace(metric, name=metric.name + end) for metric in metrics]
+
+
+def _rank_correlation(pairs: np.ndarray) -> float:
+    """Spearman's, NaN where one of both is constant."""
+    ranks = pd.DataFrame(pairs).rank().to_numpy()
+    return float(np.corrcoef(ranks.T)[0, 1]) if ranks.std(axis=0).all() else float("nan")

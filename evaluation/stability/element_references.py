@@ -39,7 +39,7 @@ class FitSettings:
     """
 
     n_train: int = 3000
-    n_val: int = 400
+    n_val: int = 500
     ridge: float = 0.02
     seed: int = 0
     with_u: tuple[str, ...] = ()

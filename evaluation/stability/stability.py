@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
 
 import pandas as pd
 from pymatgen.core import Structure
@@ -48,7 +47,7 @@ class StabilitySettings(BatchSettings):
         """As printed beside every figure."""
         return f"relaxed by {self.relaxed_by()}; hull of {self.hull}"
 
-    def each(self) -> list[Self]:
+    def each(self) -> "Sequence[StabilitySettings]":
         """Settings of each potential by itself, in order."""
         found = [replace(self, others=())]
         for relaxer in self.others:

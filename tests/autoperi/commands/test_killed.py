@@ -62,7 +62,9 @@ CASES = {
     "relax": Case("relax TABLE --steps 3", "evaluation.relaxation.batch._record", 5),
     "evaluate": Case("evaluate TABLE --reference TABLE", "evaluation.facts.description.describe", 20),
     "stability": Case(
-        "evaluate TABLE --reference TABLE --stability --steps 3", "evaluation.relaxation.batch._record", 5
+        "evaluate TABLE --reference TABLE --stability --hull HULL --steps 3",
+        "evaluation.relaxation.batch._record",
+        5,
     ),
     "benchmark": Case(
         "benchmark a=TABLE b=TABLE --reference TABLE",
@@ -71,7 +73,7 @@ CASES = {
         workers=False,
     ),
     "benchmark stability": Case(
-        "benchmark a=TABLE b=TABLE --reference TABLE --limit 12 --stability --steps 3",
+        "benchmark a=TABLE b=TABLE --reference TABLE --limit 12 --stability --hull HULL --steps 3",
         "evaluation.relaxation.batch._record",
         4,
     ),
@@ -80,7 +82,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Of seventy-five crystals, enough for `encode` to share them among processes."""
+    """Of seventy-five crystals, enough for `encode` to share them among processes; a hull beside it."""
     rows = []
     for k in range(25):
         for name in ("NaCl", "Si diamond", "CsCl"):
@@ -88,6 +90,8 @@ def table(tmp_path_factory):
             crystal.perturb(0.02, seed=k)
             rows.append((f"{name} {k}", crystal.to(fmt="cif")))
     file = tmp_path_factory.mktemp("tables") / "crystals.csv"
+    hull = pd.DataFrame({"composition": ["NaCl", "CsCl"], "formation_energy_per_atom": [-2.1, -2.2]})
+    hull.to_csv(file.with_name("hull.csv"), index=False)
     pd.DataFrame(rows, columns=["id", "cif"]).to_csv(file, index=False)
     return file
 
@@ -99,7 +103,9 @@ def results(out):
 
 
 def run(program, case, table, out, cache, **more):
-    words = case.words.replace("TABLE", str(table)).split(" ")
+    words = (
+        case.words.replace("TABLE", str(table)).replace("HULL", str(table.with_name("hull.csv"))).split(" ")
+    )
     arguments = [sys.executable, *program, *words, "--workers", "2", "--out", str(out)]
     environment = {**os.environ, "AUTOPERI_CACHE": str(cache)}
     return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True, **more)

@@ -84,7 +84,7 @@ def test_threads_and_spawned_processes_draw_the_same(generator, drawn):
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(_sample, [generator, generator])) == [drawn, drawn]
     spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=spawned) as processes:
+    with ProcessPoolExecutor(2, spawned, torch.set_num_threads, (1,)) as processes:  # as here
         assert list(processes.map(_sample, [generator, generator])) == [drawn, drawn]
 
 

@@ -1,7 +1,6 @@
 import contextlib
 import io
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from pymatgen.core import Lattice, Structure
 from evaluation.facts.symmetry import space_group
 from evaluation.relaxation import relaxation
 from evaluation.relaxation.chgnet import CHGNET, CHGNetPotential, chgnet
+from evaluation.relaxation.potential import BatchRelaxer
 from evaluation.relaxation.relaxation import (
     RelaxationSettings,
     relax,
@@ -134,7 +134,7 @@ def around(call):
         def __call__(self, *arguments, **named):
             return call(*arguments, **named)
 
-    return replace(CHGNET, load=lambda _: Around())
+    return BatchRelaxer("Around", "chgnet", lambda _: Around(), CHGNET.references)
 
 
 @pytest.mark.parametrize("company", [True, False])
