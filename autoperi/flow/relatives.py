@@ -126,6 +126,33 @@ class Relatives:
         """Number of training crystals."""
         return self._batch.n_crystals
 
+    @property
+    def crystals(self) -> CrystalBatch:
+        """The training crystals, in their order."""
+        return self._batch
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Their names."""
+        return self._ids
+
+    def renamed(self, row: int, elements: Mapping[int, int]) -> Crystal:
+        """A training crystal with its elements exchanged, volume rescaled by the elements' volumes."""
+        first = int(self._first[row])
+        span = slice(first, first + int(self._n_sites[row]))
+        before = self._species[span]
+        after = np.array([elements[z] for z in before.tolist()])
+        crystal = Crystal(
+            space_group=int(self._batch.space_group[row]),
+            wyckoff=self._wyckoff[span].copy(),
+            species=after,
+            free=self._batch.free[span].numpy().copy(),
+            lattice_coords=self._batch.lattice_coords[row].numpy().copy(),
+        )
+        volumes = [(self._volumes[z] * crystal.multiplicities).sum() for z in (before, after)]
+        crystal.lattice_coords[VOLUME] += np.log(volumes[1] / volumes[0]) / 3
+        return crystal
+
     def nearest(self, gene: Crystal, skip: int | None = None) -> Relative | None:
         """The nearest relative of a gene with known species; None where no training crystal has its pattern.
 

@@ -12,6 +12,9 @@ from ase.data import atomic_numbers, chemical_symbols
 from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.crystals.wyckoff import SYSTEMS, crystal_system, gene_name, wyckoff_table
 
+_ISOTOPES = {"D", "T"}
+"""Of hydrogen; pymatgen reads them as it."""
+
 
 @dataclass(frozen=True)
 class GeneRequest:
@@ -193,6 +196,9 @@ def _parse_gene(gene: str) -> tuple[int, tuple[int, ...]]:
 def _parse_formula(formula: str) -> dict[int, int]:
     from pymatgen.core import Composition
 
+    isotopes = sorted(_ISOTOPES & set(re.findall("[A-Z][a-z]?", formula)))
+    if isotopes:
+        raise ValueError(f"expected elements, isotopes are not told apart: got {isotopes}; write H")
     try:
         composition = Composition(formula)
         amounts = {e.symbol: n for e, n in composition.items()}

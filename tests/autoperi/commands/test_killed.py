@@ -60,6 +60,7 @@ class Case:
 CASES = {
     "encode": Case("encode TABLE", "autoperi.data.preprocess._row", 20, signal.SIGTERM),
     "relax": Case("relax TABLE --steps 3", "evaluation.relaxation.batch._record", 5),
+    "csp": Case("csp KMgF3 NaBr MgO TiO2 --candidates 4", "evaluation.relaxation.batch._record", 3),
     "evaluate": Case("evaluate TABLE --reference TABLE", "evaluation.facts.description.describe", 20),
     "stability": Case(
         "evaluate TABLE --reference TABLE --stability --hull HULL --steps 3",

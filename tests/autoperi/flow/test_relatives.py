@@ -118,6 +118,19 @@ def test_volume_follows_the_elements():
     assert found.crystal.lattice_coords[5] > sodium.lattice_coords[5] + 0.05
 
 
+def test_a_training_crystal_takes_other_elements(many):
+    """In its own geometry but for the volume; by its own elements it is unchanged."""
+    relatives = Relatives.from_crystals(many)
+    for row, crystal in enumerate(many):
+        same = relatives.renamed(row, {z: z for z in crystal.species.tolist()})
+        assert np.allclose(same.lattice_coords, crystal.lattice_coords, atol=1e-12)
+        assert np.array_equal(same.free, crystal.free)
+    salt = Relatives.from_crystals([named("NaCl"), named("CsCl")])
+    caesium = salt.renamed(0, {11: 55, 17: 17})
+    assert (caesium.formula, caesium.space_group) == ("CsCl", 225)
+    assert caesium.to_structure().volume > named("NaCl").to_structure().volume
+
+
 def test_arrays_are_small_and_exact(many):
     """Every site and every name returns; a name may hold any character."""
     crystals = [replace(many[0], id="a\nb"), *many[1:]]

@@ -28,6 +28,7 @@ def test_names_are_understood():
         ({"gene": "225:ab", "space_groups": [221]}, "no space group satisfies"),
         ({"formula": "Xx2O"}, r"got \['Xx'\]"),
         ({"formula": "Li0.5O"}, "whole numbers"),
+        ({"formula": "D2O"}, "isotopes"),
         ({"formula": ""}, "got ''"),
         ({"anonymous_formula": "AA2"}, "each letter once"),
         ({"anonymous_formula": "AB0"}, "at least one atom"),
