@@ -11,13 +11,14 @@ all training crystals are templates, those of the same formula too; test is not 
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
 from pymatgen.core import Structure
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 import autoperi
@@ -28,7 +29,15 @@ from autoperi.data.files import crystal_of_record, crystal_record
 from autoperi.data.reading import Sample
 from autoperi.discovery.candidates import Proposals, reduced
 from autoperi.discovery.prediction import RELAXATION
-from autoperi.discovery.ranker import CandidateRanker, ExchangeBatch, Facts, GeneRanker, save
+from autoperi.discovery.ranker import (
+    CandidateRanker,
+    ExchangeBatch,
+    Facts,
+    GeneRanker,
+    energy_inputs,
+    plain_inputs,
+    save,
+)
 from autoperi.discovery.templates import Templates, gene_with_species, reduced_amounts
 from evaluation.metrics.reconstruction import CDVAE_MATCH
 from evaluation.relaxation.batch import BatchSettings, relax_all
@@ -180,6 +189,22 @@ def _with_energies(
     return out_
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """Candidates of many formulas: what the last networks read, whether each matches, and its formula."""
+
+    plain: Tensor
+    energies: Tensor | None
+    matches: Tensor
+    formula: Tensor
+
+    def of(self, formulas: Tensor) -> "_Inputs":
+        """Those of some formulas."""
+        some = torch.isin(self.formula, formulas)
+        energies = None if self.energies is None else self.energies[some]
+        return _Inputs(self.plain[some], energies, self.matches[some], self.formula[some])
+
+
 def _fitted(
     ranker: CandidateRanker,
     labelled: list[tuple[list[Facts], list[Crystal], list[bool]]],
@@ -187,43 +212,49 @@ def _fitted(
     folds: int = 5,
 ) -> dict[str, float]:
     """Fit the last network; the share of first candidates that match is that of formulas left out."""
-    some = [(facts, torch.tensor(matches).float()) for facts, _, matches in labelled if facts]
-    right = []
+    some = [(facts, matches) for facts, _, matches in labelled if facts]
+    inputs = _Inputs(
+        torch.cat([plain_inputs(facts) for facts, _ in some]),
+        torch.cat([energy_inputs(facts) for facts, _ in some]) if energies else None,
+        torch.cat([torch.tensor(matches).float() for _, matches in some]),
+        torch.cat([torch.full((len(facts),), i) for i, (facts, _) in enumerate(some)]),
+    )
+    formulas, right = torch.arange(len(some)), []
     for fold in range(folds):
-        _fit(ranker, [one for k, one in enumerate(some) if k % folds != fold], energies)
+        _fit(ranker, inputs.of(formulas[formulas % folds != fold]))
         with torch.no_grad():
-            for facts, matches in some[fold::folds]:
-                right.append(float(matches[ranker(facts, energies).argmax()]))
-    _fit(ranker, some, energies)
+            for i in formulas[fold::folds]:
+                own = inputs.of(i[None])
+                right.append(float(own.matches[ranker(own.plain, own.energies).argmax()]))
+    _fit(ranker, inputs)
     first = [float(matches[0]) for _, matches in some]
     return {"n": len(some), "first": float(np.mean(first)), "ranked": float(np.mean(right))}
 
 
-def _fit(
-    ranker: CandidateRanker, some: list[tuple[list[Facts], torch.Tensor]], energies: bool, epochs: int = 40
-) -> None:
-    network = ranker.relaxed if energies else ranker.plain
+def _fit(ranker: CandidateRanker, inputs: _Inputs, steps: int = 400) -> None:
+    """Cross-entropy of each candidate, and of the matching ones among those of their formula."""
+    network = ranker.plain if inputs.energies is None else ranker.relaxed
     for layer in network.children():
         if isinstance(layer, torch.nn.Linear):
             layer.reset_parameters()
     optimiser = torch.optim.AdamW(network.parameters(), 1e-2, weight_decay=0.05)
-    inputs = [(ranker.read(facts, energies), matches) for facts, matches in some]
-    steps = epochs * (len(inputs) // 32 + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
-    for _ in range(epochs):
-        for part in torch.randperm(len(inputs)).split(32):
-            losses = []
-            for i in part.tolist():
-                logits = network(inputs[i][0]).squeeze(-1)
-                chosen = logits.log_softmax(dim=0)[inputs[i][1] > 0]
-                losses.append(binary_cross_entropy_with_logits(logits, inputs[i][1]))
-                if len(chosen):
-                    losses.append(-0.2 * chosen.logsumexp(dim=0))
-            loss = torch.stack(losses).sum() / len(part)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+    formulas, owner = inputs.formula.unique(return_inverse=True)
+    right = inputs.matches > 0
+    has = torch.zeros(len(formulas)).index_add(0, owner, inputs.matches) > 0
+    for _ in range(steps):
+        logits = ranker(inputs.plain, inputs.energies)
+        chances = logits.clamp(-30, 30).exp()
+        total, matching = (
+            torch.zeros(len(formulas)).index_add(0, owner, chances * which)
+            for which in (torch.ones(len(owner)), right.float())
+        )
+        among = (total[has].log() - matching[has].log()).sum()
+        each = binary_cross_entropy_with_logits(logits, inputs.matches, reduction="sum") / 20
+        optimiser.zero_grad()
+        ((each + 0.2 * among) / len(formulas)).backward()
+        optimiser.step()
+        schedule.step()
 
 
 if __name__ == "__main__":

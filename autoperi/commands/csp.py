@@ -118,5 +118,7 @@ class Csp:
             first = one.crystals[0]
             chance = f"probability {first.properties['probability']:.2f}"
             group = f"space group {first.space_group}, {first.n_atoms} atoms"
-            rows[one.formula] = f"{group}, {chance}, from {first.provenance['start']}"
+            known = [f"{c.space_group}" for c in one.crystals if c.properties["known"]]
+            told = f"; in training: {', '.join(known)}" if known else ""
+            rows[one.formula] = f"{group}, {chance}{told}"
         console.summary(f"structures in {self.out}", rows)

@@ -213,30 +213,30 @@ class CandidateRanker(nn.Module):
         super().__init__()
         self.config = config = config or RankerConfig()
         self.genes = GeneRanker(config)
-        self.plain, self.relaxed = _last(_PLAIN), _last(_PLAIN + _ENERGIES)
+        self.plain = nn.Sequential(nn.Linear(_PLAIN, 32), nn.SiLU(), nn.Linear(32, 1))
+        self.relaxed = nn.Sequential(nn.Linear(1 + _ENERGIES, 1))
         self.about: dict[str, Any] = {}
 
-    def forward(self, facts: Sequence[Facts], energies: bool) -> Float[Tensor, "candidates"]:
-        """Logits of the candidates of one formula; energies are read where they are asked for and known."""
-        network = self.relaxed if energies else self.plain
-        return network(self.read(facts, energies)).squeeze(-1)
-
-    def read(self, facts: Sequence[Facts], energies: bool) -> Float[Tensor, "candidates inputs"]:
-        """The candidates of one formula in numbers."""
-        return torch.cat([_plain(facts), _energetic(facts)], dim=1) if energies else _plain(facts)
+    def forward(
+        self,
+        inputs: Float[Tensor, "candidates inputs"],
+        energies: Float[Tensor, "candidates energies"] | None = None,
+    ) -> Float[Tensor, "candidates"]:
+        """Logits of candidates from `plain_inputs`, and `energy_inputs` where they are to be read."""
+        plain = self.plain(inputs)
+        if energies is None:
+            return plain.squeeze(-1)
+        return (plain + self.relaxed(torch.cat([plain / 3, energies], dim=1))).squeeze(-1)
 
     @torch.no_grad()
     def probabilities(self, facts: Sequence[Facts]) -> list[float]:
         """That each candidate of a formula is its crystal, with energies where any is known."""
-        energies = any(f.above is not None for f in facts)
-        return self(facts, energies).double().sigmoid().tolist()
+        energies = energy_inputs(facts) if any(f.above is not None for f in facts) else None
+        return self(plain_inputs(facts), energies).double().sigmoid().tolist()
 
 
-def _last(inputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, 32), nn.SiLU(), nn.Linear(32, 1))
-
-
-def _plain(facts: Sequence[Facts]) -> Float[Tensor, "candidates inputs"]:
+def plain_inputs(facts: Sequence[Facts]) -> Float[Tensor, "candidates inputs"]:
+    """The candidates of one formula in numbers, without energies."""
     chance = torch.tensor([f.chance for f in facts]).clamp(min=1e-4).log()
     support = torch.tensor([f.support for f in facts]).clamp(min=1e-4).log()
     best = support.topk(min(2, len(facts))).values
@@ -248,7 +248,8 @@ def _plain(facts: Sequence[Facts]) -> Float[Tensor, "candidates inputs"]:
     return torch.cat([torch.stack([chance, support, support - rival], dim=1) / 3, told, among, known], dim=1)
 
 
-def _energetic(facts: Sequence[Facts]) -> Float[Tensor, "candidates inputs"]:
+def energy_inputs(facts: Sequence[Facts]) -> Float[Tensor, "candidates energies"]:
+    """The energies of the candidates of one formula in numbers."""
     missing = torch.tensor([f.above is None for f in facts])
     above = torch.tensor([_UNSTABLE if f.above is None else min(f.above, _UNSTABLE) for f in facts])
     order = above.sort().values
