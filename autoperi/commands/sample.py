@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from autoperi.flow.sampler import Guide
     from autoperi.generator import CrystalGenerator
     from autoperi.generator.drawing import Drawing
+    from autoperi.generator.geometry import Descent
     from autoperi.genes.request import GeneRequest
 
 _Window = Annotated[str | None, arg(metavar="WINDOW")]
@@ -205,6 +206,13 @@ class Sample:
 
         return energy_guidance(generator.flow, self.targets.physics)
 
+    def _descent(self) -> "Descent | None":
+        if self.advanced.tries == 1:
+            return None
+        from property_models.physics.descent import shipped_descent
+
+        return shipped_descent()
+
     def _novelty(self, crystals: "list[Crystal]") -> str:
         if self.advanced.genes == "empirical":
             return ""
@@ -221,8 +229,9 @@ class Sample:
         predicted: "Callable[[Sequence[Crystal]], list[Crystal]] | None",
     ) -> "list[Crystal]":
         """The crystals, with log-likelihoods and predictions if asked, but for parts that are there."""
-        from autoperi.generator.crystal_generator import Stage
+        from autoperi.generator.geometry import Stage
 
+        descent = self._descent()
         with console.progress() as bar:
             left = drawing.left()
             stages = {s: bar.add_task(s, total=self.n, completed=left) for s in get_args(Stage)}
@@ -236,6 +245,7 @@ class Sample:
                     config=self.advanced,
                     progress=lambda stage, done: bar.advance(stages[stage], done),
                     guide=guide,
+                    descent=descent,
                     first=first,
                 )
                 if self.output.log_likelihood:

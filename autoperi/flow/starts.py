@@ -21,8 +21,10 @@ class Starts:
     times: list[float]
 
 
-def starts(genes: Sequence[Crystal], relatives: Relatives | None, settings: StartSettings) -> Starts:
-    """Choose the start of each gene.
+def starts(
+    genes: Sequence[Crystal], relatives: Relatives | None, settings: StartSettings, rank: int = 0
+) -> Starts:
+    """Choose the start of each gene: its nearest relative, or the one of that rank while there are so many.
 
     Raises:
         ValueError: relatives are asked for and there are none; every gene without one is named.
@@ -33,7 +35,9 @@ def starts(genes: Sequence[Crystal], relatives: Relatives | None, settings: Star
     for gene in genes:
         relative = None
         if settings.kind != "noise" and relatives is not None and (gene.species > 0).all():
-            relative = relatives.nearest(gene)
+            found = relatives.ranked(gene, rank + 1)
+            if rank < len(found) or (found and settings.kind == "relative"):
+                relative = found[-1]
         if relative is None:
             alone.append(gene)
         told: dict[str, str | int | float] = {"start": "noise"}

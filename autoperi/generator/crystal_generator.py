@@ -3,11 +3,10 @@
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +17,11 @@ from autoperi.crystals.labels import DEFAULT_CONDITIONS, Asked, Condition, Windo
 from autoperi.crystals.precision import single_precision
 from autoperi.flow.relatives import Relatives
 from autoperi.flow.sampler import FlowModel, Guide
-from autoperi.flow.starts import starts
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator.arguments import check_count, check_types
 from autoperi.generator.choice import chosen_by
 from autoperi.generator.delivery import DeliveryWarning, delivered, generic, is_finite, misfit, unseen
+from autoperi.generator.geometry import Descent, Progress, drawn_geometry, in_threads, silent
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
 from autoperi.genes.empirical import EmpiricalGenes
@@ -40,14 +39,6 @@ _ROUNDS, _TRIES, _ENOUGH = 6, 16, 256
 none fits, after which none will."""
 _AGAIN = 1 << 17
 """Keeps the noise of further geometries apart from all other noise."""
-
-Stage = Literal["genes", "geometry"]
-Progress = Callable[[Stage, int], None]
-"""Told how many crystals have just passed a stage."""
-
-
-def _silent(stage: Stage, crystals: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +155,9 @@ class CrystalGenerator(nn.Module):
         request: GeneRequest | None = None,
         conditions: Mapping[str, Asked] | None = None,
         config: SampleConfig | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
         guide: Guide | None = None,
+        descent: Descent | None = None,
         first: int = 0,
     ) -> Crystals:
         """Draw n crystals; crystal i depends on (seed, i) and the arguments, not on n, batches or workers.
@@ -185,6 +177,7 @@ class CrystalGenerator(nn.Module):
             config: how they are drawn.
             progress: told how many crystals have just passed a stage.
             guide: added to the flow's velocity (`Guide`), as physics and property models give it.
+            descent: by whose energy the best of several tries is kept (`Descent`), as physics gives it.
             first: number of the first of them: the n crystals from there on.
 
         Raises:
@@ -211,7 +204,7 @@ class CrystalGenerator(nn.Module):
         exact, whole = request.constrains_symmetry, {}
         wrong: Counter[str] = Counter()
         for attempt in range(_ROUNDS if exact else 1):
-            told = progress if attempt == 0 else _silent
+            told = progress if attempt == 0 else silent
             genes = self._fitting(pending, first, seed, request, targets, config, told, attempt, wrong)
             if not genes:
                 break
@@ -220,7 +213,7 @@ class CrystalGenerator(nn.Module):
             keys = [(i, _AGAIN, attempt) if attempt else (i,) for i in numbers]
             own = targets.select([i - first for i in numbers])
             way = config.from_noise() if attempt else config
-            drawn = self._geometry(named, keys, seed, own, way, told, guide)
+            drawn = self._geometry(named, keys, seed, own, way, told, guide, descent)
             for i, crystal in zip(numbers, drawn, strict=True):
                 found = delivered(crystal, request) if exact and is_finite(crystal) else crystal
                 if isinstance(found, str):
@@ -265,7 +258,7 @@ class CrystalGenerator(nn.Module):
         for again in range(attempt * _TRIES, (attempt + 1) * _TRIES):
             own = targets.select([i - first for i in left])
             genes = self._genes(left, seed, request, own, config, progress, again)
-            progress = _silent
+            progress = silent
             for i, gene in zip(left, genes, strict=True):
                 real = generic(gene) if request.constrains_symmetry else gene
                 if config.novel and self.empirical_genes().holds(gene):
@@ -288,14 +281,16 @@ class CrystalGenerator(nn.Module):
         *,
         conditions: Mapping[str, Asked] | None = None,
         config: SampleConfig | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
         guide: Guide | None = None,
+        descent: Descent | None = None,
     ) -> Crystals:
         """Geometry (and unknown species) for given genes: structure prediction when species are known."""
         config, numbers = config or SampleConfig(), range(len(genes))
         targets, aims = self._aims(numbers, seed, conditions, config)
         genes = [replace(g, provenance={**g.provenance, **a}) for g, a in zip(genes, aims, strict=True)]
-        return self._geometry(genes, [(i,) for i in numbers], seed, targets, config, progress, guide)
+        keys = [(i,) for i in numbers]
+        return self._geometry(genes, keys, seed, targets, config, progress, guide, descent)
 
     def _aims(
         self,
@@ -350,7 +345,7 @@ class CrystalGenerator(nn.Module):
             progress("genes", len(drawn))
             return drawn
 
-        parts = _in_threads([partial(part, first) for first in range(0, len(numbers), size)], config.workers)
+        parts = in_threads([partial(part, first) for first in range(0, len(numbers), size)], config.workers)
         return [gene for drawn in parts for gene in drawn]
 
     def _geometry(
@@ -362,38 +357,18 @@ class CrystalGenerator(nn.Module):
         config: SampleConfig,
         progress: Progress,
         guide: Guide | None,
+        descent: Descent | None,
     ) -> Crystals:
         """Whole crystals of genes, in their order, each from the noise of its key."""
-        settings = config.flow
-        begun = starts(genes, self.relatives(), settings.start)
-        genes, times = begun.genes, begun.times
-        order = np.lexsort(([-g.n_sites * g.n_atoms for g in genes], times))
-        size = max(1, min(settings.batch_size, math.ceil(len(genes) / config.workers)))
-        parts = [order[i : i + size].tolist() for i in range(0, len(order), size)]
-
-        def geometry(part: list[int]) -> list[Crystal]:
-            some, own = [genes[i] for i in part], targets.select(part)
-            begins = [times[i] for i in part]
-            drawn = self.flow.draw(some, seed, own, settings, [keys[i] for i in part], guide, begins)
-            progress("geometry", len(drawn))
-            return drawn
-
-        done = _in_threads([partial(geometry, part) for part in parts], config.workers)
+        drawn = drawn_geometry(
+            self.flow, self.relatives(), genes, keys, seed, targets, config, progress, guide, descent
+        )
         origin = {"checkpoint": self.name, "sha256": self.sha256}
-        crystals = [crystal for drawn in done for crystal in drawn]
         return Crystals(
-            replace(c, id=c.id or f"{keys[i][0]:06d}", provenance={**c.provenance, **origin})
-            for i, c in sorted(zip(order.tolist(), crystals, strict=True), key=lambda pair: pair[0])
+            replace(c, id=c.id or f"{key[0]:06d}", provenance={**c.provenance, **origin})
+            for key, c in zip(keys, drawn, strict=True)
         )
 
 
 _Made = tuple[LearnedGenes, EmpiricalGenes | None, Relatives | None]
 """What is made of the weights once, and kept."""
-
-
-def _in_threads(jobs: Sequence[Callable[[], list[Crystal]]], workers: int) -> list[list[Crystal]]:
-    """Results in the order of the jobs; one-threaded workers beat one worker with many threads."""
-    if workers == 1:
-        return [job() for job in jobs]
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(lambda job: job(), jobs))

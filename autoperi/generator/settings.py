@@ -15,6 +15,9 @@ _STRICTEST = 0.95
 """Share of refused draws beyond which hardly a crystal would pass."""
 
 
+_MOST_TRIES = 64
+
+
 @dataclass(frozen=True)
 class SampleConfig:
     """How crystals are drawn.
@@ -26,6 +29,9 @@ class SampleConfig:
         stability: share of the draws of each kind of chemistry that are refused as too far above the hull,
             before geometry is drawn: 0 refuses none, 0.5 keeps the better half; by default what the
             checkpoint finds best, none where it has no critic of stability.
+        tries: geometries drawn for each gene, from its nearest relatives and from noise; the one whose energy
+            is lowest after a few steps down the shipped potential, a pupil of CHGNet, is kept. Figures of raw
+            crystals are those of one try.
         novel: refuse crystals whose formula and gene stand together in the training set.
         draw: how genes and species are drawn.
         flow: how geometry is drawn.
@@ -36,6 +42,7 @@ class SampleConfig:
     species: Species = "prior"
     guidance: float = 1.0
     stability: float | None = None
+    tries: int = 1
     novel: bool = False
     draw: Annotated[DrawConfig, arg(name="")] = field(default_factory=DrawConfig)
     flow: Annotated[FlowSettings, arg(name="")] = field(default_factory=FlowSettings)
@@ -52,6 +59,8 @@ class SampleConfig:
             raise ValueError(f"expected a finite guidance: got {self.guidance}")
         if self.stability is not None and not 0 <= self.stability <= _STRICTEST:
             raise ValueError(f"expected a stability from 0 to {_STRICTEST}: got {self.stability}")
+        if not 1 <= self.tries <= _MOST_TRIES:
+            raise ValueError(f"expected 1 to {_MOST_TRIES} tries: got {self.tries}")
         if self.species == "flow" and self.flow.start.kind == "relative":
             raise ValueError("expected species from the prior where starts are relatives: got species 'flow'")
         if self.workers < 1:
