@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice, permutations, product
+from itertools import chain, islice, permutations, product
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from autoperi.crystals.crystal import MAX_Z, Crystal, CrystalBatch
@@ -27,6 +28,8 @@ _Place = tuple[float, list[list[int]], list[int]]
 """Distance, sites of each element of the pattern, and the gene's letters as the relative is described."""
 _MOST_ORDERS = 720
 """Ways to give elements with equal sites to one another that are tried at most."""
+_FARTHEST = 0.6
+"""Distance beyond which a crystal of the gene in another pattern says no more of its geometry than noise."""
 _RADII, _NO_RADIUS = ("atomic", "van_der_waals"), 1.75
 """Å; no crystal of MP-20 holds an element that has neither."""
 _FREE_STEPS, _LATTICE_STEPS = 1 << 16, 1 << 12
@@ -82,6 +85,9 @@ class Relatives:
         self._wyckoff, self._species = crystals.wyckoff.numpy(), crystals.species.numpy()
         self._volumes = _element_volumes(crystals)
         self._table = self._patterns()
+        self._genes: dict[tuple[int, ...], list[int]] = {}
+        for pattern, (rows, _) in self._table.items():
+            self._genes.setdefault(tuple(sorted(chain(*pattern))), []).extend(rows.tolist())
 
     @classmethod
     def from_crystals(cls, crystals: Sequence[Crystal]) -> "Relatives":
@@ -170,6 +176,26 @@ class Relatives:
             for row, (distance, sites, letters) in self._near(gene, most, skip)
         ]
 
+    def rearranged(self, gene: Crystal) -> Relative | None:
+        """The training crystal of a gene, in any pattern, whose elements are nearest site by site.
+
+        None where no training crystal has the gene, or the nearest is too far to say much of its geometry.
+        """
+        weight, distances = gene.multiplicities / gene.n_atoms, element_distances()
+        best, nearest = None, _FARTHEST
+        for letters in _descriptions(gene):
+            for row in self._genes.get(tuple(sorted(letters)), ()):
+                span = self._span(row)
+                other = np.array(letters)[:, None] != self._wyckoff[span]
+                unlike = weight[:, None] * distances[np.ix_(gene.species, self._species[span])]
+                own, theirs = linear_sum_assignment(np.where(other, 1e6, unlike))
+                distance = float(unlike[own, theirs].sum())
+                if distance < nearest:
+                    best, nearest = (row, letters, self._batch.free[span].numpy()[theirs]), distance
+        if best is None:
+            return None
+        return Relative(self._with_geometry(gene, *best), best[0], self._ids[best[0]], nearest)
+
     def distances(self, genes: Sequence[Crystal], most: int) -> Float[Tensor, "crystals most"]:
         """Distances of the nearest relatives of genes, nearest first, infinite where there are no more."""
         found = torch.full((len(genes), most), torch.inf)
@@ -202,21 +228,28 @@ class Relatives:
 
     def _in_place(self, gene: Crystal, row: int, sites: list[list[int]], letters: list[int]) -> Crystal:
         """The gene in the geometry of a training crystal, class of sites by class of sites."""
-        first = int(self._first[row])
-        span = slice(first, first + int(self._n_sites[row]))
+        span = self._span(row)
         theirs = _classes(self._wyckoff[span].tolist(), self._species[span].tolist())
         free = np.zeros((gene.n_sites, 3))
         for own, (_, other) in zip(sites, theirs, strict=True):
             alike = sorted(own, key=lambda i: letters[i])
-            free[alike] = self._batch.free[span].numpy()[
-                sorted(other, key=lambda i: self._wyckoff[first + i])
-            ]
+            free[alike] = self._batch.free[span].numpy()[sorted(other, key=lambda i: self._wyckoff[span][i])]
+        return self._with_geometry(gene, row, letters, free)
+
+    def _with_geometry(self, gene: Crystal, row: int, letters: list[int], free: np.ndarray) -> Crystal:
+        """The gene at free coordinates of a training crystal, in its cell at the volume of own elements."""
+        span = self._span(row)
         atoms = wyckoff_table().multiplicity.numpy()[self._wyckoff[span]]
         before = (self._volumes[self._species[span]] * atoms).sum()
         after = (self._volumes[gene.species] * gene.multiplicities).sum()
         coords = self._batch.lattice_coords[row].numpy().copy()
         coords[VOLUME] += np.log(after / before) / 3
         return replace(gene, wyckoff=np.array(letters), free=free, lattice_coords=coords)
+
+    def _span(self, row: int) -> slice:
+        """The sites of a training crystal."""
+        first = int(self._first[row])
+        return slice(first, first + int(self._n_sites[row]))
 
     def _patterns(self) -> dict[Pattern, tuple[np.ndarray, np.ndarray]]:
         """Training crystals of each pattern and the elements of each, in the order of the pattern."""

@@ -70,7 +70,8 @@ class StartSettings:
 
     Attributes:
         kind: noise; relative, the training crystal of the same gene and pattern with the elements nearest
-            (needs known species); auto takes the relative where there is one, and noise where not.
+            (needs known species); auto takes the relative where there is one, else a near crystal of the same
+            gene whose elements are ordered otherwise, else noise.
         time: how far a relative is taken as it is; 1 is unchanged, 0 is noise.
     """
 

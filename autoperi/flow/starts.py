@@ -1,4 +1,4 @@
-"""Where trajectories begin: from noise, or from the geometry of a relative, noised some way."""
+"""Where trajectories begin: from noise, or from the geometry of a training crystal, noised some way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,8 @@ class Starts:
     """Genes as trajectories begin with them.
 
     Attributes:
-        genes: with the geometry of a relative where there is one, and what it is in their provenance.
+        genes: with the geometry of a relative where there is one, else of a crystal of the gene whose
+            elements are ordered otherwise, where one is near; what it is stands in their provenance.
         times: of each trajectory's begin; 0 is noise.
     """
 
@@ -33,19 +34,20 @@ def starts(
         raise ValueError("the checkpoint carries no relatives: use start='auto' or 'noise'")
     begun, times, alone = [], [], []
     for gene in genes:
-        relative = None
+        told, relative, time = {"start": "noise"}, None, 0.0
         if settings.kind != "noise" and relatives is not None and (gene.species > 0).all():
             found = relatives.ranked(gene, rank + 1)
             if rank < len(found) or (found and settings.kind == "relative"):
-                relative = found[-1]
-        if relative is None:
+                told, relative, time = {"start": "relative"}, found[-1], settings.time
+            elif not found and rank == 0 and (relative := relatives.rearranged(gene)):
+                told, time = {"start": "rearranged"}, settings.time**2  # less alike: twice the noise
+        if told["start"] != "relative":
             alone.append(gene)
-        told: dict[str, str | int | float] = {"start": "noise"}
         if relative is not None:
-            told = {"start": "relative", "relative": relative.id, "distance": round(relative.distance, 4)}
+            told |= {"relative": relative.id, "distance": round(relative.distance, 4)}
             gene = relative.crystal
         begun.append(replace(gene, provenance={**gene.provenance, **told}))
-        times.append(0.0 if relative is None else settings.time)
+        times.append(time)
     if settings.kind == "relative" and alone:
         names = ", ".join(f"{gene.formula} with gene {gene.gene}" for gene in alone)
         raise ValueError(f"no training crystal is a relative of {names}: use start='auto'")

@@ -63,7 +63,8 @@ def drawn_geometry(
     variants = [gene for own in begun for gene in own.genes]
     times = [time for own in begun for time in own.times]
     noises = [(*key, _TRY, rank) if rank else key for rank in range(config.tries) for key in keys]
-    order = np.lexsort(([-g.n_sites * g.n_atoms for g in variants], times))
+    late = np.array(times) >= settings.start.time
+    order = np.lexsort((np.array([-g.n_sites * g.n_atoms for g in variants]), late))
     size = max(1, min(settings.batch_size, math.ceil(len(variants) / config.workers)))
     parts = [order[i : i + size].tolist() for i in range(0, len(order), size)]
 

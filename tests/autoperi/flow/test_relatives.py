@@ -157,3 +157,27 @@ def test_names_must_be_as_many():
     batch = Relatives.from_crystals(crystals)._batch
     with pytest.raises(ValueError, match="expected 1 names: got 0"):
         Relatives(batch, [])
+
+
+def test_elements_ordered_otherwise_lend_their_geometry():
+    """Site by site, whatever their order; where they are far, or the gene is another, nothing does."""
+    crystal = small_crystal(62, 3, sites=4)
+    known = replace(crystal, species=np.array([22, 22, 8, 8]), id="known")
+    relatives = Relatives.from_crystals([exchanged(known, {8: 55, 22: 55}), known])
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(4)
+        species = np.array([22, 23, 8, 8])
+        gene = replace(blank(crystal), wyckoff=crystal.wyckoff[order], species=species[order])
+        assert relatives.nearest(gene) is None
+        found = relatives.rearranged(gene)
+        assert found is not None
+        assert (found.row, found.id) == (1, "known")
+        assert found.distance == pytest.approx(
+            element_distances()[22, 23] * crystal.multiplicities[1] / crystal.n_atoms
+        )
+        assert found.crystal.species.tolist() == gene.species.tolist()
+        same = exchanged(found.crystal, {23: 22})
+        assert MATCHER.fit(same.to_structure(), known.to_structure())
+    far = replace(blank(crystal), species=np.array([1, 9, 87, 88]))
+    assert relatives.rearranged(far) is None
+    assert relatives.rearranged(small_crystal(63, 3)) is None

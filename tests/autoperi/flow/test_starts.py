@@ -34,6 +34,21 @@ def test_auto_takes_a_relative_where_there_is_one(rock_salt, relatives):
     np.testing.assert_array_equal(begun.genes[0].lattice_coords, fluorite.lattice_coords)
 
 
+def test_auto_takes_elements_ordered_otherwise_where_there_is_no_relative():
+    """Noised farther; who asks for relatives gets no such thing."""
+    known = replace(symmetrise(prototype("SrTiO3 perovskite")), id="SrTiO3")
+    asked = replace(known, species=np.where(known.species == 22, 38, known.species))  # Sr on both sites
+    relatives = Relatives.from_crystals([known])
+    begun = starts([asked], relatives, StartSettings(time=0.8))
+    assert begun.times == [pytest.approx(0.64)]
+    told = begun.genes[0].provenance
+    assert (told["start"], told["relative"]) == ("rearranged", "SrTiO3")
+    assert begun.genes[0].species.tolist() == asked.species.tolist()
+    np.testing.assert_allclose(begun.genes[0].free, known.free, atol=1e-4)
+    with pytest.raises(ValueError, match="is a relative of Sr2O3 with gene 221:abc"):
+        starts([asked], relatives, StartSettings("relative"))
+
+
 @pytest.mark.parametrize(("kind", "known"), [("noise", True), ("auto", False)])
 def test_noise_where_asked_or_nothing_else_is_there(rock_salt, relatives, kind, known):
     """A checkpoint without relatives, or one that is told to leave them."""
