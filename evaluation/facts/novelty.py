@@ -30,6 +30,7 @@ LEVELS = ("duplicate", "substitution", "known_gene", "new_gene")
 _MOST_EXCHANGES = 720  # ways in which elements of equal amounts change names: six of one amount
 
 
+_STEP = 0.02  # of a cell, a fifteenth of the matcher's usual tolerance; 2° of its angles
 _DEFAULT = MatchSettings()
 _MOST_POINTS = 1_000_000  # of a lattice that are looked at; needles and sheets would have more
 
@@ -61,7 +62,9 @@ def templates_in(
     skip: Collection[int] = (),
     workers: int = 1,
 ) -> Twins:
-    """For every crystal the first reference crystal that it is with other elements, its own gene's first.
+    """For every crystal a reference crystal that it is with other elements, of its own gene if there is one.
+
+    Reference crystals that are alike without their names, to 2% of the cell, are compared once.
 
     Args:
         structures: the crystals.
@@ -97,10 +100,24 @@ class _Search:
         self._genes = reference.table["gene"].fillna("").tolist()
         cells, counts = reference.anonymous_cells
         self._lattices = _parameters(cells)
-        members = defaultdict(list)
+        self._members = defaultdict(list)
         for row, (formula, n) in enumerate(zip(formulas, counts, strict=True)):
-            members[names[formula], n].append(row)
-        self._members = dict(members)
+            self._members[names[formula], n].append(row)
+        self._kinds: dict[tuple[str, int], list[int]] = {}
+
+    def _rows(self, key: tuple[str, int]) -> list[int]:
+        """Reference crystals of an anonymous formula and number of atoms, the first of each shape."""
+        if key not in self._kinds:
+            rows = reversed(self._members.get(key, []))
+            self._kinds[key] = sorted({self._shape(row): row for row in rows}.values())
+        return self._kinds[key]
+
+    def _shape(self, row: int) -> str:
+        """Cell and positions of an anonymous cell in steps of 2%."""
+        cell, lattice = self._reference.anonymous(row), self._lattices[row]
+        places = np.round(cell.frac_coords / _STEP).astype(int) % round(1 / _STEP)
+        sites = sorted(zip(cell.atomic_numbers, places.tolist(), strict=True))
+        return str((np.round(lattice / ([_STEP] * 3 + [100 * _STEP] * 3)).tolist(), sites))
 
     def template(self, item: tuple[Structure, str, str]) -> tuple[int | None, int, str]:
         """First reference crystal that matches without names, pairs compared, and what went wrong."""
@@ -108,7 +125,7 @@ class _Search:
         pairs, reason = 0, ""
         try:
             cell = anonymous_cell(structure)
-            rows = self._members.get((anonymous_formula(formula), len(cell)))
+            rows = self._rows((anonymous_formula(formula), len(cell)))
             if not rows:
                 return None, 0, ""
             ways = list(_exchanges(cell))
