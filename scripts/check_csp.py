@@ -4,15 +4,19 @@ Run: python scripts/check_csp.py --n 1000 --seed 0     (--k 20 for the best of 2
 Matcher: StructureMatcher(stol .5, ltol .3, angle 10), RMSE in units of (V/N)^(1/3).
 """
 
+from typing import Annotated
+
 import numpy as np
 import torch
 import tyro
 
 import autoperi
 from autoperi.data.dataset import load_dataset
-from autoperi.flow.settings import FlowSettings, StartKind, StartSettings
+from autoperi.flow.settings import FlowSettings, StartSettings
 from autoperi.generator import SampleConfig
 from evaluation.metrics.prediction import best_of_k_table, match_everyone, metre_metrics
+
+_NEAR = StartSettings()
 
 
 def main(
@@ -21,7 +25,7 @@ def main(
     seed: int = 0,
     split: str = "test",
     checkpoint: str = "mp_20",
-    start: StartKind = "auto",
+    start: Annotated[StartSettings, tyro.conf.OmitArgPrefixes] = _NEAR,
     workers: int = 2,
 ) -> None:
     """Predict n random held-out crystals of MP-20, k samples each, of seeds seed to seed + k - 1."""
@@ -30,7 +34,7 @@ def main(
     truth = list(held_out.select(torch.from_numpy(chosen)))
     generator, config = (
         autoperi.load(checkpoint),
-        SampleConfig(flow=FlowSettings(start=StartSettings(start)), workers=workers),
+        SampleConfig(flow=FlowSettings(start=start), workers=workers),
     )
     drawn = [generator.draw(truth, seed + j, config=config) for j in range(k)]
     answers = [[crystal.to_structure() for crystal in own] for own in zip(*drawn, strict=True)]
