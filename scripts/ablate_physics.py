@@ -6,6 +6,7 @@ Changes are from the first row, crystal by crystal, with 95% bootstrap intervals
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,8 @@ from property_models.physics.hull import SoftHull
 from property_models.physics.losses import loss_table
 from property_models.potentials.chgnet_potential import CHGNetPotential
 
+_DRAWING = SampleConfig(workers=2)
+
 
 def main(
     out: Path,
@@ -31,6 +34,7 @@ def main(
     seed: int = 0,
     checkpoints: tuple[str, ...] = ("mp_20",),
     strengths: tuple[float, ...] = (0.0, 0.01, 0.02, 0.03),
+    drawing: Annotated[SampleConfig, tyro.conf.OmitArgPrefixes] = _DRAWING,
 ) -> None:
     """One row for each checkpoint and strength of guidance, in Å²/eV; 0 is the plain sampler."""
     torch.set_num_threads(1)
@@ -39,7 +43,7 @@ def main(
     for name, strength in ((name, strength) for name in checkpoints for strength in strengths):
         generator = autoperi.load(name)
         guide = energy_guidance(generator.flow, strength) if strength else None
-        drawn = generator.sample(n, seed, config=SampleConfig(workers=2), guide=guide)
+        drawn = generator.sample(n, seed, config=drawing, guide=guide)
         table = loss_table(drawn, chgnet, hull)
         table["judge"] = judge.predict(drawn)["value"] - table["floor"]
         first = table if first is None else first

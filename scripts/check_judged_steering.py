@@ -4,7 +4,9 @@ Run: python scripts/check_judged_steering.py --n 500 --seed 0 --out runs/steerin
 Guidance 0 is unconditional. Base rate: the judge's own values of MP-20 train.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -25,14 +27,22 @@ from property_models.uses.picture import steered_distributions
 GAPS, GUIDANCE = (0.5, 1.3, 2.5, 4.0), (0.0, 1.0, 2.0, 4.0)
 
 
-def main(out: Path, n: int = 500, seed: int = 0, workers: int = 2) -> None:
+_DRAWING = SampleConfig(workers=2)
+
+
+def main(
+    out: Path,
+    n: int = 500,
+    seed: int = 0,
+    drawing: Annotated[SampleConfig, tyro.conf.OmitArgPrefixes] = _DRAWING,
+) -> None:
     """Every gap at every guidance, one row each, and a picture."""
     torch.set_num_threads(1)
     generator, judge = autoperi.load("mp_20"), property_models.load("band_gap", "judge")
     base = judge.predict(list(load_dataset("mp_20", "train")))["value"].to_numpy()
-    rows, judged, free = [], {}, generator.sample(n, seed, config=SampleConfig(workers=workers))
+    rows, judged, free = [], {}, generator.sample(n, seed, config=drawing)
     for gap, guidance in track([(gap, g) for gap in GAPS for g in GUIDANCE], "sampling"):
-        config = SampleConfig(guidance=guidance, workers=workers)
+        config = replace(drawing, guidance=guidance)
         drawn = generator.sample(n, seed, conditions={"band_gap": gap}, config=config) if guidance else free
         structures = [c.to_structure() for c in drawn]
         valid = np.array([structural_validity(s) for s in structures])
