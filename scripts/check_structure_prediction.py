@@ -23,6 +23,7 @@ from pymatgen.core import Structure
 import autoperi
 from autoperi.data.dataset import load_dataset
 from autoperi.discovery import CellRequest, Proposals, predict
+from autoperi.discovery.candidates import reduced
 from autoperi.discovery.ranker import load
 from autoperi.discovery.templates import reduced_amounts
 from evaluation.metrics.prediction import match_everyone, metre_metrics
@@ -135,14 +136,18 @@ def _table(
     hits = np.zeros((len(truths), 20), dtype=bool)
     errors = []
     for row, own, truth in zip(hits, answers, truths, strict=True):
-        target = truth.to_structure()
-        distances = [matcher.get_rms_dist(answer, target) for answer in own[:20]]
-        row[: len(distances)] = [d is not None for d in distances]
-        if distances and distances[0]:
-            errors.append(distances[0][0])
+        target = reduced(truth.to_structure())
+        for k, answer in enumerate(map(reduced, own[:20])):
+            if len(answer) == len(target):
+                row[k] = matcher.fit(answer, target, skip_structure_reduction=True)
+        if row[0] and (distance := matcher.get_rms_dist(own[0], target)):
+            errors.append(distance[0])
     best = np.maximum.accumulate(hits, axis=1)
     shares = [f"best of {k} {_share(best[:, k - 1])}" for k in (1, 5, 10, 20)]
-    print(f"{name:24s} n {len(truths)}: {'  '.join(shares)}  RMSE of the first {np.mean(errors):.4f}")
+    print(
+        f"{name:24s} n {len(truths)}: {'  '.join(shares)}  RMSE of the first {np.mean(errors):.4f}",
+        flush=True,
+    )
     for word, rows in (("in train", known), ("not in train", ~known)):
         shares = f"first {_share(best[rows, 0])}, best of 20 {_share(best[rows, 19])}"
         print(f"{'':24s} formula {word}, n {rows.sum()}: {shares}")

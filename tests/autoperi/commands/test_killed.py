@@ -34,7 +34,7 @@ if __name__ == "__main__":  # processes that are spawned import this file too
 """
 _FOREVER = 600
 """Seconds after which a test gives up to wait; what it waits for takes no certain time, but comes."""
-_LABOURED = {".unfinished", "models", "relaxations.jsonl", "baselines"}
+_LABOURED = {".unfinished", "models", "relaxations.jsonl", "baselines", "parts"}
 """What a run leaves behind to go on with, and in which order things happened."""
 
 
