@@ -198,14 +198,16 @@ class _Paths:
         columns: of these features among all.
         degree: their angular momentum.
         couplings: Clebsch-Gordan coefficients times path weights. [harmonics, 2l+1, components]
-        weights: of each channel and component, its column among the radial weights. [channels, components]
+        weights: columns of these paths among the radial weights, by channel and then path.
+        spread: 1 where a component belongs to a path. [paths, components]
         ends: number and width of the outputs, in the order of the components.
     """
 
     columns: slice
     degree: int
     couplings: Tensor
-    weights: Tensor
+    weights: slice
+    spread: Tensor
     ends: list[tuple[int, int]]
 
 
@@ -229,18 +231,20 @@ class _Convolution:
             coupling[edge**2 : (edge + 1) ** 2] = path.path_weight * three
             own[path.i_in1].append((path.i_out, first, coupling))
             first += channels
+        columns = [
+            (torch.tensor([first for _, first, _ in paths]) + torch.arange(channels)[:, None]).flatten()
+            for (channels, _), paths in zip(inputs, own, strict=True)
+        ]
+        *_, last = module.weight_nn.children()
+        last.weight = nn.Parameter(last.weight[:, torch.cat(columns).to(device)], requires_grad=False)
+        ends = np.cumsum([0] + [len(c) for c in columns])
         self._paths = [
             _Paths(
                 columns=slice(int(starts[k]), int(starts[k + 1])),
                 degree=inputs[k][1] // 2,
                 couplings=torch.cat([coupling for _, _, coupling in paths], dim=2).to(device),
-                weights=torch.cat(
-                    [
-                        torch.arange(first, first + inputs[k][0])[:, None].expand(-1, coupling.shape[2])
-                        for _, first, coupling in paths
-                    ],
-                    dim=1,
-                ).to(device),
+                weights=slice(int(ends[k]), int(ends[k + 1])),
+                spread=torch.block_diag(*(torch.ones(1, c.shape[2]) for _, _, c in paths)).to(device),
                 ends=[(end, coupling.shape[2]) for end, _, coupling in paths],
             )
             for k, paths in enumerate(own)
@@ -262,7 +266,8 @@ class _Convolution:
         outputs: dict[int, Tensor] = {}
         for features, paths in zip(sources, self._paths, strict=True):
             messages = features @ torch.einsum("es,sic->eic", sphere, paths.couplings)
-            messages = messages * weights[:, paths.weights]
+            own = weights[:, paths.weights].reshape(len(weights), -1, len(paths.ends))
+            messages = messages * (own @ paths.spread)
             summed = messages.new_zeros(sites, *messages.shape[1:]).index_add(0, center, messages)
             widths = [width for _, width in paths.ends]
             outputs |= {
