@@ -48,8 +48,9 @@ class Prediction:
         crystals: the candidates, the likeliest first. Their properties: ``rank``; ``probability`` that they
             match the crystal of the formula, by the learned ranker; ``distance`` of the template; ``known``,
             1 where a training crystal has formula and gene; and, relaxed, ``energy`` (CHGNet, eV/atom) and
-            ``energy_above_best`` (among these). Their provenance: ``start`` (template, relative or noise) and
-            ``relative``; ``problem`` of one that could not be relaxed, which has no energy.
+            ``energy_above_best`` (among these). Their provenance: ``start`` (template; relative, rearranged
+            or noise of what the prior draws) and ``relative``; ``problem`` of one that could not be relaxed,
+            which has no energy.
         problem: why there are no candidates.
     """
 

@@ -33,7 +33,7 @@ def test_candidates_are_distinct_crystals_of_the_formula(proposals):
     for one in found:
         assert one.facts.support >= one.facts.chance
         assert one.facts.atoms == one.crystal.n_atoms
-        assert one.crystal.provenance["start"] in ("template", "relative", "noise")
+        assert one.crystal.provenance["start"] in ("template", "relative", "rearranged", "noise")
 
 
 def test_atoms_and_group_are_kept(proposals):
