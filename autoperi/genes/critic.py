@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from autoperi.crystals.crystal import Crystal
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.description import GeneDescription
+from autoperi.genes.features import GeneDescription
 from autoperi.networks.config import check
 from autoperi.networks.layers import mlp
 

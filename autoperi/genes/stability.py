@@ -15,7 +15,7 @@ from torch.nn.functional import huber_loss, one_hot
 
 from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.description import GeneDescription
+from autoperi.genes.features import GeneDescription
 from autoperi.networks.config import check
 
 KIN = 5

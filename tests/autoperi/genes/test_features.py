@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Element
 
 from autoperi.crystals.crystal import MAX_Z
-from autoperi.genes.description import GeneDescription, _total_charge
-from autoperi.genes.features import CHARGES, charge_states
+from autoperi.genes.features import CHARGES, GeneDescription, _total_charge, charge_states
 
 
 def amounts(formula):
