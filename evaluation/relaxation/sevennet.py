@@ -92,7 +92,7 @@ class SevenNetPotential:
         required("sevenn", "judge")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of compilers and accelerators that are not there
-            from sevenn.util import load_checkpoint
+            from sevenn.util import load_checkpoint  # type: ignore
 
             model: Any = load_checkpoint(_MODEL).build_model().eval().requires_grad_(False).to(device)
         self.cutoff = float(model.cutoff)

@@ -20,7 +20,7 @@ pytest.importorskip("sevenn", reason="sevenn is not installed")
 def original():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from sevenn.calculator import SevenNetCalculator
+        from sevenn.calculator import SevenNetCalculator  # type: ignore
 
         return SevenNetCalculator("7net-l3i5", device="cpu")
 
