@@ -1,6 +1,7 @@
 import contextlib
 import io
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
