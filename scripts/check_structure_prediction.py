@@ -6,7 +6,8 @@ Run: python scripts/check_structure_prediction.py --out runs/csp --n 1000 --rela
 
 Protocol. Random crystals of the test split, each by its reduced formula; templates are all crystals of MP-20
 train with that anonymous formula, those of the formula itself too (rows tell both kinds apart: a formula in
-train has another crystal there, as no crystal of test is one of train). A candidate counts for a crystal that
+train has another crystal there, as no crystal of test is one of train; so what is known has no precedence,
+other than in `autoperi csp`). A candidate counts for a crystal that
 it matches (StructureMatcher, stol .5, ltol .3, angle 10); several crystals of one formula get the same
 candidates. METRe and cRMSE (arXiv:2509.12178) allow as many answers of a formula as it has crystals. Of
 MPTS-52 only crystals that are not in MP-20 train; formula units beyond 20 atoms count as not matched.
@@ -84,6 +85,7 @@ def main(
                     20,
                     cell=cell,
                     relax=relax,
+                    known_first=False,
                     ranker=proposals.ranker,
                     workers=workers,
                     folder=place,

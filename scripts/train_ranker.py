@@ -131,7 +131,7 @@ def _labelled(
     for number, truth in enumerate(truths):
         if number not in done:
             try:
-                found = proposals.of(reduced_amounts(truth), 20, seed)
+                found = proposals.of(reduced_amounts(truth), 20, seed, known_first=False)
             except ValueError:  # no gene has its formula
                 found = []
             target = reduced(truth.to_structure())

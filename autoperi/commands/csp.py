@@ -30,7 +30,7 @@ class Csp:
     Attributes:
         formula: formulas such as BaTiO3, or files of formulas, one a line.
         out: folder for candidates.csv, crystals.extxyz, cif/, crystals.csv, index.html and run.json.
-        candidates: most crystals of a formula.
+        candidates: most crystals of a formula; what the training set has of it comes first (`known`).
         atoms: in the primitive cell, where known; at most 20, as in the crystals that mp_20 learned from.
         space_group: its number, where known.
         no_relax: rank without any energy, and leave the geometry as it is.
@@ -114,11 +114,14 @@ class Csp:
             "candidates": f"{sum(len(one.crystals) for one in found)}, {seconds:.1f} s",
             "ranked": "without energies" if self.no_relax else "after relaxation, space group kept",
         }
+        reduced = [f"{one.asked} to {one.formula}" for one in found if one.reduced]
+        if reduced and self.atoms is None:
+            rows["reduced"] = f"{', '.join(reduced[:_TOLD])}: --atoms says how many atoms a cell has"
         for one in done[:_TOLD]:
             first = one.crystals[0]
-            chance = f"probability {first.properties['probability']:.2f}"
-            group = f"space group {first.space_group}, {first.n_atoms} atoms"
-            known = [f"{c.space_group}" for c in one.crystals if c.properties["known"]]
-            told = f"; in training: {', '.join(known)}" if known else ""
-            rows[one.formula] = f"{group}, {chance}{told}"
+            known = [c.provenance["known"] for c in one.crystals if "known" in c.provenance]
+            more = f" and {len(known) - 1} more" if len(known) > 1 else ""
+            chance = first.properties.get("probability")
+            told = f"known: {known[0]}{more}" if chance is None else f"probability {chance:.2f}"
+            rows[one.formula] = f"space group {first.space_group}, {first.n_atoms} atoms, {told}"
         console.summary(f"structures in {self.out}", rows)

@@ -22,10 +22,12 @@ class Formula:
     Attributes:
         name: as pymatgen writes it.
         amounts: atoms per formula unit by atomic number.
+        asked: what was asked for, which may be some formula units: C60.
     """
 
     name: str
     amounts: dict[int, int]
+    asked: str
 
 
 def read_formulas(words: Sequence[str]) -> list[str]:
@@ -68,7 +70,7 @@ def checked(formulas: Sequence[str], generator: CrystalGenerator, cell: CellRequ
             wrong.append(f"{text!r}: {error}")
             continue
         names[named] = text
-        out.append(Formula(named, amounts))
+        out.append(Formula(named, amounts, text))
     if wrong:
         more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         raise ValueError("; ".join(wrong[:_NAMED]) + more)

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Structure
 
 from autoperi.crystals.crystal import Crystal, Crystals
 from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
@@ -26,8 +27,8 @@ from evaluation.relaxation.settings import RelaxationSettings
 RELAXATION = RelaxationSettings(keep_symmetry=True)
 JOURNAL, PARTS = "relaxations.jsonl", "parts"
 _NUMBERS = ("probability", "energy_above_best", "energy", "distance")
-_COLUMNS = ["formula", "rank", "id", *_NUMBERS, "known", "start", "relative", "space_group", "gene", "atoms"]
-_COLUMNS += ["problem"]
+_TEXTS = ("known", "start", "relative", "problem")
+_COLUMNS = ["formula", "rank", "id", *_NUMBERS, *_TEXTS[:3], "space_group", "gene", "atoms", _TEXTS[3]]
 _EQUAL = 0.002
 """eV/atom: relaxed crystals nearer than this are compared, and one of two that match is dropped."""
 
@@ -45,18 +46,26 @@ class Prediction:
 
     Attributes:
         formula: reduced, as pymatgen writes it.
-        crystals: the candidates, the likeliest first. Their properties: ``rank``; ``probability`` that they
-            match the crystal of the formula, by the learned ranker; ``distance`` of the template; ``known``,
-            1 where a training crystal has formula and gene; and, relaxed, ``energy`` (CHGNet, eV/atom) and
-            ``energy_above_best`` (among these). Their provenance: ``start`` (template; relative, rearranged
-            or noise of what the prior draws) and ``relative``; ``problem`` of one that could not be relaxed,
-            which has no energy.
+        crystals: the candidates, known ones and then the likeliest first. Their properties: ``rank``;
+            ``probability`` that they match a crystal of the formula that the training set does not have, by
+            the learned ranker, where they are not known; ``distance`` of the template; and, relaxed,
+            ``energy`` (CHGNet, eV/atom) and ``energy_above_best`` (among these). Their provenance:
+            ``start`` (template; relative, rearranged or noise of what the prior draws) and ``relative``;
+            ``known``, the name of a training crystal of the formula; ``problem`` of one that could not be
+            relaxed, which has no energy.
         problem: why there are no candidates.
+        asked: the formula as it was asked for.
     """
 
     formula: str
     crystals: Crystals
     problem: str = ""
+    asked: str = ""
+
+    @property
+    def reduced(self) -> bool:
+        """Whether some formula units were asked for: a formula says proportions, not the size of a cell."""
+        return Composition(self.asked or self.formula).num_atoms > Composition(self.formula).num_atoms
 
 
 def predict(
@@ -67,6 +76,7 @@ def predict(
     seed: int = 0,
     cell: CellRequest | None = None,
     relax: bool = True,
+    known_first: bool = True,
     ranker: CandidateRanker | None = None,
     workers: int = 1,
     device: str = "cpu",
@@ -82,6 +92,8 @@ def predict(
         seed: of what the learned prior draws.
         cell: number of atoms and space group, where known.
         relax: relax with CHGNet, space group kept; else candidates are ranked without any energy.
+        known_first: training crystals of a formula come before all others; else they are ranked as what they
+            are for the ranker, answers that are not looked for.
         ranker: by default the shipped one.
         workers: processes that relax.
         device: of CHGNet.
@@ -96,11 +108,11 @@ def predict(
     if n < 1:
         raise ValueError(f"expected at least one candidate of a formula: got {n}")
     proposals = Proposals(generator, ranker or rankers.load())
-    found = list(_proposed(proposals, named, n, seed, cell, folder, progress))
+    found = list(_proposed(proposals, named, n, seed, cell, known_first, folder, progress))
     if relax:
         found = _relaxed(found, BatchSettings(RELAXATION, workers=workers, device=device), folder, progress)
     return [
-        Prediction(f.name, ranked(f.name, own, proposals.ranker) if own else Crystals(), problem)
+        Prediction(f.name, ranked(f.name, own, proposals.ranker, known_first), problem, f.asked)
         for f, (own, problem) in zip(named, found, strict=True)
     ]
 
@@ -115,6 +127,7 @@ def _proposed(
     n: int,
     seed: int,
     cell: CellRequest,
+    known_first: bool,
     folder: Path | None,
     progress: Progress,
 ) -> Iterator[_Found]:
@@ -125,7 +138,7 @@ def _proposed(
         else:
             found: _Found = [], ""
             try:
-                found = proposals.of(formula.amounts, n, seed, cell), ""
+                found = proposals.of(formula.amounts, n, seed, cell, known_first), ""
             except ValueError as error:
                 found = [], str(error)
             if part:
@@ -180,12 +193,10 @@ def candidate_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
             "rank": crystal.properties["rank"],
             "id": crystal.id,
             **{name: crystal.properties.get(name) for name in _NUMBERS},
-            **{name: crystal.provenance.get(name) for name in ("start", "relative")},
+            **{name: crystal.provenance.get(name) for name in _TEXTS},
             "space_group": crystal.space_group,
             "gene": crystal.gene,
             "atoms": crystal.n_atoms,
-            "known": bool(crystal.properties["known"]),
-            "problem": crystal.provenance.get("problem"),
         }
         for one in predictions
         for crystal in one.crystals
@@ -193,10 +204,18 @@ def candidate_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def ranked(name: str, candidates: Sequence[Candidate], ranker: CandidateRanker) -> Crystals:
-    """Candidates of a formula, the likeliest first, each crystal once."""
-    chances = ranker.probabilities([c.facts for c in candidates])
-    order = sorted(range(len(candidates)), key=lambda k: -chances[k])
+def ranked(
+    name: str, candidates: Sequence[Candidate], ranker: CandidateRanker, known_first: bool = True
+) -> Crystals:
+    """Candidates of a formula, each once: the known ones by energy, then the likeliest first."""
+    chances = ranker.probabilities([c.facts for c in candidates]) if candidates else []
+    before = [known_first and c.facts.known for c in candidates]
+
+    def place(k: int) -> tuple[bool, float, float]:
+        above = candidates[k].facts.above
+        return not before[k], above if before[k] and above is not None else np.inf, -chances[k]
+
+    order = sorted(range(len(candidates)), key=place)
     kept: list[int] = []
     for k in order:
         if not any(_same(candidates[k], candidates[j]) for j in kept):
@@ -204,8 +223,9 @@ def ranked(name: str, candidates: Sequence[Candidate], ranker: CandidateRanker) 
     out = Crystals()
     for rank, k in enumerate(kept, 1):
         crystal, facts = candidates[k].crystal, candidates[k].facts
-        told = {"rank": rank, "probability": round(chances[k], 4), "distance": round(facts.distance, 4)}
-        told["known"] = int(facts.known)
+        told = {"rank": rank, "distance": round(facts.distance, 4)}
+        if not before[k]:
+            told["probability"] = round(chances[k], 4)
         above = {} if facts.above is None else {"energy_above_best": round(facts.above, 6)}
         properties = {**crystal.properties, **told, **above}
         out.append(replace(crystal, id=f"{name}_{rank:02d}", properties=properties))

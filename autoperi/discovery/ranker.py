@@ -177,10 +177,11 @@ class Facts:
     """What the ranker reads of a candidate.
 
     Attributes:
-        chance: of its gene among those that templates make, or its share of the learned prior's draws.
-        support: the same summed over all that match it.
+        chance: of its gene among those that templates make, less for a second geometry of it; or its share of
+            the learned prior's draws.
+        support: the same summed with less likely ones that match it.
         distance: of the template.
-        known: whether a training crystal has both formula and gene.
+        known: whether it is a training crystal.
         drawn: whether it is the learned prior's.
         atoms: in the primitive cell.
         nearest: distance of the nearest template of another formula.

@@ -15,8 +15,8 @@ from autoperi.flow.relatives import Relatives, element_distances
 
 MOST_ELEMENTS = 7
 """No crystal of MP-20 has more."""
-_MOST = 160
-"""Nearest exchanges that are looked at."""
+_MOST, _FARTHER = 160, 800
+"""Nearest exchanges, and how many are looked through for further genes, one exchange of each."""
 _MOST_ORDERS = 720
 """Ways to hand out elements of equal amounts that are tried at most."""
 _NAMES = 128
@@ -118,7 +118,7 @@ class Templates:
         rows, others = rows[fits], others[fits]
         orders = np.array(_orders(ratio))
         distance = (element_distances()[own[orders][None], others[:, None]] * share).sum(axis=-1)
-        nearest = np.argsort(distance, axis=None, kind="stable")[:_MOST]
+        nearest = np.argsort(distance, axis=None, kind="stable")[:_FARTHER]
         which, order = np.divmod(nearest, len(orders))
         row, placed, other = rows[which], own[orders[order]], others[which]
         numbers: dict[tuple[int, ...], int] = {}
@@ -126,7 +126,10 @@ class Templates:
             numbers.setdefault(self._named(r, dict(zip(o, p, strict=True))), len(numbers))
             for r, o, p in zip(row.tolist(), other.tolist(), placed.tolist(), strict=True)
         ]
-        return Exchanges(row, placed, other, share, np.array(genes, int), distance.ravel()[nearest])
+        kept = np.arange(len(row)) < _MOST
+        kept[np.unique(genes, return_index=True)[1]] = True
+        gene, distance = np.array(genes, int), distance.ravel()[nearest]
+        return Exchanges(row[kept], placed[kept], other[kept], share, gene[kept], distance[kept])
 
     def _sorted(self, multiplicity: np.ndarray) -> dict[Ratio, tuple[np.ndarray, np.ndarray]]:
         """Training crystals of each anonymous formula, and their elements in its order."""

@@ -62,6 +62,19 @@ def test_an_interrupted_run_begins_no_formula_again(tmp_path, monkeypatch):
     assert tables[0] == tables[1]
 
 
+def test_what_is_known_and_what_was_reduced_is_told(tmp_path, capsys):
+    """In the summary, and in the table."""
+    words = ("csp", "Ti3O6", "--no-relax", "--candidates", 6, "--out", tmp_path / "out")
+    assert command(*words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    table = pd.read_csv(tmp_path / "out" / "candidates.csv")
+    known = table["known"].dropna()
+    assert f"known: {known[0]} and {len(known) - 1} more" in said
+    assert "Ti3O6 to TiO2: --atoms says how many atoms a cell has" in said
+    assert command(*words[:2], "--atoms", 6, *words[2:-1], tmp_path / "six") == 0
+    assert "reduced" not in capsys.readouterr().out
+
+
 def test_a_formula_that_fails_is_named(tmp_path, capsys):
     """The others are written; exit status 1."""
     words = ("csp", "NaCl", "Gd3Li2Br7", "--space-group", 225, "--no-relax", "--candidates", 2)

@@ -24,7 +24,7 @@ def test_words_and_files_are_read(tmp_path):
 def test_formulas_are_reduced(generator):
     """Names are pymatgen's."""
     salt, titanate = checked(["Cl30Na30", "TiBaO3"], generator, CellRequest())
-    assert (salt.name, salt.amounts) == ("NaCl", {17: 1, 11: 1})
+    assert (salt.name, salt.amounts, salt.asked) == ("NaCl", {17: 1, 11: 1}, "Cl30Na30")
     assert titanate.name == "BaTiO3"
 
 

@@ -32,12 +32,44 @@ def test_ranked_relaxed_and_told(generator):
     assert chances == sorted(chances, reverse=True)
     assert min(row["energy_above_best"] for row in rows) == 0
     assert 221 in {crystal.space_group for crystal in found.crystals}
-    assert not any(row["known"] for row in rows)
+    assert not any("known" in crystal.provenance for crystal in found.crystals)
     assert found.crystals[0].id == "BaInO3_01"
     table = candidate_table([found])
     assert table["formula"].tolist() == ["BaInO3"] * len(rows)
     assert table["energy"].notna().all()
     assert table["problem"].isna().all()
+
+
+def test_known_crystals_of_a_formula_come_first(generator):
+    """By their names in training, without a probability; in a benchmark they have no precedence."""
+    (found,) = predict(generator, ["TiO2"], 10, relax=False)
+    table = candidate_table([found])
+    known = table["known"].notna()
+    assert 3 <= known.sum() < 10
+    assert known.tolist() == sorted(known, reverse=True)
+    assert (table["known"] == table["relative"])[known].all()
+    assert table["probability"].isna().tolist() == known.tolist()
+    assert {136, 60, 87} <= set(table["space_group"][known])
+    (other,) = predict(generator, ["TiO2"], 10, relax=False, known_first=False)
+    chances = [crystal.properties["probability"] for crystal in other.crystals]
+    assert chances == sorted(chances, reverse=True)
+    assert "known" not in other.crystals[0].provenance
+
+
+def test_known_crystals_are_ordered_by_energy():
+    """The lowest first; what could not be relaxed comes last of them."""
+    crystals = [small_crystal(group, 0) for group in (62, 141, 225, 194)]
+    known = replace(FACTS, known=True)
+    facts = [replace(known, above=0.1), replace(known, above=0.0), known, replace(FACTS, above=0.05)]
+    candidates = [Candidate(c, f) for c, f in zip(crystals, facts, strict=True)]
+    assert [c.space_group for c in ranked("X", candidates, load())] == [141, 62, 225, 194]
+
+
+def test_what_was_reduced_is_said(generator):
+    """A formula says proportions: C60 is carbon."""
+    carbon, salt = predict(generator, ["C60", "ClNa"], 1, relax=False)
+    assert (carbon.formula, carbon.asked, carbon.reduced) == ("C", "C60", True)
+    assert (salt.formula, salt.asked, salt.reduced) == ("NaCl", "ClNa", False)
 
 
 def test_what_cannot_be_relaxed_stays_without_energy(generator, monkeypatch):

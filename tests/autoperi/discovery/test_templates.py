@@ -73,3 +73,15 @@ def test_exchanges_of_one_gene_have_one_number(templates):
     found = templates.exchanges({K: 1, BR: 1})
     names = [templates.gene(found, k) for k in range(len(found))]
     assert found.gene.tolist() == [list(dict.fromkeys(names)).index(name) for name in names]
+
+
+def test_farther_genes_have_one_exchange_each(templates, monkeypatch):
+    """Beyond the nearest, which all vote; numbers of genes stay as they are."""
+    every = templates.exchanges({K: 1, BR: 1})
+    monkeypatch.setattr("autoperi.discovery.templates._MOST", 3)
+    some = templates.exchanges({K: 1, BR: 1})
+    firsts = np.unique(every.gene, return_index=True)[1]
+    kept = sorted({0, 1, 2, *firsts.tolist()})
+    assert 3 < len(kept) < len(every)
+    assert some.row.tolist() == every.row[kept].tolist()
+    assert some.gene.tolist() == every.gene[kept].tolist()
