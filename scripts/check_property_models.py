@@ -15,7 +15,7 @@ from autoperi.data.dataset import load_dataset
 from property_models.graph.site_graph import dataset_graph
 from property_models.networks.ensemble import figures
 from property_models.training.fit_ensemble import LabelledGraphs
-from property_models.training.train_property import shipped_splits
+from property_models.training.shipped import shipped_splits
 
 
 def main(

@@ -14,7 +14,7 @@ from property_models.model import PRETRAINED
 from property_models.networks.ensemble import Ensemble, EnsembleConfig
 from property_models.networks.targets import half_of
 from property_models.training.fit_ensemble import LabelledGraphs
-from property_models.training.train_property import shipped_splits
+from property_models.training.shipped import shipped_splits
 
 
 def main() -> None:

@@ -72,6 +72,27 @@ class CrystalDataset(Sequence[Crystal]):
             name=name,
         )
 
+    @classmethod
+    def joined(cls, parts: "Sequence[CrystalDataset]", name: str = "") -> "CrystalDataset":
+        """Several data sets one after the other, with the labels of all; NaN where a part has none."""
+        ends = np.cumsum([0, *(int(part.site_start[-1]) for part in parts)]).tolist()
+        starts = [part.site_start[1:] + end for part, end in zip(parts, ends, strict=False)]
+        flat = {
+            field: torch.cat([getattr(part, field) for part in parts])
+            for field in ("space_group", "lattice_coords", "wyckoff", "species", "free")
+        }
+        keys = sorted({key for part in parts for key in part.labels})
+        rows = {key: [part.labels.get(key, np.full(len(part), np.nan)) for part in parts] for key in keys}
+        return cls(
+            **flat,
+            site_start=torch.cat([torch.zeros(1, dtype=torch.long), *starts]),
+            ids=np.concatenate([part.ids for part in parts]),
+            labels={key: np.concatenate(values) for key, values in rows.items()},
+            symprec=np.concatenate([part.symprec for part in parts]),
+            failures=[row for part in parts for row in part.failures],
+            name=name or " + ".join(part.name for part in parts),
+        )
+
     def __len__(self) -> int:
         return len(self.space_group)
 

@@ -1,7 +1,6 @@
 """From labelled crystals to a calibrated checkpoint in one call: the shipped properties and anybody's own."""
 
 import hashlib
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -48,8 +47,8 @@ class Splits:
             ValueError: too few different compounds.
         """
         formulas = [crystal.formula for crystal in dataset]
-        tenth = np.array([_tenth(formula) for formula in formulas])
-        chosen = {"train": tenth < 8, "val": tenth == 8, "test": tenth == 9}
+        part = np.array([tenth(formula) for formula in formulas])
+        chosen = {"train": part < 8, "val": part == 8, "test": part == 9}
         if not all(part.any() for part in chosen.values()):
             raise ValueError(
                 f"expected enough compounds for train, val and test: got {len(set(formulas))} formulas in "
@@ -164,33 +163,6 @@ def train_property(
     return trained
 
 
-def train_shipped(
-    recipe: PropertyRecipe, out: Path, data_dir: str | Path | None = None, workers: int = 2
-) -> TrainedProperty:
-    """Train one of the shipped ensembles on the official split of its data; raises as ``shipped_splits``."""
-    return train_ensemble(recipe, shipped_splits(recipe.targets, data_dir), out, workers)
-
-
-def shipped_splits(targets: Sequence[str], data_dir: str | Path | None = None) -> Splits:
-    """The crystals that a shipped ensemble is trained, calibrated and tested on: the official split.
-
-    Raises:
-        ValueError: a target that none is shipped for, or targets of different data sets.
-    """
-    for target in targets:
-        if target not in TARGETS:
-            raise unknown_name(target, list(TARGETS), "a shipped property")
-    sources = {TARGETS[target].data for target in targets}
-    if len(sources) > 1:
-        raise ValueError(f"expected targets of one data set: got {', '.join(targets)} from {sources}")
-    (source,) = sources
-    if source != "mp_20":
-        return _aflow_splits(source, data_dir)
-    hull = "e_above_hull" in targets
-    parts = (load_dataset(source, split, data_dir, fill_hull=hull) for split in ("train", "val", "test"))
-    return Splits(*parts)
-
-
 def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: int = 1) -> TrainedProperty:
     """Train, calibrate, save and measure one ensemble; goes on where a run of the same was interrupted.
 
@@ -279,37 +251,9 @@ def _half(dataset: CrystalDataset, half: Half) -> CrystalDataset:
     return dataset.select(np.flatnonzero(half_of([crystal.formula for crystal in dataset], half)))
 
 
-def _tenth(formula: str) -> int:
+def tenth(formula: str) -> int:
+    """Which tenth of all compounds one is in, by a hash of its formula."""
     return int.from_bytes(hashlib.sha256(f"split {formula}".encode()).digest()[:4], "big") % 10
-
-
-def _aflow_splits(source: str, data_dir: str | Path | None) -> Splits:
-    """The set's own train and val rows; val is our test, and a tenth of train's compounds calibrates."""
-    import pandas as pd
-
-    folder, stem = source.split("/")
-    file = _table(folder, stem, data_dir)
-    dataset = load_dataset(file, None)
-    table = pd.read_csv(file, dtype=str)
-    given = dict(zip(table["material_id"], table["split_bulk_modulus"], strict=True))
-    split = np.array([given.get(name, "") for name in dataset.ids])
-    train, test = (dataset.select(np.flatnonzero(split == name)) for name in ("train", "val"))
-    tenth = np.array([_tenth(crystal.formula) for crystal in train])
-    parts = (train.select(np.flatnonzero(tenth != 8)), train.select(np.flatnonzero(tenth == 8)), test)
-    names = ("train", "train (held out)", "val")
-    return Splits(*(replace(part, name=f"{folder} {n}") for part, n in zip(parts, names, strict=True)))
-
-
-def _table(folder: str, stem: str, data_dir: str | Path | None) -> Path:
-    """A table below the data folder; raises FileNotFoundError with what to do."""
-    base = data_dir or os.environ.get("AUTOPERI_DATA")
-    for suffix in (".csv.gz", ".csv"):
-        if base and (file := Path(base).expanduser() / folder / f"{stem}{suffix}").exists():
-            return file
-    raise FileNotFoundError(
-        f"expected {folder}/{stem}.csv.gz below the data folder ({base or 'not given'}): it is not "
-        "downloaded by this package; give data_dir or set AUTOPERI_DATA to the folder that holds it"
-    )
 
 
 def _recipe_for(crystals: int) -> PropertyRecipe:

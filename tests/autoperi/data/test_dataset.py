@@ -203,6 +203,20 @@ def test_batch_equals_collate():
         data[5]
 
 
+def test_joined_sets_keep_their_rows_and_labels():
+    """Crystal by crystal what the parts hold; a label that a part does not have is missing."""
+    crystals = [random_crystal(g, 5) for g in (1, 14, 62, 194, 225)]
+    labelled = [replace(c, properties={"hardness": float(k)}) for k, c in enumerate(crystals[:2])]
+    parts = [CrystalDataset.from_crystals(labelled, "a"), CrystalDataset.from_crystals(crystals[2:], "b")]
+    joined = CrystalDataset.joined(parts)
+    assert joined.name == "a + b"
+    assert joined.labels["hardness"][:2].tolist() == [0.0, 1.0]
+    assert np.isnan(joined.labels["hardness"][2:]).all()
+    for got, expected in zip(joined, crystals, strict=True):
+        assert (got.gene, got.free.tolist()) == (expected.gene, expected.free.tolist())
+        assert got.lattice_coords.tolist() == expected.lattice_coords.tolist()
+
+
 def test_unknown_sources_are_explained(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="mp_20, perov_5"):
         load_dataset("mp_21")

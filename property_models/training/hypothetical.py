@@ -1,0 +1,101 @@
+"""Crystals that need not hold, with the energies they relax to: what energy models know failure from.
+
+MP-20 holds crystals on the hull or just above it. A model that has seen no others takes everything for nearly
+stable, so the even rows of WBM (Wang, Botti and Marques, doi:10.1038/s41524-020-00481-6: element
+substitutions, labels by density functional theory) and draws of the generator stand beside it in training.
+A draw is shown as drawn and as relaxed, with the energy after relaxation both times: raw geometry is to be
+read as what it will become.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from autoperi.crystals.crystal import Crystal
+from autoperi.crystals.hull import Hull
+from autoperi.data.dataset import CrystalDataset, load_dataset
+from autoperi.data.files import crystal_of_record
+from property_models.training.train_property import Splits, tenth
+
+Potential = Literal["chgnet", "sevennet"]
+Form = Literal["crystal", "relaxed"]
+"""A draw as drawn, or as relaxed, by its name in the files."""
+WBM = "wbm/wbm_val_10k"
+
+
+def with_hypothetical(splits: Splits, wbm: Path, draws: Path, potential: Potential) -> Splits:
+    """MP-20 with both kinds beside it: nine tenths of their compounds to train, one tenth to calibrate.
+
+    Draws of a compound of val or test are left out, so that no energy of theirs is seen in training.
+
+    Args:
+        splits: of MP-20, with ``formation_energy``.
+        wbm: its table; rows of odd number are never read as training data.
+        draws: folder of ``labels-*.jsonl`` (`scripts/label_draws.py`).
+        potential: whose energies of the draws are learned.
+    """
+    hull = hull_of(splits)
+    seen = {crystal.formula for part in (splits.val, splits.test) for crystal in part}
+    drawn = [c for c in labelled_draws(draws, potential) if c.formula not in seen]
+    parts = [wbm_rows(wbm, "even"), CrystalDataset.from_crystals(drawn, f"{potential} on draws")]
+    train, val = [splits.train], [splits.val]
+    for part in parts:
+        part = above_hull(part, hull)
+        held = np.array([tenth(crystal.formula) == 8 for crystal in part])
+        train.append(part.select(np.flatnonzero(~held)))
+        val.append(part.select(np.flatnonzero(held)))
+    return replace(splits, train=CrystalDataset.joined(train), val=CrystalDataset.joined(val))
+
+
+def hull_of(splits: Splits) -> Hull:
+    """The hull of MP-20's train and val rows, above which energies are told."""
+    known = [splits.train, splits.val]
+    energies = np.concatenate([part.labels["formation_energy"] for part in known])
+    return Hull([c for part in known for c in part.compositions()], energies)
+
+
+def above_hull(dataset: CrystalDataset, hull: Hull) -> CrystalDataset:
+    """The same with ``e_above_hull`` of its formation energies, eV/atom; negative below the hull."""
+    energies = dataset.labels["formation_energy"]
+    pairs = zip(dataset.compositions(), energies, strict=True)
+    values = np.array([hull.above(composition, energy) for composition, energy in pairs])
+    return replace(dataset, labels={**dataset.labels, "e_above_hull": values})
+
+
+def wbm_rows(table: Path, rows: Literal["even", "odd"]) -> CrystalDataset:
+    """The half of WBM that teaches (even) or tests (odd), by the number of the row."""
+    dataset = load_dataset(table, None)
+    mine = np.array([int(name) % 2 for name in dataset.ids]) == (rows == "odd")
+    return replace(dataset.select(np.flatnonzero(mine)), name=f"wbm ({rows} rows)")
+
+
+def labelled_draws(
+    folder: Path, potential: Potential, shown: Sequence[Form] = ("crystal", "relaxed")
+) -> list[Crystal]:
+    """Draws as drawn and as relaxed, with the formation energy after relaxation; eV/atom.
+
+    Raises:
+        ValueError: a folder without labels, or labels without the energies of this potential.
+    """
+    files = sorted(folder.glob("labels-*.jsonl"))
+    if not files:
+        raise ValueError(
+            f"expected labels-*.jsonl in {folder}: found none; scripts/label_draws.py writes them"
+        )
+    column = "formation_energy" if potential == "chgnet" else f"formation_energy_{potential}"
+    crystals = []
+    for file in files:
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            label = json.loads(line)
+            if column not in label:
+                raise ValueError(f"expected {column} in line {number} of {file}: got {', '.join(label)}")
+            for kind in shown:
+                if label[kind] and label[column] is not None:
+                    crystal = crystal_of_record(label[kind])
+                    name = f"{file.stem}-{crystal.id}-{kind}"
+                    crystals.append(replace(crystal, id=name, properties={"formation_energy": label[column]}))
+    return crystals
