@@ -21,9 +21,9 @@ from autoperi.generator import SampleConfig
 from evaluation.facts.matching import duplicates
 from evaluation.metrics.validity import smact_valid, structural_validity
 from property_models.physics.guidance import energy_guidance
-from property_models.physics.hull import SoftHull
 from property_models.physics.losses import loss_table
 from property_models.potentials.chgnet_potential import CHGNetPotential
+from property_models.potentials.hull import SoftHull
 
 _DRAWING = SampleConfig(workers=2)
 

@@ -11,7 +11,7 @@ from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.networks.layers import sum_by
 from autoperi.networks.physics import PhysicsWeights
 from property_models.physics.contacts import barrier_loss
-from property_models.physics.hull import SoftHull
+from property_models.potentials.hull import SoftHull
 from property_models.potentials.potential import EnergyForcesStress, Potential, element_weights
 from property_models.potentials.references import composition, element_references
 

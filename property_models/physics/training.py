@@ -7,9 +7,9 @@ from autoperi.crystals.crystal import CrystalBatch
 from autoperi.data.dataset import CrystalDataset
 from autoperi.networks.physics import Physics, PhysicsWeights
 from property_models.physics.guidance import soft_species
-from property_models.physics.hull import SoftHull
 from property_models.physics.losses import PhysicsLoss
 from property_models.potentials import distilled
+from property_models.potentials.hull import SoftHull
 
 
 def training_physics(weights: PhysicsWeights, train: CrystalDataset) -> Physics:

@@ -9,8 +9,8 @@ from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.networks.physics import PhysicsWeights
 from property_models.physics.guidance import soft_species
-from property_models.physics.hull import SoftHull
 from property_models.physics.losses import PhysicsLoss, hull_loss, loss_table
+from property_models.potentials.hull import SoftHull
 from property_models.potentials.potential import element_weights
 from property_models.potentials.references import composition
 from tests.autoperi.small import largest, tiny_model

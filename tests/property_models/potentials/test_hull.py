@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from autoperi.crystals.hull import Hull
-from property_models.physics.hull import SoftHull
+from property_models.potentials.hull import SoftHull
 from tests.autoperi.small import largest
 
 # amounts by atomic number, eV/atom: Na-Cl-O phases, one of them off the hull
