@@ -22,7 +22,7 @@ from autoperi.networks.checkpoint import (
     write_checkpoint,
 )
 from property_models.graph.site_graph import site_graph
-from property_models.networks.ensemble import Ensemble, EnsembleConfig
+from property_models.networks.ensemble import HULL_TARGET, Ensemble, EnsembleConfig
 from property_models.networks.targets import TARGETS, unknown_name
 
 if TYPE_CHECKING:
@@ -255,6 +255,7 @@ def _crystal(given: "Structure | Crystal | Atoms") -> Crystal:
 
 def _read(folder: Path, targets: tuple[str, ...] | None, device: str) -> PropertyModel:
     ensemble, content = restore(folder, EnsembleConfig, Ensemble)
+    _ = ensemble.baseline  # refused here, if it is another one
     names = targets or ensemble.targets
     return PropertyModel(ensemble.to(device), names, folder.name, content["sha256"], content["about"])
 
@@ -264,5 +265,6 @@ def _shipped() -> list[tuple[tuple[str, ...], str, Path]]:
     found = []
     for file in sorted(PRETRAINED.glob("*/config.json")):
         config = json.loads(file.read_text())["config"]
-        found.append((tuple(config["network"]["targets"]), config["family"], file.parent))
+        targets = (*config["network"]["targets"], *([HULL_TARGET] if config.get("hull") else []))
+        found.append((targets, config["family"], file.parent))
     return found

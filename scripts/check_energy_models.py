@@ -30,33 +30,35 @@ STABLE, SHARES = 0.08, (1.0, 0.75, 0.5, 0.25)
 
 
 def main(
-    draws: Path, family: Literal["guide", "judge"] = "guide", potential: Potential = "chgnet", start: str = ""
+    draws: Path,
+    family: Literal["guide", "judge"] = "guide",
+    potential: Potential = "chgnet",
+    checkpoint: Path | None = None,
 ) -> None:
-    """``start``: another checkpoint of both energies; ``potential``: whose energies of draws are true."""
+    """``checkpoint``: of formation energies; ``potential``: whose energies of draws are the true ones."""
     torch.set_num_threads(1)
-    splits = shipped_splits(["formation_energy", "e_above_hull"])
+    splits = shipped_splits(["formation_energy"])
+    assert splits.phases
     sets = {"MP-20 test": splits.test, "WBM, odd rows": wbm_rows(table_of(WBM, None), "odd")}
     for form in ("crystal", "relaxed"):
         name = "draws as drawn" if form == "crystal" else "draws as relaxed"
         sets[name] = CrystalDataset.from_crystals(labelled_draws(draws, potential, [form]))
-    hull = hull_of(splits)
+    hull = hull_of(splits.phases)
     sets = {name: above_hull(data, hull) for name, data in sets.items()}
-    for target in ("formation_energy", "e_above_hull"):
-        model = property_models.load(start or target, family).only([target])
-        print(f"{target}, {model.name}, sha256 {model.sha256[:12]}")
-        for name, data in sets.items():
-            known = np.isfinite(data.labels["formation_energy"]).nonzero()[0]
-            _say(name, model, data.select(known), target)
+    model = property_models.load(checkpoint or "formation_energy", family)
+    print(f"{model.name}, sha256 {model.sha256[:12]}")
+    for name, data in sets.items():
+        known = np.isfinite(data.labels["formation_energy"]).nonzero()[0]
+        _say(name, model.only(["formation_energy"]), data.select(known))
 
 
-def _say(name: str, model: property_models.PropertyModel, data: CrystalDataset, target: str) -> None:
+def _say(name: str, model: property_models.PropertyModel, data: CrystalDataset) -> None:
     """One line of figures."""
     table = model.predict(list(data))
     value, sigma = table["value"].to_numpy(), table["uncertainty"].to_numpy()
-    error = value - data.labels[target]
+    error = value - data.labels["formation_energy"]
     above = data.labels["e_above_hull"]
-    hull = data.labels["formation_energy"] - above
-    expected = value if target == "e_above_hull" else value - hull
+    expected = above + error
     order = np.argsort(expected)
     kept = (above[order[: int(share * len(order))]] < STABLE for share in SHARES)
     best = ", ".join(f"{share:.0%} {held.mean():.1%}" for share, held in zip(SHARES, kept, strict=True))

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -140,7 +140,14 @@ class SiteGraph:
         first = degree.cumsum(0) - degree
         last = (first + degree.clamp(max=count) - 1).clamp_min(0)
         limit = self.distance[order[last.clamp(max=max(len(order) - 1, 0))]] if len(order) else degree
-        keep = self.distance <= limit[self.site] + _TIE
+        return self._with(self.distance <= limit[self.site] + _TIE)
+
+    def within(self, cutoff: float) -> "SiteGraph":
+        """Only the neighbours within ``cutoff`` Å."""
+        return self._with(self.distance <= cutoff)
+
+    def _with(self, keep: Bool[Tensor, "edges"]) -> "SiteGraph":
+        """Some of the edges."""
         owner = _owner(self.edge_start)[keep]
         start = _starts(torch.bincount(owner, minlength=len(self)))
         return replace(

@@ -6,6 +6,7 @@
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,11 +14,12 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from autoperi.networks.checkpoint import Arrays
-from autoperi.networks.config import check
+from autoperi.networks.checkpoint import Arrays, CheckpointError
+from autoperi.networks.config import ConfigError, check
 from property_models.graph.site_graph import SiteGraph
 from property_models.networks.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.networks.domain import Domain
+from property_models.networks.energies import CUTOFF, Phases, PotentialEnergy, fractions
 
 _Z90 = 1.6448536
 """Half-width of a central 90% interval in standard deviations of a normal distribution."""
@@ -29,6 +31,9 @@ _SURELY_ZERO = 0.3
 
 On MP-20 val the R² of band gaps is 0.856, and 0.852 with one half instead (MAE 0.207 and 0.205 eV).
 """
+_ENERGY = "formation_energy"
+HULL_TARGET = "e_above_hull"
+"""What formation energies tell as well, where a hull is known."""
 _RAW = (0.0, 1.0, 0.0, 0.0)
 """The blend that takes the raw uncertainty as it is."""
 
@@ -41,14 +46,28 @@ class EnsembleConfig:
         network: of every member.
         members: how many.
         family: its name.
+        potential: sha256 of the shipped potential, if the networks learn what its formation energy lacks.
+        hull: also tell energies above the hull (`HULL_TARGET`) of the phases in the checkpoint.
     """
 
     network: CrystalGNNConfig
     members: int
     family: str = ""
+    potential: str = ""
+    hull: bool = False
 
     def __post_init__(self) -> None:
         check(self, members=(1, 1024))
+        if (self.potential or self.hull) and self.network.targets != (_ENERGY,):
+            raise ConfigError(
+                "network.targets", f"expected {_ENERGY} alone: got {', '.join(self.network.targets)}"
+            )
+        if self.potential and (self.network.nearest or self.network.cutoff < CUTOFF):
+            raise ConfigError(
+                "network.cutoff",
+                f"expected all neighbours within the {CUTOFF} Å of the potential: got the nearest "
+                f"{self.network.nearest} within {self.network.cutoff} Å",
+            )
 
 
 @dataclass(frozen=True)
@@ -90,13 +109,16 @@ class Ensemble(nn.Module):
         self.register_buffer("latent_axes", torch.eye(width)[:, :_AXES])
         self.known = Arrays()
         self.domain = Domain()
+        self.phases = Phases()
         self.register_buffer("distance_limit", torch.tensor(torch.inf))
         self.register_buffer("spread_limit", torch.full((targets,), torch.inf))
 
     @classmethod
-    def of(cls, members: list[CrystalGNN], family: str) -> "Ensemble":
+    def of(
+        cls, members: list[CrystalGNN], family: str, potential: str = "", hull: bool = False
+    ) -> "Ensemble":
         """Trained networks as an ensemble that is not yet calibrated."""
-        ensemble = cls(EnsembleConfig(members[0].config, len(members), family))
+        ensemble = cls(EnsembleConfig(members[0].config, len(members), family, potential, hull))
         for own, given in zip(ensemble.members, members, strict=True):
             own.load_state_dict(given.state_dict())
         return ensemble.eval()
@@ -110,13 +132,38 @@ class Ensemble(nn.Module):
         alone.load_state_dict({**own, "blend": self.blend_first, "spread_limit": unlimited})
         return alone.eval()
 
+    @cached_property
+    def baseline(self) -> PotentialEnergy | None:
+        """What the networks correct, if they correct anything; its weights are not saved again.
+
+        Raises:
+            CheckpointError: another potential is shipped than the one they have learned to correct.
+        """
+        wanted, found = self.config.potential, PotentialEnergy() if self.config.potential else None
+        if found and found.sha256 != wanted:
+            raise CheckpointError(
+                f"expected the potential {wanted[:12]}, which this model corrects: the shipped one is "
+                f"{found.sha256[:12]}; train the model again"
+            )
+        return found
+
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the columns."""
-        return self.config.network.targets
+        return self.config.network.targets + ((HULL_TARGET,) if self.config.hull else ())
 
     def forward(self, graph: SiteGraph) -> EnsemblePrediction:
         """Predict one batch; differentiable in the graph's bonds and soft species."""
+        found = self._learned(graph)
+        if not self.config.hull:
+            return found
+        height = found.value - self.phases.hull(fractions(graph)).to(found.value)[:, None]
+        same = ("uncertainty", "disagreement", "nonzero")  # the hull is taken as it is
+        twice = {name: getattr(found, name).repeat(1, 2) for name in same}
+        return replace(found, value=torch.cat([found.value, height], 1), **twice)
+
+    def _learned(self, graph: SiteGraph) -> EnsemblePrediction:
+        """What the networks tell, one column for each of theirs."""
         first = self.networks()[0]
         learned = [*first.edges.parameters(), *first.embed_edges.parameters()]
         bonds = None if learned else first.bonds(graph)
@@ -125,11 +172,13 @@ class Ensemble(nn.Module):
         spread = torch.stack([m.spread for m in self.networks()])
         means = torch.stack([a.mean for a in answers])
         value = (means * spread[:, None] + centre[:, None]).mean(0)
+        if self.baseline:
+            value = value + self.baseline(graph).to(value)[:, None]
         deviation = means.std(0, correction=0)
         noise = torch.stack([2 * (2 * a.log_scale).exp() for a in answers]).mean(0)  # Laplace: variance 2 b²
         variance = (noise + deviation.square()) * spread.mean(0).square()
         nonzero = torch.ones_like(value)
-        for column, target in enumerate(self.targets):
+        for column, target in enumerate(self.config.network.targets):
             if target in self.config.network.gated:
                 share = torch.stack([a.gate[:, column].sigmoid() for a in answers]).mean(0)
                 size = value[:, column].clamp_min(0)
@@ -167,8 +216,9 @@ class Ensemble(nn.Module):
         """
         empty = [[""] * len(graph) for _ in self.targets]
         reasons = self.domain.strangers(graph) if self.domain.known else empty
+        reasons += [list(reasons[0])] * (len(self.targets) - len(reasons))
         far = (prediction.distance > self.distance_limit)[:, None].expand_as(prediction.value)
-        split = prediction.disagreement > self.spread_limit
+        split = prediction.disagreement > self.spread_limit.repeat(2 if self.config.hull else 1)
         for flags, words in ((far, "unlike training crystals in latent space"), (split, "networks disagree")):
             for crystal, column in flags.nonzero().tolist():
                 told = reasons[column][crystal]
@@ -203,7 +253,8 @@ class Ensemble(nn.Module):
         self.blend.copy_(self._fitted(prediction, labels))
         self.distance_limit.copy_(prediction.distance.quantile(0.99))
         if len(self.members) > 1:
-            self.spread_limit.copy_(prediction.disagreement.quantile(0.99, dim=0))
+            learned = prediction.disagreement[:, : len(self.spread_limit)]
+            self.spread_limit.copy_(learned.quantile(0.99, dim=0))
 
     def _fitted(
         self, prediction: EnsemblePrediction, labels: Float[Tensor, "crystals targets"]
@@ -211,11 +262,11 @@ class Ensemble(nn.Module):
         """A blend for each target, from what is predicted with the raw uncertainty."""
         signs = _warning_signs(prediction.uncertainty.square(), prediction.disagreement, prediction.distance)
         blends = []
-        for column, target in enumerate(self.targets):
+        for column, target in enumerate(self.config.network.targets):
             known = labels[:, column].isfinite()
             if not bool(known.any()):
                 raise ValueError(f"expected validation labels of {target!r}: got none")
-            error = (prediction.value - labels)[known, column].abs().double()
+            error = (prediction.value[:, column] - labels[:, column])[known].abs().double()
             blend = _fit_blend(signs[known, column].double(), error)
             ratio = error / (_Z90 * (signs[known, column].double() @ blend).exp())
             blend[0] += ratio.quantile(0.9).clamp_min(1e-6).log()
@@ -273,7 +324,7 @@ def figures(
     Args:
         ensemble: calibrated on other crystals than these.
         graphs: crystals.
-        labels: working units, NaN where missing.
+        labels: working units, NaN where missing; a column for each target.
 
     Returns:
         For each target ``n``, ``mae``, ``r2``, ``coverage_90``, ``coverage_50``, ``spearman`` (of uncertainty

@@ -19,7 +19,11 @@ from property_models.catalogue import find
 from property_models.graph.site_graph import SiteGraph, dataset_graph
 from property_models.model import load
 from property_models.networks.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
+from property_models.networks.energies import PotentialEnergy
 from property_models.networks.targets import TARGETS, Half, unknown_name, working
+
+_BATCH = 256
+"""Crystals whose potential energies are computed together."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class PropertyRecipe:
         start: checkpoint (a folder, or the name of a shipped one, see `autoperi info`) whose networks are
             where training starts, with their sizes; heads too if the targets are the same.
         network: architecture; ``targets``, ``log`` and ``gated`` are filled in from the targets.
+        potential: learn what the formation energies of the shipped potential lack (`PotentialEnergy`)
+            instead of the whole; formation energies alone.
         strain: standard deviation of the random symmetric strain under which a training crystal is shown. It
             hardly changes a label, and keeps bond lengths from being learned by heart.
         fit: how each member is fitted, on one device; seeds count up from that of the first.
@@ -45,6 +51,7 @@ class PropertyRecipe:
     members: int = 3
     start: str | None = None
     network: CrystalGNNConfig = field(default_factory=CrystalGNNConfig)
+    potential: bool = False
     strain: float = 0.02
     fit: FitConfig = field(
         default_factory=lambda: FitConfig(
@@ -86,23 +93,29 @@ class LabelledGraphs:
 
     @classmethod
     def from_dataset(
-        cls, dataset: CrystalDataset, config: CrystalGNNConfig, *, progress: bool = True
+        cls,
+        dataset: CrystalDataset,
+        config: CrystalGNNConfig,
+        targets: tuple[str, ...] = (),
+        *,
+        progress: bool = True,
     ) -> "LabelledGraphs":
-        """Crystals of a data set that have at least one label.
+        """Crystals of a data set that have at least one label, of ``targets`` or those of the network.
 
         Raises:
             ValueError: a target that the data set does not have, or no labels at all.
         """
-        for target in config.targets:
+        targets = targets or config.targets
+        for target in targets:
             if target not in dataset.labels:
                 raise unknown_name(target, sorted(dataset.labels), f"a label of {dataset.name}")
-        columns = np.stack([dataset.labels[target] for target in config.targets], 1)
+        columns = np.stack([dataset.labels[target] for target in targets], 1)
         columns = np.where(np.isfinite(columns), columns, np.nan)
-        labels = working(torch.from_numpy(columns).float(), [t in config.log for t in config.targets])
+        labels = working(torch.from_numpy(columns).float(), [t in config.log for t in targets])
         kept = labels.isfinite().any(1).nonzero().squeeze(-1)
         if not len(kept):
             raise ValueError(
-                f"expected labels of {', '.join(config.targets)} in {dataset.name}: all {len(dataset)} rows "
+                f"expected labels of {', '.join(targets)} in {dataset.name}: all {len(dataset)} rows "
                 "lack them"
             )
         graphs = dataset_graph(dataset, config.cutoff, config.nearest, progress=progress)
@@ -115,6 +128,13 @@ class LabelledGraphs:
     def select(self, crystals: Tensor) -> "LabelledGraphs":
         """Some of the crystals."""
         return LabelledGraphs(self.graphs.select(crystals), self.labels[crystals])
+
+    @torch.no_grad()
+    def beyond(self, baseline: PotentialEnergy) -> "LabelledGraphs":
+        """The same with labels less what a potential says."""
+        parts = torch.arange(len(self)).split(_BATCH)
+        told = torch.cat([baseline(self.graphs.select(rows)) for rows in parts])
+        return replace(self, labels=self.labels - told[:, None])
 
     def to(self, device: torch.device) -> "LabelledGraphs":
         """Move everything."""

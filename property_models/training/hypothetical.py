@@ -4,7 +4,8 @@ MP-20 holds crystals on the hull or just above it. A model that has seen no othe
 stable, so the even rows of WBM (Wang, Botti and Marques, doi:10.1038/s41524-020-00481-6: element
 substitutions, labels by density functional theory) and draws of the generator stand beside it in training.
 A draw is shown as drawn and as relaxed, with the energy after relaxation both times: raw geometry is to be
-read as what it will become.
+read as what it will become. Networks that correct the shipped potential see it as drawn alone: of the relaxed
+one the potential has told its teacher's energy already.
 """
 
 import json
@@ -25,37 +26,42 @@ Potential = Literal["chgnet", "sevennet"]
 Form = Literal["crystal", "relaxed"]
 """A draw as drawn, or as relaxed, by its name in the files."""
 WBM = "wbm/wbm_val_10k"
+_HIGHEST = 5.0
+"""eV/atom: a potential that says more of a relaxed crystal has met atoms on top of each other."""
 
 
-def with_hypothetical(splits: Splits, wbm: Path, draws: Path, potential: Potential) -> Splits:
+def with_hypothetical(
+    splits: Splits,
+    wbm: Path,
+    draws: Path,
+    potential: Potential,
+    shown: Sequence[Form] = ("crystal", "relaxed"),
+) -> Splits:
     """MP-20 with both kinds beside it: nine tenths of their compounds to train, one tenth to calibrate.
 
     Draws of a compound of val or test are left out, so that no energy of theirs is seen in training.
 
     Args:
-        splits: of MP-20, with ``formation_energy``.
+        splits: of MP-20, with formation energies.
         wbm: its table; rows of odd number are never read as training data.
         draws: folder of ``labels-*.jsonl`` (`scripts/label_draws.py`).
         potential: whose energies of the draws are learned.
+        shown: forms of the draws.
     """
-    hull = hull_of(splits)
     seen = {crystal.formula for part in (splits.val, splits.test) for crystal in part}
-    drawn = [c for c in labelled_draws(draws, potential) if c.formula not in seen]
+    drawn = [c for c in labelled_draws(draws, potential, shown) if c.formula not in seen]
     parts = [wbm_rows(wbm, "even"), CrystalDataset.from_crystals(drawn, f"{potential} on draws")]
     train, val = [splits.train], [splits.val]
     for part in parts:
-        part = above_hull(part, hull)
         held = np.array([tenth(crystal.formula) == 8 for crystal in part])
         train.append(part.select(np.flatnonzero(~held)))
         val.append(part.select(np.flatnonzero(held)))
     return replace(splits, train=CrystalDataset.joined(train), val=CrystalDataset.joined(val))
 
 
-def hull_of(splits: Splits) -> Hull:
-    """The hull of MP-20's train and val rows, above which energies are told."""
-    known = [splits.train, splits.val]
-    energies = np.concatenate([part.labels["formation_energy"] for part in known])
-    return Hull([c for part in known for c in part.compositions()], energies)
+def hull_of(phases: CrystalDataset) -> Hull:
+    """The hull of a data set's formation energies."""
+    return Hull(phases.compositions(), phases.labels["formation_energy"])
 
 
 def above_hull(dataset: CrystalDataset, hull: Hull) -> CrystalDataset:
@@ -93,8 +99,10 @@ def labelled_draws(
             label = json.loads(line)
             if column not in label:
                 raise ValueError(f"expected {column} in line {number} of {file}: got {', '.join(label)}")
+            if label[column] is None or label[column] > _HIGHEST:
+                continue
             for kind in shown:
-                if label[kind] and label[column] is not None:
+                if label[kind]:
                     crystal = crystal_of_record(label[kind])
                     name = f"{file.stem}-{crystal.id}-{kind}"
                     crystals.append(replace(crystal, id=name, properties={"formation_energy": label[column]}))

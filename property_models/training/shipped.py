@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from autoperi.data.dataset import load_dataset
+from autoperi.data.dataset import CrystalDataset, load_dataset
 from property_models.networks.targets import TARGETS, unknown_name
 from property_models.training.fit_ensemble import PropertyRecipe
-from property_models.training.hypothetical import WBM, Potential, with_hypothetical
+from property_models.training.hypothetical import WBM, Form, Potential, above_hull, hull_of, with_hypothetical
 from property_models.training.train_property import Splits, TrainedProperty, tenth, train_ensemble
 
-_ENERGIES = {"formation_energy", "e_above_hull"}
+_ENERGY = "formation_energy"
 
 
 def train_shipped(
@@ -24,29 +24,36 @@ def train_shipped(
     draws: Path | None = None,
     potential: Potential = "chgnet",
 ) -> TrainedProperty:
-    """Train one of the shipped ensembles on its data; see ``shipped_splits``."""
-    splits = shipped_splits(recipe.targets, data_dir, draws, potential)
-    return train_ensemble(recipe, splits, out, workers)
-
-
-def shipped_splits(
-    targets: Sequence[str],
-    data_dir: str | Path | None = None,
-    draws: Path | None = None,
-    potential: Potential = "chgnet",
-) -> Splits:
-    """The crystals that a shipped ensemble is trained, calibrated and tested on: the official split.
+    """Train one of the shipped ensembles on its data (`shipped_splits`).
 
     Args:
-        targets: what it learns.
+        recipe: its targets decide on the data.
+        out: folder of the training.
         data_dir: folder of the data sets.
-        draws: labelled draws (`scripts/label_draws.py`), for energies: they and half of WBM stand beside
-            MP-20 (`with_hypothetical`).
+        workers: members trained at once.
+        draws: labelled draws (`scripts/label_draws.py`): they and half of WBM stand beside MP-20
+            (`with_hypothetical`).
         potential: whose energies of the draws are learned.
 
     Raises:
-        ValueError: a target that none is shipped for, targets of different data sets, or draws for others
-            than energies.
+        ValueError: draws for others than formation energies; and as ``shipped_splits``.
+    """
+    if draws and recipe.targets != (_ENERGY,):
+        raise ValueError(f"expected labelled draws for {_ENERGY} alone: got {', '.join(recipe.targets)}")
+    shown: tuple[Form, ...] = ("crystal",) if recipe.potential else ("crystal", "relaxed")
+    splits = shipped_splits(recipe.targets, data_dir)
+    if draws:
+        splits = with_hypothetical(splits, table_of(WBM, data_dir), draws, potential, shown)
+    return train_ensemble(recipe, splits, out, workers)
+
+
+def shipped_splits(targets: Sequence[str], data_dir: str | Path | None = None) -> Splits:
+    """The crystals that a shipped ensemble is trained, calibrated and tested on: the official split.
+
+    Energies of test are also told above the hull of train and val; below it they are negative.
+
+    Raises:
+        ValueError: a target that none is shipped for, or targets of different data sets.
     """
     for target in targets:
         if target not in TARGETS:
@@ -54,15 +61,14 @@ def shipped_splits(
     sources = {TARGETS[target].data for target in targets}
     if len(sources) > 1:
         raise ValueError(f"expected targets of one data set: got {', '.join(targets)} from {sources}")
-    if draws and not set(targets) <= _ENERGIES:
-        raise ValueError(f"expected labelled draws for {', '.join(_ENERGIES)}: got {', '.join(targets)}")
     (source,) = sources
     if source != "mp_20":
         return _aflow_splits(source, data_dir)
-    hull = "e_above_hull" in targets
-    parts = (load_dataset(source, split, data_dir, fill_hull=hull) for split in ("train", "val", "test"))
-    splits = Splits(*parts)
-    return with_hypothetical(splits, table_of(WBM, data_dir), draws, potential) if draws else splits
+    splits = Splits(*(load_dataset(source, split, data_dir) for split in ("train", "val", "test")))
+    if _ENERGY in targets:
+        phases = CrystalDataset.joined([splits.train, splits.val])
+        splits = replace(splits, phases=phases, test=above_hull(splits.test, hull_of(phases)))
+    return splits
 
 
 def _aflow_splits(source: str, data_dir: str | Path | None) -> Splits:

@@ -19,7 +19,8 @@ from autoperi.training.assemble import commit
 from autoperi.training.folder import claim, occupied
 from property_models.catalogue import find
 from property_models.model import PropertyModel, load, save
-from property_models.networks.ensemble import Ensemble, figures
+from property_models.networks.energies import PotentialEnergy
+from property_models.networks.ensemble import HULL_TARGET, Ensemble, figures
 from property_models.networks.targets import TARGETS, Half, half_of, unknown_name
 from property_models.training.card import model_card
 from property_models.training.fit_ensemble import LabelledGraphs, PropertyRecipe, fit_members
@@ -33,11 +34,17 @@ _WATCHED = 1500
 
 @dataclass(frozen=True)
 class Splits:
-    """Train fits the weights, val chooses and calibrates, test is looked at once."""
+    """Train fits the weights, val chooses and calibrates, test is looked at once.
+
+    Attributes:
+        train, val, test: crystals.
+        phases: crystals with formation energies, above whose hull energies are told as well.
+    """
 
     train: CrystalDataset
     val: CrystalDataset
     test: CrystalDataset
+    phases: CrystalDataset | None = None
 
     @classmethod
     def by_formula(cls, dataset: CrystalDataset) -> "Splits":
@@ -175,15 +182,22 @@ def train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: i
 
 def _train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: int) -> TrainedProperty:
     claim(out, _training(recipe, splits))
-    train, val, test = (
+    targets = recipe.targets + ((HULL_TARGET,) if splits.phases else ())
+    train, val = (
         LabelledGraphs.from_dataset(part, recipe.network)
-        for part in (_half(splits.train, recipe.half), splits.val, splits.test)
+        for part in (_half(splits.train, recipe.half), splits.val)
     )
+    test = LabelledGraphs.from_dataset(splits.test, recipe.network, targets)
     if len(train) < recipe.fit.batch_size:
         recipe = replace(recipe, fit=replace(recipe.fit, batch_size=max(8, len(train) // 4)))
     watched = val.select(torch.linspace(0, len(val) - 1, min(_WATCHED, len(val))).long())
-    members = fit_members(recipe, train, watched, out, workers)
-    ensemble = Ensemble.of(members, recipe.family)
+    baseline = PotentialEnergy() if recipe.potential else None
+    fitted, watched = (part.beyond(baseline) if baseline else part for part in (train, watched))
+    members = fit_members(recipe, fitted, watched, out, workers)
+    corrected, hull = baseline.sha256 if baseline else "", splits.phases is not None
+    ensemble = Ensemble.of(members, recipe.family, corrected, hull)
+    if splits.phases:
+        ensemble.phases.learn(splits.phases)
     ensemble.load_state_dict(half_precision(ensemble))  # calibrate and measure what is saved
     ensemble.domain.learn(train.graphs, train.labels.isfinite())
     ensemble.calibrate(train.graphs, val.graphs, val.labels)
@@ -203,13 +217,15 @@ def _train_ensemble(recipe: PropertyRecipe, splits: Splits, out: Path, workers: 
     }
     if recipe.start:
         about["start"] = f"{recipe.start}, sha256 {load(find(recipe.start)).sha256}"
+    if splits.phases:
+        about["hull"] = f"{splits.phases.name}, {len(splits.phases)} crystals"
     folder = out / "checkpoint"
     save(ensemble, folder, about)
     model = load(folder)
     (folder / "MODEL_CARD.md").write_text(model_card(model, out / "member-0"))
     parts = {id(part): part for part in (splits.train, splits.val, splits.test)}.values()
     left_out = {row: None for part in parts for row in part.failures}
-    labels = sum(part.labels.isfinite().sum(0) for part in (train, val, test))
+    labels = sum(part.labels.isfinite()[:, : len(recipe.targets)].sum(0) for part in (train, val, test))
     counts = dict(zip(recipe.targets, torch.as_tensor(labels).tolist(), strict=True))
     return TrainedProperty(model, measured, (len(train), len(val), len(test)), list(left_out), counts)
 
@@ -221,7 +237,11 @@ def _training(recipe: PropertyRecipe, splits: Splits) -> dict[str, Any]:
         name: replace(part, labels={t: part.labels[t] for t in recipe.targets}).content_hash()
         for name, part in parts.items()
     }
+    if splits.phases:
+        data["phases"] = splits.phases.content_hash()
     start = {"start": load(find(recipe.start)).sha256} if recipe.start else {}
+    if recipe.potential:
+        start["potential"] = PotentialEnergy().sha256
     fitting = {**asdict(recipe.fit), "devices": 1}
     return {**asdict(recipe), "fit": fitting, **start, "data": data}
 

@@ -72,7 +72,7 @@ def test_compounds_held_out_stay_held_out(tmp_path):
         assert not kept_out & {c.formula for c in added if c.id.startswith("labels")}
         assert all(int(c.id) % 2 == 0 for c in added if not c.id.startswith("labels"))
         assert {tenth(c.formula) == 8 for c in added} <= {own is made.val}
-        assert np.isfinite(own.labels["e_above_hull"][len(beside) :]).all()
+        assert np.isfinite(own.labels["formation_energy"][len(beside) :]).all()
     assert len(made.train) + len(made.val) > 4
 
 

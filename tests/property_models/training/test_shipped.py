@@ -1,6 +1,7 @@
 import pytest
 
-from property_models.training.shipped import shipped_splits, table_of
+from property_models.training.fit_ensemble import PropertyRecipe
+from property_models.training.shipped import shipped_splits, table_of, train_shipped
 
 
 def test_requests_that_no_shipped_model_answers_are_refused(tmp_path):
@@ -10,8 +11,10 @@ def test_requests_that_no_shipped_model_answers_are_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             shipped_splits(targets)
-    with pytest.raises(ValueError, match="expected labelled draws for .*: got formation_energy, band_gap"):
-        shipped_splits(["formation_energy", "band_gap"], draws=tmp_path)
+    with pytest.raises(
+        ValueError, match="expected labelled draws for formation_energy alone: got formation_energy, band_gap"
+    ):
+        train_shipped(PropertyRecipe(("formation_energy", "band_gap")), tmp_path, draws=tmp_path)
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path):
