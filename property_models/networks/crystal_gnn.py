@@ -209,14 +209,14 @@ class CrystalGNN(nn.Module):
             self.centre[column] = values.median()
             self.spread[column] = (values - values.mean()).abs().mean()
 
-    def start_from(self, other: "CrystalGNN") -> None:
-        """Take over what another network has learned, but for its heads if the targets differ.
+    def start_from(self, other: "CrystalGNN", *, heads: bool = True) -> None:
+        """Take over what another network has learned, but for its heads if they or the targets differ.
 
         Raises:
             RuntimeError: a network of other sizes (``PropertyRecipe.filled`` takes those of its start).
         """
         learned, (own, its) = other.state_dict(), (self.config, other.config)
-        if (own.targets, own.log, own.gated) != (its.targets, its.log, its.gated):
+        if not heads or (own.targets, own.log, own.gated) != (its.targets, its.log, its.gated):
             learned = {name: value for name, value in learned.items() if not name.startswith(_HEADS)}
         self.load_state_dict({**self.state_dict(), **learned})
 

@@ -20,6 +20,7 @@ from property_models.graph.site_graph import SiteGraph, dataset_graph
 from property_models.model import load
 from property_models.networks.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.networks.energies import PotentialEnergy
+from property_models.networks.ensemble import Ensemble
 from property_models.networks.targets import TARGETS, Half, unknown_name, working
 
 _BATCH = 256
@@ -76,7 +77,7 @@ class PropertyRecipe:
 
         What is known of a target (``TARGETS``) decides log and gate; for others the network's config does.
         """
-        network = _started(self.start)[0].config if self.start else self.network
+        network = _started(self.start).config.network if self.start else self.network
         known = {name: TARGETS[name] for name in self.targets if name in TARGETS}
         log = tuple(t for t in self.targets if t in self.network.log or (t in known and known[t].log))
         gated = tuple(t for t in self.targets if t in self.network.gated or (t in known and known[t].gated))
@@ -243,8 +244,9 @@ def _fit_member(
             network = CrystalGNN(recipe.network)
         network.standardise(train.labels)
         if recipe.start:
-            networks = _started(recipe.start)
-            network.start_from(networks[member % len(networks)])
+            start = _started(recipe.start)
+            other = start.networks()[member % start.config.members]
+            network.start_from(other, heads=recipe.potential == bool(start.config.potential))
         training = PropertyTraining(network, config, recipe.strain)
         data = BatchData(train, val, config.batch_size, config.seed)
         fit(training, data, config, out / f"member-{member}", monitor="val/error")
@@ -257,9 +259,9 @@ def _lost(member: int, reason: str) -> str:
     return f"member {member}: {reason}"
 
 
-def _started(name: str) -> list[CrystalGNN]:
-    """The networks of a checkpoint to start from; raises CheckpointError for what is none of ours."""
-    return load(find(name)).ensemble.networks()
+def _started(name: str) -> Ensemble:
+    """The checkpoint to start from; raises CheckpointError for what is none of ours."""
+    return load(find(name)).ensemble
 
 
 def _member(recipe: PropertyRecipe, out: Path, member: int) -> CrystalGNN:
