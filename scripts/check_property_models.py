@@ -24,10 +24,10 @@ def main(
     """``other`` is a table of crystals from elsewhere; its rows should lie further out than those of test."""
     torch.set_num_threads(1)
     for target in targets:
-        test = shipped_splits([target]).test
         model = property_models.load(target, family)
         network = model.ensemble.config.network
-        labelled = LabelledGraphs.from_dataset(test, network)
+        test = shipped_splits(network.targets).test
+        labelled = LabelledGraphs.from_dataset(test, network, model.ensemble.targets)
         for how, used in (("all networks", model), ("the first alone", model.fast())):
             found = figures(used.ensemble, labelled.graphs, labelled.labels)[target]
             words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
