@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from autoperi.crystals.crystal import Crystal
     from autoperi.flow.sampler import Guide
     from autoperi.generator import CrystalGenerator
+    from autoperi.generator.delivery import Keep
     from autoperi.generator.drawing import Drawing
     from autoperi.generator.geometry import Descent
     from autoperi.genes.request import GeneRequest
@@ -78,6 +79,9 @@ class Targets:
         condition: any condition that the checkpoint knows (autoperi info CHECKPOINT).
         physics: strength (Å²/eV) with which the energy of the shipped potential, a pupil of CHGNet, steers
             and then settles the geometry; 0.01 is usual. Figures of raw crystals are those without it.
+        stable: keep only crystals that the shipped energy model predicts, as drawn, within this many eV/atom
+            of the hull, e.g. 0.05; others are drawn again, genes and all. Their figures are those of a choice
+            by energy.
     """
 
     band_gap: _Window = None
@@ -85,6 +89,7 @@ class Targets:
     e_above_hull: _Window = None
     condition: Annotated[tuple[str, ...], arg(metavar="NAME=WINDOW ...")] = ()
     physics: float = 0.0
+    stable: float | None = None
 
     def windows(self) -> dict[str, str]:
         """What is asked, by name; raises ValueError for what is no name and window, or is asked twice."""
@@ -122,7 +127,7 @@ class Sample:
         autoperi sample --n 1000 --seed 0 --out samples
         autoperi sample --n 100 --formula BaTiO3 --space-group 99 --out batio3
         autoperi sample --n 100 --band-gap 1.1:1.7 --guidance 2 --elements Ga As In P --out gaps
-        autoperi sample --n 100 --novel --stability 0.75 --out novel
+        autoperi sample --n 100 --novel --stable 0.05 --out novel
 
     Attributes:
         out: folder for crystals.extxyz, cif/, crystals.csv and run.json.
@@ -172,6 +177,7 @@ class Sample:
                 "conditions": conditions,
                 "settings": repr(self.advanced),
                 "physics": self.targets.physics,
+                "stable": self.targets.stable,
                 "request": repr(request),
                 "seconds": seconds,
             }
@@ -213,6 +219,13 @@ class Sample:
 
         return shipped_descent()
 
+    def _keep(self) -> "Keep | None":
+        if self.targets.stable is None:
+            return None
+        from property_models.uses.screen import stable_within
+
+        return stable_within(self.targets.stable, self.advanced.workers)
+
     def _novelty(self, crystals: "list[Crystal]") -> str:
         if self.advanced.genes == "empirical":
             return ""
@@ -231,7 +244,7 @@ class Sample:
         """The crystals, with log-likelihoods and predictions if asked, but for parts that are there."""
         from autoperi.generator.geometry import Stage
 
-        descent = self._descent()
+        descent, keep = self._descent(), self._keep()
         with console.progress() as bar:
             left = drawing.left()
             stages = {s: bar.add_task(s, total=self.n, completed=left) for s in get_args(Stage)}
@@ -246,6 +259,7 @@ class Sample:
                     progress=lambda stage, done: bar.advance(stages[stage], done),
                     guide=guide,
                     descent=descent,
+                    keep=keep,
                     first=first,
                 )
                 if self.output.log_likelihood:

@@ -20,7 +20,7 @@ from autoperi.flow.sampler import FlowModel, Guide
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator.arguments import check_count, check_types
 from autoperi.generator.choice import chosen_by
-from autoperi.generator.delivery import DeliveryWarning, delivered, generic, is_finite, misfit, unseen
+from autoperi.generator.delivery import DeliveryWarning, Keep, fitting, generic, misfit, unseen
 from autoperi.generator.geometry import Descent, Progress, drawn_geometry, in_threads, silent
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
@@ -37,6 +37,8 @@ from autoperi.networks.config import ConfigError
 _ROUNDS, _TRIES, _ENOUGH = 6, 16, 256
 """Geometries and, for each, genes drawn for a crystal until it is what was asked for; and genes of which
 none fits, after which none will."""
+_REFUSALS = 32
+"""Rounds in which refused crystals are drawn again."""
 _AGAIN = 1 << 17
 """Keeps the noise of further geometries apart from all other noise."""
 
@@ -158,6 +160,7 @@ class CrystalGenerator(nn.Module):
         progress: Progress = silent,
         guide: Guide | None = None,
         descent: Descent | None = None,
+        keep: Keep | None = None,
         first: int = 0,
     ) -> Crystals:
         """Draw n crystals; crystal i depends on (seed, i) and the arguments, not on n, batches or workers.
@@ -178,6 +181,7 @@ class CrystalGenerator(nn.Module):
             progress: told how many crystals have just passed a stage.
             guide: added to the flow's velocity (`Guide`), as physics and property models give it.
             descent: by whose energy the best of several tries is kept (`Descent`), as physics gives it.
+            keep: refuses crystals, which are then drawn again, genes and all (`Keep`), as energy models do.
             first: number of the first of them: the n crystals from there on.
 
         Raises:
@@ -203,27 +207,33 @@ class CrystalGenerator(nn.Module):
                 warnings.warn(strange, DeliveryWarning, stacklevel=4)
         exact, whole = request.constrains_symmetry, {}
         wrong: Counter[str] = Counter()
-        for attempt in range(_ROUNDS if exact else 1):
+        strays: set[int] = set()
+        for attempt in range(_REFUSALS if keep else _ROUNDS if exact else 1):
             told = progress if attempt == 0 else silent
             genes = self._fitting(pending, first, seed, request, targets, config, told, attempt, wrong)
             if not genes:
                 break
-            numbers = list(genes)
-            named = [replace(g, provenance={**g.provenance, **aims[i - first]}) for i, g in genes.items()]
-            keys = [(i, _AGAIN, attempt) if attempt else (i,) for i in numbers]
-            own = targets.select([i - first for i in numbers])
-            way = config.from_noise() if attempt else config
-            drawn = self._geometry(named, keys, seed, own, way, told, guide, descent)
-            for i, crystal in zip(numbers, drawn, strict=True):
-                found = delivered(crystal, request) if exact and is_finite(crystal) else crystal
-                if isinstance(found, str):
-                    wrong[found] += 1
-                elif is_finite(found):
-                    whole[i] = found
-                else:
-                    wrong["a geometry is not finite: ask for less guidance"] += 1
+            named = {i: replace(g, provenance={**g.provenance, **aims[i - first]}) for i, g in genes.items()}
+            found: dict[int, Crystal | str] = {}
+            for stray in (False, True):
+                if not (some := [i for i in named if (i in strays) is stray]):
+                    continue
+                keys = [(i, _AGAIN, attempt) if attempt else (i,) for i in some]
+                own, way = targets.select([i - first for i in some]), config.from_noise() if stray else config
+                seen = silent if keep else told
+                drawn = self._geometry([named[i] for i in some], keys, seed, own, way, seen, guide, descent)
+                found |= zip(some, (fitting(c, request) for c in drawn), strict=True)
+            strays |= {i for i, crystal in found.items() if isinstance(crystal, str)}
+            if keep:
+                good = {i: c for i, c in found.items() if not isinstance(c, str)}
+                found |= zip(good, keep(list(good.values())), strict=True)
+            kept = {i: c for i, c in found.items() if not isinstance(c, str)}
+            wrong.update(c for c in found.values() if isinstance(c, str))
+            if keep:
+                progress("geometry", len(kept))
+            whole |= kept
             pending = [i for i in pending if i not in whole]
-            if not pending:
+            if not pending or (attempt >= _ROUNDS and not whole):
                 break
         if pending:
             reasons = "; ".join(f"{reason} ({count} times)" for reason, count in wrong.most_common(3))

@@ -1,5 +1,6 @@
 """Whether what is drawn is what was asked for: real symmetry and cell, and what no training crystal has."""
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +13,9 @@ from autoperi.crystals.symmetry import SymmetriseError, as_found
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.request import GeneRequest
+
+Keep = Callable[[Sequence[Crystal]], list[Crystal | str]]
+"""Each crystal, with what was found of it, or why it is refused."""
 
 
 class DeliveryWarning(UserWarning):
@@ -64,6 +68,13 @@ def delivered(crystal: Crystal, request: GeneRequest) -> Crystal | str:
     except SymmetriseError as error:
         return f"{crystal.gene} has another symmetry, {error}"
     return real if request.fits(real) else misfit(crystal, real)
+
+
+def fitting(crystal: Crystal, request: GeneRequest) -> Crystal | str:
+    """The crystal as it is delivered, or what is wrong with it."""
+    if not is_finite(crystal):
+        return "a geometry is not finite: ask for less guidance"
+    return delivered(crystal, request) if request.constrains_symmetry else crystal
 
 
 def misfit(declared: Crystal, real: Crystal) -> str:

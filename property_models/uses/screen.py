@@ -1,5 +1,6 @@
 """Screening: what properties the crystals of a file are predicted to have."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.viewer.page import crystal_scene, render_gallery
 from autoperi.data.dataset import load_dataset
 from autoperi.data.names import unique_ids, without_formulas
+from autoperi.generator.delivery import Keep
 from property_models.model import PropertyModel, load, shipped
 from property_models.networks.targets import TARGETS
 
@@ -116,7 +118,7 @@ def predict_path(
     return Screened(crystals, table, dataset.failures, used)
 
 
-def predictor(properties: Sequence[str]) -> Callable[[Sequence[Crystal]], list[Crystal]]:
+def predictor(properties: Sequence[str], workers: int = 1) -> Callable[[Sequence[Crystal]], list[Crystal]]:
     """Loads the shipped models; what it returns adds their predictions to crystals.
 
     They are named ``predicted_<property>``, ``…_uncertainty`` and ``…_out_of_domain`` (0 or 1).
@@ -129,7 +131,7 @@ def predictor(properties: Sequence[str]) -> Callable[[Sequence[Crystal]], list[C
     def predicted(crystals: Sequence[Crystal]) -> list[Crystal]:
         rows: list[dict[str, float]] = [{} for _ in crystals]
         for model in models:
-            named = _named(model, crystals)
+            named = _named(model, crystals, workers=workers)
             words = [name for name in named if str(name).endswith("_reason")]
             found = named.drop(columns=words).astype(float).add_prefix("predicted_")
             for row, values in zip(rows, found.to_dict("records"), strict=True):
@@ -137,6 +139,33 @@ def predictor(properties: Sequence[str]) -> Callable[[Sequence[Crystal]], list[C
         return [replace(c, properties={**c.properties, **row}) for c, row in zip(crystals, rows, strict=True)]
 
     return predicted
+
+
+def stable_within(limit: float, workers: int = 1) -> Keep:
+    """Refuses crystals that the energy model predicts, as drawn, farther above the hull than that, eV/atom.
+
+    For ``CrystalGenerator.sample(keep=...)``. Those kept carry ``predicted_e_above_hull`` and how sure it is.
+
+    Raises:
+        ValueError: a limit that is no number.
+        CheckpointError: see ``load``.
+    """
+    if not math.isfinite(limit):
+        raise ValueError(
+            f"expected a finite energy above the hull (eV/atom) up to which to keep: got {limit}"
+        )
+    told = predictor(["e_above_hull"], workers)
+
+    def keep(crystals: Sequence[Crystal]) -> list[Crystal | str]:
+        # NaN, where nothing is predicted, is not within either
+        return [
+            crystal
+            if crystal.properties["predicted_e_above_hull"] <= limit
+            else f"predicted more than {limit:g} eV/atom above the hull"
+            for crystal in told(crystals)
+        ]
+
+    return keep
 
 
 def _named(

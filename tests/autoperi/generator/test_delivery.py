@@ -137,10 +137,10 @@ def test_a_cold_temperature_is_answered(shipped):
 
 def test_fewer_than_asked_is_status_one_and_said(tmp_path, monkeypatch, capsys):
     """The command delivers what it has, names the reason and does not end as if all were well."""
-    from autoperi.generator import crystal_generator
+    from autoperi.generator import delivery
 
     seen = iter([True, False])
-    monkeypatch.setattr(crystal_generator, "is_finite", lambda _: next(seen))
+    monkeypatch.setattr(delivery, "is_finite", lambda _: next(seen))
     assert command("sample", "--n", 2, "--steps", 2, "--restarts", 0, "--out", tmp_path / "out") == 1
     assert "1 of 2 crystals are delivered" in " ".join(capsys.readouterr().err.split())
 
