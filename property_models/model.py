@@ -68,6 +68,7 @@ class PropertyModel:
             "predicts": ", ".join(units),
             "family": config.family,
             "networks": f"{config.members} of {size:,} parameters, convolution {config.network.convolution}",
+            **({"corrects": f"the shipped potential, {config.potential[:12]}"} if config.potential else {}),
             "sha256": self.sha256,
             **readable(self.about),
         }

@@ -23,7 +23,8 @@ def model_card(model: PropertyModel, member: Path) -> str:
         f"# {model.name or config.family}",
         "",
         f"Predicts {', '.join(model.targets)}: {config.members} networks, convolution "
-        f"`{config.network.convolution}`, family `{config.family}`.",
+        f"`{config.network.convolution}`, family `{config.family}`"
+        + (", correcting the shipped potential's energies." if config.potential else "."),
         "",
         "## Held-out figures",
         "",
@@ -38,9 +39,15 @@ def model_card(model: PropertyModel, member: Path) -> str:
     lines += [f"- {key}: {value}" for key, value in model.about.items() if not key.startswith("figures")]
     lines += ["", "## Curve of the first network", "", "On held-out crystals, averaged weights; errors in"]
     lines += ["working units (log10 where learned so).", "", curve_table(member)]
-    return "\n".join([*lines, "", "## Limits", "", _LIMITS, ""])
+    limits = _HYPOTHETICAL if "draws" in model.about["data"] else _RELAXED
+    return "\n".join([*lines, "", "## Limits", "", limits, _CHOICE, ""])
 
 
-_LIMITS = """\
+_RELAXED = """\
 Learned from crystals relaxed by density-functional theory: unrelaxed, strained or hypothetical ones may be
-flagged `out_of_domain`, and their values mean little. A model that has guided a choice must not judge it."""
+flagged `out_of_domain`, and their values mean little."""
+_HYPOTHETICAL = """\
+Unrelaxed crystals are given the energy that they relax to with their symmetry kept. What CHGNet, teacher of
+the shipped potential, has learned from includes MP-20 test: figures there flatter what corrects that
+potential, those on WBM do not."""
+_CHOICE = "A model that has guided a choice must not judge it."
