@@ -35,7 +35,7 @@ _AFLOW = "aflow_thermomech/aflow"
 
 TARGETS = {
     "formation_energy": Target("eV/atom", data="mp_20"),
-    "e_above_hull": Target("eV/atom", data="mp_20"),
+    "e_above_hull": Target("eV/atom", gated=True, data="mp_20"),
     "band_gap": Target("eV", gated=True, data="mp_20"),
     "bulk_modulus": Target("GPa", log=True, data=_AFLOW),
     "shear_modulus": Target("GPa", log=True, data=_AFLOW),

@@ -64,7 +64,9 @@ def shipped_splits(targets: Sequence[str], data_dir: str | Path | None = None) -
     (source,) = sources
     if source != "mp_20":
         return _aflow_splits(source, data_dir)
-    splits = Splits(*(load_dataset(source, split, data_dir) for split in ("train", "val", "test")))
+    hull = "e_above_hull" in targets
+    parts = (load_dataset(source, split, data_dir, fill_hull=hull) for split in ("train", "val", "test"))
+    splits = Splits(*parts)
     if _ENERGY in targets:
         phases = CrystalDataset.joined([splits.train, splits.val])
         splits = replace(splits, phases=phases, test=above_hull(splits.test, hull_of(phases)))
