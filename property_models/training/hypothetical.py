@@ -39,6 +39,7 @@ def with_hypothetical(
 ) -> Splits:
     """MP-20 with both kinds beside it: nine tenths of their compounds to train, one tenth to calibrate.
 
+    Intervals are to hold for either, so that val keeps no more rows of MP-20 than it gets of the others.
     Draws of a compound of val or test are left out, so that no energy of theirs is seen in training.
 
     Args:
@@ -51,11 +52,13 @@ def with_hypothetical(
     seen = {crystal.formula for part in (splits.val, splits.test) for crystal in part}
     drawn = [c for c in labelled_draws(draws, potential, shown) if c.formula not in seen]
     parts = [wbm_rows(wbm, "even"), CrystalDataset.from_crystals(drawn, f"{potential} on draws")]
-    train, val = [splits.train], [splits.val]
+    train, val = [splits.train], []
     for part in parts:
         held = np.array([tenth(crystal.formula) == 8 for crystal in part])
         train.append(part.select(np.flatnonzero(~held)))
         val.append(part.select(np.flatnonzero(held)))
+    beside = min(len(splits.val), sum(len(part) for part in val))
+    val.append(splits.val.select(np.linspace(0, len(splits.val) - 1, beside).astype(int)))
     return replace(splits, train=CrystalDataset.joined(train), val=CrystalDataset.joined(val))
 
 

@@ -66,13 +66,14 @@ def test_compounds_held_out_stay_held_out(tmp_path):
     made = with_hypothetical(Splits(*parts), table, folder, "chgnet")
     assert made.test is parts[2]
     kept_out = {c.formula for part in parts[1:] for c in part}
-    for own, beside in ((made.train, parts[0]), (made.val, parts[1])):
-        added = [own[k] for k in range(len(beside), len(own))]
-        assert [own[k].id for k in range(len(beside))] == beside.ids.tolist()
+    n = len(parts[0])
+    assert made.train.ids[:n].tolist() == parts[0].ids.tolist()
+    assert set(made.val.ids[-n:]) == set(parts[1].ids)
+    for own, added in ((made.train, list(made.train)[n:]), (made.val, list(made.val)[:-n])):
         assert not kept_out & {c.formula for c in added if c.id.startswith("labels")}
         assert all(int(c.id) % 2 == 0 for c in added if not c.id.startswith("labels"))
         assert {tenth(c.formula) == 8 for c in added} <= {own is made.val}
-        assert np.isfinite(own.labels["formation_energy"][len(beside) :]).all()
+        assert np.isfinite([c.properties["formation_energy"] for c in added]).all()
     assert len(made.train) + len(made.val) > 4
 
 
