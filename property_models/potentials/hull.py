@@ -34,12 +34,15 @@ class SoftHull:
     def __call__(self, fractions: Float[Tensor, "crystals elements"]) -> Float[Tensor, "crystals"]:
         """Energy of the hull in eV/atom, at most 0; differentiable in the atomic fractions of elements 1-94.
 
-        Elements that make up less than 0.1% of a crystal are left out, and the others fill their place.
+        Elements that make up less than 0.1% of a crystal are left out, and the others fill their place; 0
+        where there are none.
         """
         x = fractions.detach().double().cpu().numpy()
         potentials, kept = np.zeros_like(x), x > _TRACE
         for row, mask, mu in zip(x, kept, potentials, strict=True):
-            elements = tuple((np.flatnonzero(mask) + 1).tolist())
+            if not (elements := tuple((np.flatnonzero(mask) + 1).tolist())):
+                continue
             mu[mask] = self._hull.potentials(elements, row[mask] / row[mask].sum())
         system = fractions * torch.from_numpy(kept).to(fractions)
-        return (system * torch.from_numpy(potentials).to(fractions)).sum(-1) / system.sum(-1)
+        total = system.sum(-1).clamp_min(_TRACE)
+        return (system * torch.from_numpy(potentials).to(fractions)).sum(-1) / total

@@ -151,9 +151,7 @@ def stable_within(limit: float, workers: int = 1) -> Keep:
         CheckpointError: see ``load``.
     """
     if not math.isfinite(limit):
-        raise ValueError(
-            f"expected a finite energy above the hull (eV/atom) up to which to keep: got {limit}"
-        )
+        raise ValueError(f"expected a finite height above the hull, eV/atom, to keep up to: got {limit}")
     told = predictor(["e_above_hull"], workers)
 
     def keep(crystals: Sequence[Crystal]) -> list[Crystal | str]:

@@ -60,3 +60,11 @@ def test_unlabelled_and_unknown_phases_do_not_count():
     assert largest(hull(fractions({11: 1, 17: 1})[None]) + 1.0) < 1e-9
     with pytest.raises(ValueError, match="one energy per composition"):
         SoftHull([{11: 1}], np.array([1.0, 2.0]))
+
+
+def test_a_composition_of_unknown_elements_has_no_hull():
+    """Nothing of the elements 1-94: 0, beside crystals that have one."""
+    hull = SoftHull([{11: 1, 17: 1}], np.array([-1.0]))
+    x = torch.zeros(2, 94, dtype=torch.float64)
+    x[0, [10, 16]] = 0.5
+    assert hull(x).tolist() == [-1.0, 0.0]
