@@ -181,6 +181,9 @@ class Sample:
                 "request": repr(request),
                 "seconds": seconds,
             }
+            refused = sum(int(c.provenance.get("refused", 0)) for c in crystals)
+            if self.targets.stable is not None:
+                record["refused"] = refused
             found = save_crystals(crystals, folder.new)
             folder.finish({**record, **found})
             drawing.forget()
@@ -194,6 +197,9 @@ class Sample:
             "atoms per cell": f"{sum(c.n_atoms for c in crystals) / len(crystals):.1f} on average",
             "first": ", ".join(f"{c.formula} ({c.space_group})" for c in crystals[:5]),
         }
+        if self.targets.stable is not None:
+            draws = refused + len(crystals)
+            rows["kept"] = f"{len(crystals)} of {draws} draws ({len(crystals) / draws:.0%})"
         console.summary(f"{found['crystals']} crystals in {self.out}", rows)
         return 0 if found["crystals"] == self.n else 1
 

@@ -20,7 +20,7 @@ from autoperi.flow.sampler import FlowModel, Guide
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator.arguments import check_count, check_types
 from autoperi.generator.choice import chosen_by
-from autoperi.generator.delivery import DeliveryWarning, Keep, fitting, generic, misfit, unseen
+from autoperi.generator.delivery import DeliveryWarning, Keep, fitting, generic, judged, misfit, unseen
 from autoperi.generator.geometry import Descent, Progress, drawn_geometry, in_threads, silent
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
@@ -182,11 +182,12 @@ class CrystalGenerator(nn.Module):
             guide: added to the flow's velocity (`Guide`), as physics and property models give it.
             descent: by whose energy the best of several tries is kept (`Descent`), as physics gives it.
             keep: refuses crystals, which are then drawn again, genes and all (`Keep`), as energy models do.
+                How many draws of its number were refused before it is a crystal's provenance ``refused``.
             first: number of the first of them: the n crystals from there on.
 
         Raises:
             ValueError: n below 1, an impossible request or one that nothing drawn meets, an unknown condition
-                or one out of its range.
+                or one out of its range, a ``keep`` that does not say of each crystal what becomes of it.
 
         Warns:
             DeliveryWarning: fewer crystals than asked for, and why; what no training crystal has.
@@ -226,11 +227,14 @@ class CrystalGenerator(nn.Module):
             strays |= {i for i, crystal in found.items() if isinstance(crystal, str)}
             if keep:
                 good = {i: c for i, c in found.items() if not isinstance(c, str)}
-                found |= zip(good, keep(list(good.values())), strict=True)
+                found |= zip(good, judged(list(good.values()), keep), strict=True)
             kept = {i: c for i, c in found.items() if not isinstance(c, str)}
             wrong.update(c for c in found.values() if isinstance(c, str))
             if keep:
                 progress("geometry", len(kept))
+                kept = {
+                    i: replace(c, provenance={**c.provenance, "refused": attempt}) for i, c in kept.items()
+                }
             whole |= kept
             pending = [i for i in pending if i not in whole]
             if not pending or (attempt >= _ROUNDS and not whole):

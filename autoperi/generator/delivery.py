@@ -77,6 +77,22 @@ def fitting(crystal: Crystal, request: GeneRequest) -> Crystal | str:
     return delivered(crystal, request) if request.constrains_symmetry else crystal
 
 
+def judged(crystals: Sequence[Crystal], keep: Keep) -> list[Crystal | str]:
+    """What ``keep`` says of crystals; raises ValueError where it is not a crystal or words of each."""
+    told = keep(crystals)
+    if not isinstance(told, Sequence) or len(told) != len(crystals):
+        got = len(told) if isinstance(told, Sequence) else type(told).__name__
+        raise ValueError(
+            f"expected keep to return a list, one item for each of {len(crystals)} crystals: got {got}"
+        )
+    for said in told:
+        if not isinstance(said, Crystal | str):
+            raise ValueError(
+                f"expected keep to return each crystal, or why it is refused as str: got {said!r}"
+            )
+    return list(told)
+
+
 def misfit(declared: Crystal, real: Crystal) -> str:
     """What a crystal is in place of what it was drawn as."""
     return f"{declared.gene} is {real.gene} with {real.n_atoms} atoms in its primitive cell"

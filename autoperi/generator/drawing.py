@@ -33,13 +33,13 @@ class Drawing:
             ValueError: a part was damaged by other hands.
         """
         found: list[Crystal] = []
-        self.folder.mkdir(exist_ok=True)
         for first in range(0, self.n, PART):
             count, file = min(PART, self.n - first), self.folder / f"{first:09d}.jsonl"
             if file.exists():
                 found += _read(file)
                 continue
             part = draw(first, count)
+            self.folder.mkdir(exist_ok=True)  # a drawing that came to nothing leaves nothing
             _write(part, file)
             found += part
         return found

@@ -1,5 +1,6 @@
 """Drawings that are interrupted and go on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -46,6 +47,18 @@ def test_parts_are_drawn_once_and_kept_to_the_last_bit(tmp_path):
     assert asked == [(0, 4), (4, 4), (8, 2), (8, 2)]
     again.forget()
     assert not (tmp_path / "parts").exists()
+
+
+def test_a_drawing_that_came_to_nothing_leaves_its_folder_free(tmp_path, capsys):
+    """For other arguments; what was refused before crystals were kept is counted."""
+    words = ("sample", "--n", 3, *QUICK, "--seed", 0, "--out", tmp_path / "out")
+    assert command(*words, "--stable", -5) == 2
+    assert "predicted more than -5 eV/atom above the hull" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert command(*words, "--stable", -0.02) == 0
+    refused = json.loads((tmp_path / "out" / "run.json").read_text())["refused"]
+    assert refused > 0
+    assert f"3 of {3 + refused} draws" in capsys.readouterr().out
 
 
 def test_a_damaged_part_is_named(tmp_path):

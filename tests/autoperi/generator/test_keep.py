@@ -33,6 +33,8 @@ def test_refused_crystals_are_drawn_again(shipped):
         (plain[k].gene, plain[k].formula) for k in good
     ]
     assert sum(told) == 12
+    assert {k for k, c in enumerate(kept) if c.provenance["refused"] == 0} == set(good)
+    assert "refused" not in plain[0].provenance
 
 
 def test_crystal_i_does_not_depend_on_how_many_are_kept(shipped):
@@ -51,3 +53,16 @@ def test_what_is_never_kept_is_said(shipped):
 
     with pytest.warns(DeliveryWarning, match="1 of 2 crystals are delivered.*: not the first"):
         assert len(shipped.sample(2, 0, config=QUICK, keep=first_alone)) == 1
+
+
+@pytest.mark.parametrize(
+    ("keep", "told"),
+    [
+        (lambda crystals: list(crystals)[1:], "one item for each of 2 crystals: got 1"),
+        (lambda _: None, "one item for each of 2 crystals: got NoneType"),
+        (lambda _: [True, False], "or why it is refused as str: got True"),
+    ],
+)
+def test_what_says_anything_else_of_crystals_is_refused(shipped, keep, told):
+    with pytest.raises(ValueError, match=told):
+        shipped.sample(2, 0, config=QUICK, keep=keep)
