@@ -20,7 +20,7 @@ from property_models.graph.site_graph import SiteGraph, dataset_graph
 from property_models.model import load
 from property_models.networks.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
 from property_models.networks.energies import PotentialEnergy
-from property_models.networks.ensemble import Ensemble
+from property_models.networks.ensemble import Ensemble, EnsembleConfig
 from property_models.networks.targets import TARGETS, Half, unknown_name, working
 
 _BATCH = 256
@@ -76,13 +76,16 @@ class PropertyRecipe:
         """The same with the network's heads set up for the targets, and its sizes those of ``start``.
 
         What is known of a target (``TARGETS``) decides log and gate; for others the network's config does.
+        Raises ConfigError for networks that cannot correct the potential, if they are to.
         """
         network = _started(self.start).config.network if self.start else self.network
         known = {name: TARGETS[name] for name in self.targets if name in TARGETS}
         log = tuple(t for t in self.targets if t in self.network.log or (t in known and known[t].log))
         gated = tuple(t for t in self.targets if t in self.network.gated or (t in known and known[t].gated))
         heads = {"targets": self.targets, "log": log, "gated": gated, "dropout": self.network.dropout}
-        return replace(self, network=replace(network, **heads))
+        network = replace(network, **heads)
+        EnsembleConfig(network, self.members, self.family, "shipped" if self.potential else "")
+        return replace(self, network=network)
 
 
 @dataclass(frozen=True)

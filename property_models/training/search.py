@@ -8,6 +8,7 @@ import torch
 
 from autoperi.data.cache import required
 from autoperi.data.dataset import CrystalDataset
+from property_models.networks.energies import CUTOFF, PotentialEnergy
 from property_models.training.fit_ensemble import LabelledGraphs, PropertyRecipe, fit_members, property_loss
 
 if TYPE_CHECKING:
@@ -68,11 +69,12 @@ def _as_it_is(recipe: PropertyRecipe) -> dict[str, float]:
 def _suggested(recipe: PropertyRecipe, trial: "BaseTrial") -> PropertyRecipe:
     """The recipe with the numbers of a trial, around its own."""
     own, step = recipe.network, max(1, recipe.network.width // 8)
+    below = min(1.5, (own.cutoff - CUTOFF) // 0.5 * 0.5) if recipe.potential else 1.5
     network = replace(
         own,
         width=trial.suggest_int("width", own.width - 4 * step, own.width + 4 * step, step=step),
         layers=trial.suggest_int("layers", max(1, own.layers - 2), own.layers + 2),
-        cutoff=trial.suggest_float("cutoff", own.cutoff - 1.5, own.cutoff + 1.5, step=0.5),
+        cutoff=trial.suggest_float("cutoff", own.cutoff - below, own.cutoff + 1.5, step=0.5),
     )
     lr = trial.suggest_float("lr", recipe.fit.lr / 4, recipe.fit.lr * 4, log=True)
     return replace(recipe, network=network, fit=replace(recipe.fit, lr=lr))
@@ -83,6 +85,9 @@ def _judged(recipe: PropertyRecipe, train: CrystalDataset, val: CrystalDataset, 
     fit = replace(recipe.fit, epochs=epochs, cooldown=min(recipe.fit.cooldown, epochs) // 2)
     short = replace(recipe, members=1, fit=fit)
     seen, held_out = (LabelledGraphs.from_dataset(part, short.network) for part in (train, val))
+    if recipe.potential:
+        baseline = PotentialEnergy()
+        seen, held_out = seen.beyond(baseline), held_out.beyond(baseline)
     (network,) = fit_members(short, seen, held_out, out)
     with torch.no_grad():
         parts = [property_loss(network, held_out.select(rows)) for rows in _batches(len(held_out))]

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from autoperi.data.dataset import CrystalDataset
+from autoperi.networks.config import ConfigError
 from autoperi.training.fit import FitConfig
 from autoperi.training.states import read_state
 from property_models.graph.site_graph import dataset_graph
@@ -34,6 +35,19 @@ def _set(n: int = 24, targets=("formation_energy", "band_gap")) -> tuple[Crystal
     network = CrystalGNN(recipe.network)
     network.standardise(data.labels)
     return network, data
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"targets": ("band_gap",)}, "formation_energy alone: got band_gap"),
+        ({"network": replace(TINY, cutoff=6.0, nearest=12)}, "got the nearest 12"),
+        ({"start": "formation_energy_judge"}, "got the nearest 12"),
+    ],
+)
+def test_what_cannot_correct_the_potential_is_refused_before_it_is_trained(asked, told):
+    with pytest.raises(ConfigError, match=told):
+        PropertyRecipe(**asked, potential=True).filled()
 
 
 def test_missing_labels_say_nothing():
