@@ -145,7 +145,7 @@ class PropertyModel:
         table = pd.DataFrame(columns)
         for name in columns:
             if name.endswith("reason"):
-                table[name] = table[name].map(lambda words: words or "")
+                table[name] = [words or "" for words in columns[name]]
             else:
                 table[name] = table[name].astype("boolean" if name.endswith("out_of_domain") else float)
         return table.assign(error=errors)

@@ -98,4 +98,5 @@ def test_one_wrong_item_costs_its_row_alone():
     bad = table.drop(fine)
     assert bad["value"].isna().all()
     assert bad["out_of_domain"].isna().all()
+    assert (bad["reason"] == "").all()
     assert all(words in error for words, error in zip(wrong, bad["error"], strict=True))
