@@ -161,14 +161,15 @@ class Sample:
 
         check_count(self.n)
         began = time.perf_counter()
-        predicted = self._predictor()
+        predicted, keep = self._predictor(), self._keep()
         torch.set_num_threads(1)  # the workers are the parallelism: more threads would only contend
         generator = load(self.checkpoint, self.device)
         loaded = time.perf_counter()
         request, conditions = self.chemistry_and_symmetry.request(), self.targets.windows()
         with run_folder(self.out, asked(self, checkpoint=generator.sha256)) as folder:
             drawing = Drawing(folder.path / "parts", self.n)
-            crystals = self._drawn(drawing, generator, request, conditions, self._guide(generator), predicted)
+            guide = self._guide(generator)
+            crystals = self._drawn(drawing, generator, request, conditions, guide, predicted, keep)
             sampled = time.perf_counter()
             seconds = {"load": loaded - began, "sample": sampled - loaded}
             record = {
@@ -246,11 +247,12 @@ class Sample:
         conditions: dict[str, str],
         guide: "Guide | None",
         predicted: "Callable[[Sequence[Crystal]], list[Crystal]] | None",
+        keep: "Keep | None",
     ) -> "list[Crystal]":
         """The crystals, with log-likelihoods and predictions if asked, but for parts that are there."""
         from autoperi.generator.geometry import Stage
 
-        descent, keep = self._descent(), self._keep()
+        descent = self._descent()
         with console.progress() as bar:
             left = drawing.left()
             stages = {s: bar.add_task(s, total=self.n, completed=left) for s in get_args(Stage)}
@@ -269,7 +271,7 @@ class Sample:
                     first=first,
                 )
                 if self.output.log_likelihood:
-                    numbers = range(first, first + len(crystals))
+                    numbers = [int(crystal.id) for crystal in crystals]  # some may be missing
                     threads = self.advanced.workers
                     density = generator.flow.log_prob(
                         crystals, seed=self.seed, indices=numbers, workers=threads

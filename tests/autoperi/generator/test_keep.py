@@ -3,9 +3,11 @@
 import pytest
 
 from autoperi.crystals.crystal import Crystal
+from autoperi.data.files import read_crystals
 from autoperi.generator import load
 from autoperi.generator.delivery import DeliveryWarning
 from tests.autoperi.generator.test_delivery import QUICK
+from tests.autoperi.shell import command
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,32 @@ def test_what_is_never_kept_is_said(shipped):
 def test_what_says_anything_else_of_crystals_is_refused(shipped, keep, told):
     with pytest.raises(ValueError, match=told):
         shipped.sample(2, 0, config=QUICK, keep=keep)
+
+
+def test_a_likelihood_has_the_number_of_its_crystal(tmp_path, monkeypatch):
+    """Where crystal 0 is never kept, the noise of crystal 1 is still its own."""
+    from autoperi.flow.sampler import FlowModel
+    from property_models.uses import screen
+
+    known, plain = [], FlowModel.log_prob
+
+    def log_prob(flow, crystals, *, indices, **others):
+        known.append(list(indices))
+        return plain(flow, crystals, indices=indices, **others)
+
+    monkeypatch.setattr(screen, "stable_within", lambda *_: _all_but_the_first)
+    monkeypatch.setattr(FlowModel, "log_prob", log_prob)
+    quick = ("--n", 2, "--steps", 2, "--restarts", 0, "--corrections", 1, "--workers", 1)
+    out = tmp_path / "out"
+    assert command("sample", *quick, "--log-likelihood", "--stable", 1, "--out", out) == 1
+    assert [c.id for c in read_crystals(out)] == ["000001"]
+    assert known == [[1]]
+
+
+def test_a_limit_that_is_no_number_is_refused_before_anything_is_done(tmp_path):
+    assert command("sample", "--n", 1, "--stable", "nan", "--out", tmp_path / "out") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def _all_but_the_first(crystals) -> list[Crystal | str]:
+    return ["the first" if c.id == "000000" else c for c in crystals]
