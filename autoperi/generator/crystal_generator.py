@@ -214,7 +214,11 @@ class CrystalGenerator(nn.Module):
             genes = self._fitting(pending, first, seed, request, targets, config, told, attempt, wrong)
             if not genes:
                 break
-            named = {i: replace(g, provenance={**g.provenance, **aims[i - first]}) for i, g in genes.items()}
+            count = {"refused": attempt} if keep else {}
+            named = {
+                i: replace(g, provenance={**g.provenance, **aims[i - first], **count})
+                for i, g in genes.items()
+            }
             found: dict[int, Crystal | str] = {}
             for stray in (False, True):
                 if not (some := [i for i in named if (i in strays) is stray]):
@@ -232,9 +236,6 @@ class CrystalGenerator(nn.Module):
             wrong.update(c for c in found.values() if isinstance(c, str))
             if keep:
                 progress("geometry", len(kept))
-                kept = {
-                    i: replace(c, provenance={**c.provenance, "refused": attempt}) for i, c in kept.items()
-                }
             whole |= kept
             pending = [i for i in pending if i not in whole]
             if not pending or (attempt >= _ROUNDS and not whole):

@@ -39,14 +39,14 @@ def model_card(model: PropertyModel, member: Path) -> str:
     lines += [f"- {key}: {value}" for key, value in model.about.items() if not key.startswith("figures")]
     lines += ["", "## Curve of the first network", "", "On held-out crystals, averaged weights; errors in"]
     lines += ["working units (log10 where learned so).", "", curve_table(member)]
-    limits = _HYPOTHETICAL if "draws" in model.about["data"] else _RELAXED
+    limits = _CORRECTING if config.potential else _RELAXED
     return "\n".join([*lines, "", "## Limits", "", limits, _CHOICE, ""])
 
 
 _RELAXED = """\
 Learned from crystals relaxed by density-functional theory: unrelaxed, strained or hypothetical ones may be
 flagged `out_of_domain`, and their values mean little."""
-_HYPOTHETICAL = """\
+_CORRECTING = """\
 Unrelaxed crystals are given the energy that they relax to with their symmetry kept. What CHGNet, teacher of
 the shipped potential, has learned from includes MP-20 test: figures there flatter what corrects that
 potential, those on WBM do not."""
