@@ -15,8 +15,8 @@ from autoperi.networks.layers import sum_by
 
 def pair(
     batch: CrystalBatch, start: Float[Tensor, "sites 3"]
-) -> tuple[Float[Tensor, "sites 3"], Float[Tensor, "sites 3"]]:
-    """Noise and the free coordinates it flows to, matched up to the symmetry of the description.
+) -> tuple[Int[Tensor, "sites"], Float[Tensor, "sites 3"]]:
+    """Whose noise each site takes, and the free coordinates it flows to, up to the description's symmetry.
 
     The same crystal is described from any origin its group allows, by any atom of each orbit, and with equal
     sites (same position, same species) in any order. Origin, order and atoms are chosen so that the squared
@@ -25,14 +25,13 @@ def pair(
     optimal transport, Klein et al., arXiv:2306.15030, here over the group's normalizer).
 
     Returns:
-        ``start`` with the noise of equal sites permuted, and the free coordinates of the target.
+        for each site the one of its equals whose noise it takes, and the free coordinates of the target.
     """
     first, second, count = _equal_sites(batch)
     moved = _best_origin(batch, start, first, second)
     distance, _ = _nearest(moved, second, start[first])
     order = _assignment(distance, second, count)
-    start = start[order]
-    return start, nearest_image(moved, start)
+    return order, nearest_image(moved, start[order])
 
 
 def nearest_image(batch: CrystalBatch, start: Float[Tensor, "sites 3"]) -> Float[Tensor, "sites 3"]:

@@ -17,6 +17,7 @@ from autoperi.flow.loss import path_from
 from autoperi.flow.noise import seeded_noise, seeded_signs
 from autoperi.flow.ode import Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
 from autoperi.flow.settings import FlowSettings, Solver
+from autoperi.flow.starts import NOISE, Begin
 from autoperi.flow.velocity import (
     LATENT_MANIFOLD,
     VelocityConfig,
@@ -85,12 +86,12 @@ class FlowModel(nn.Module):
         settings: FlowSettings | None = None,
         keys: Sequence[tuple[int, ...]] | None = None,
         guide: Guide | None = None,
-        times: Sequence[float] | None = None,
+        begins: Sequence[Begin] | None = None,
     ) -> list[Crystal]:
         """Free coordinates, lattice and unknown species of genes; order and provenance are kept.
 
-        A trajectory begins at its own of ``times``: at 0 from noise, later from the geometry that the gene
-        itself has, noised as far (species must be known then).
+        A trajectory begins at the time of its own of ``begins``: at 0 from noise, later from the geometry
+        that the gene itself has, noised as far (species must be known then).
 
         Gene i takes its noise from (seed, *keys[i]) alone (i where no keys are given), so neither batch
         size nor neighbours matter. The first number of a key is the crystal's.
@@ -101,14 +102,13 @@ class FlowModel(nn.Module):
         settings = settings or FlowSettings()
         targets = targets or self._nothing(len(genes))
         keys = [(seed, *key) for key in (keys or [(i,) for i in range(len(genes))])]
-        times = times or [0.0] * len(genes)
-        drawn = self._draw(genes, keys, targets, settings, guide, times)
+        drawn = self._draw(genes, keys, targets, settings, guide, begins or [NOISE] * len(genes))
         for attempt in range(1, _ATTEMPTS):
             again = [i for i, (_, overlaps) in enumerate(drawn) if overlaps]
             if not again:
                 break
             fresh, own = [(*keys[i], _FRESH, attempt) for i in again], [genes[i] for i in again]
-            redrawn = self._draw(own, fresh, targets.select(again), settings, guide, [0.0] * len(again))
+            redrawn = self._draw(own, fresh, targets.select(again), settings, guide, [NOISE] * len(again))
             for i, crystal in zip(again, redrawn, strict=True):
                 drawn[i] = crystal
         return [
@@ -128,18 +128,19 @@ class FlowModel(nn.Module):
         targets: Targets,
         settings: FlowSettings,
         guide: Guide | None,
-        times: Sequence[float],
+        begins: Sequence[Begin],
     ) -> list[tuple[Crystal, bool]]:
         """Each crystal drawn once, from the noise of its key, and whether two of its atoms overlap."""
         drawn: dict[int, tuple[Crystal, bool]] = {}
-        for time in sorted(set(times)):
-            begun = [i for i, own in enumerate(times) if own == time]
+        for time in sorted({begin.time for begin in begins}):
+            begun = [i for i, begin in enumerate(begins) if begin.time == time]
             order = sorted(begun, key=lambda i: genes[i].n_sites * genes[i].n_atoms)
             for start in range(0, len(order), settings.batch_size):
                 part = order[start : start + settings.batch_size]
                 batch = self._collate([genes[i] for i in part])
                 own = targets.select(part)
-                done = self._integrate(batch, [keys[i] for i in part], own, settings, guide, time)
+                distance = torch.tensor([begins[i].distance for i in part]).to(batch.free)
+                done = self._integrate(batch, [keys[i] for i in part], own, settings, guide, time, distance)
                 drawn |= zip(
                     part,
                     zip(done.to("cpu").to_crystals(), _overlapping(done).tolist(), strict=True),
@@ -275,8 +276,13 @@ class FlowModel(nn.Module):
         parameter = next(self.velocity.parameters())
         return CrystalBatch.from_crystals(crystals).to(parameter.device, parameter.dtype)
 
-    def _field(self, batch: CrystalBatch, targets: Targets) -> Velocity:
-        return self.velocity.field(batch, targets.values.to(batch.free), targets.guidance)
+    def _field(
+        self,
+        batch: CrystalBatch,
+        targets: Targets,
+        distance: Float[Tensor, "crystals"] | None = None,
+    ) -> Velocity:
+        return self.velocity.field(batch, targets.values.to(batch.free), targets.guidance, distance)
 
     def _nothing(self, crystals: int) -> Targets:
         return self.velocity.conditions.targets([{}] * crystals)
@@ -288,9 +294,10 @@ class FlowModel(nn.Module):
         targets: Targets,
         settings: FlowSettings,
         guide: Guide | None,
-        time: float = 0.0,
+        time: float,
+        distance: Float[Tensor, "crystals"],
     ) -> CrystalBatch:
-        field_ = self._field(batch, targets)
+        field_ = self._field(batch, targets, distance)
         if guide is not None:
             field_ = _guided(field_, guide, batch, latent_masks(batch, self.velocity.config.latent))
         noise, restart = seeded_noise(batch, seeds, self.velocity.config.latent), settings.restart

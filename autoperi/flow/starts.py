@@ -1,5 +1,6 @@
 """Where trajectories begin: from noise, or from the geometry of a training crystal, noised some way."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,17 +10,33 @@ from autoperi.flow.settings import StartSettings
 
 
 @dataclass(frozen=True)
+class Begin:
+    """When a trajectory begins, and how far the geometry is from which it does: as it stands, from noise.
+
+    Attributes:
+        time: 0 is noise, 1 the geometry unchanged.
+        distance: of the relative whose geometry it is.
+    """
+
+    time: float = 0.0
+    distance: float = math.inf
+
+
+NOISE = Begin()
+
+
+@dataclass(frozen=True)
 class Starts:
     """Genes as trajectories begin with them.
 
     Attributes:
         genes: with the geometry of a relative where there is one, else of a crystal of the gene whose
             elements are ordered otherwise, where one is near; what it is stands in their provenance.
-        times: of each trajectory's begin; 0 is noise.
+        begins: of each trajectory.
     """
 
     genes: list[Crystal]
-    times: list[float]
+    begins: list[Begin]
 
 
 def starts(
@@ -32,7 +49,7 @@ def starts(
     """
     if settings.kind == "relative" and relatives is None:
         raise ValueError("the checkpoint carries no relatives: use start='auto' or 'noise'")
-    begun, times, alone = [], [], []
+    begun, begins, alone = [], [], []
     for gene in genes:
         told, relative, time = {"start": "noise"}, None, 0.0
         if settings.kind != "noise" and relatives is not None and (gene.species > 0).all():
@@ -46,9 +63,11 @@ def starts(
         if relative is not None:
             told |= {"relative": relative.id, "distance": round(relative.distance, 4)}
             gene = relative.crystal
+            begins.append(Begin(time, relative.distance))
+        else:
+            begins.append(NOISE)
         begun.append(replace(gene, provenance={**gene.provenance, **told}))
-        times.append(time)
     if settings.kind == "relative" and alone:
         names = ", ".join(f"{gene.formula} with gene {gene.gene}" for gene in alone)
         raise ValueError(f"no training crystal is a relative of {names}: use start='auto'")
-    return Starts(begun, times)
+    return Starts(begun, begins)

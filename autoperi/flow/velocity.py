@@ -13,7 +13,7 @@ from autoperi.crystals.labels import DEFAULT_CONDITIONS, Condition
 from autoperi.flow.ode import Velocity
 from autoperi.networks.condition import ConditionEmbedding
 from autoperi.networks.config import check
-from autoperi.networks.embedding import LatticeScale, time_features
+from autoperi.networks.embedding import START_FEATURES, LatticeScale, start_features, time_features
 from autoperi.networks.layers import mlp
 from autoperi.networks.manifold import Euclidean, FlatTorus, Point, Product
 from autoperi.networks.orbit_network import OrbitNetworkConfig
@@ -73,8 +73,9 @@ class LatentVelocity(Protocol):
         point: Point,
         genes: CrystalBatch,
         conditions: Float[Tensor, "crystals scalars"],
+        distance: Float[Tensor, "crystals"] | None = None,
     ) -> VelocityOutput:
-        """Displacement, velocity and logits at times t."""
+        """Displacement, velocity and logits at times t, of trajectories that began so far from the gene."""
         ...
 
 
@@ -92,7 +93,8 @@ class VelocityNetwork(GeometryNetwork):
     def __init__(
         self, config: VelocityConfig, conditions: Mapping[str, Condition] = DEFAULT_CONDITIONS
     ) -> None:
-        super().__init__(config.network, config.latent, _TIME_FEATURES + config.condition_width)
+        more = _TIME_FEATURES + config.condition_width + START_FEATURES
+        super().__init__(config.network, config.latent, more)
         self.config = config
         width = config.network.width
         self.conditions = ConditionEmbedding(config.condition_width, conditions)
@@ -105,10 +107,22 @@ class VelocityNetwork(GeometryNetwork):
         point: Point,
         genes: CrystalBatch,
         conditions: Float[Tensor, "crystals scalars"],
+        distance: Float[Tensor, "crystals"] | None = None,
     ) -> VelocityOutput:
-        """Velocity at time t; the geometry in ``genes`` is ignored, its species are what is known."""
+        """Velocity at time t; the geometry in ``genes`` is ignored, its species are what is known.
+
+        Args:
+            t: time of each crystal.
+            point: (h, s, z) there.
+            genes: space groups, positions and known species.
+            conditions: NaN where nothing is asked.
+            distance: of the relative that each trajectory began from; infinite, or not given: noise.
+        """
         h, _, z = point
-        batch, features = self.features(point, genes, [time_features(t), self.conditions(conditions)])
+        if distance is None:
+            distance = torch.full_like(t, torch.inf)
+        told = [time_features(t), self.conditions(conditions), start_features(distance)]
+        batch, features = self.features(point, genes, told)
         displacement = (
             self.latent(torch.cat([features.scalars, h], -1)) - h,
             batch.tangent(self.arrows(features) * _spacing(batch)[batch.crystal]),
@@ -119,7 +133,11 @@ class VelocityNetwork(GeometryNetwork):
         return VelocityOutput(displacement, tuple(velocity), self.species(features.scalars))
 
     def field(
-        self, genes: CrystalBatch, conditions: Float[Tensor, "crystals scalars"], guidance: float = 1.0
+        self,
+        genes: CrystalBatch,
+        conditions: Float[Tensor, "crystals scalars"],
+        guidance: float = 1.0,
+        distance: Float[Tensor, "crystals"] | None = None,
     ) -> Velocity:
         """The velocity as the flow wants it: a callable of scalar t and point.
 
@@ -131,10 +149,10 @@ class VelocityNetwork(GeometryNetwork):
 
         def velocity(t: Tensor, point: Point) -> Point:
             times = t.expand(genes.n_crystals)
-            asked = self(times, point, genes, conditions).velocity
+            asked = self(times, point, genes, conditions, distance).velocity
             if not guided:
                 return asked
-            free = self(times, point, genes, null).velocity
+            free = self(times, point, genes, null, distance).velocity
             return tuple(u + guidance * (c - u) for u, c in zip(free, asked, strict=True))
 
         return velocity

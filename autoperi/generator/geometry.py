@@ -61,18 +61,23 @@ def drawn_geometry(
     settings = config.flow
     begun = [starts(genes, relatives, settings.start, rank) for rank in range(config.tries)]
     variants = [gene for own in begun for gene in own.genes]
-    times = [time for own in begun for time in own.times]
+    begins = [begin for own in begun for begin in own.begins]
     noises = [(*key, _TRY, rank) if rank else key for rank in range(config.tries) for key in keys]
-    late = np.array(times) >= settings.start.time
+    late = np.array([begin.time for begin in begins]) >= settings.start.time
     order = np.lexsort((np.array([-g.n_sites * g.n_atoms for g in variants]), late))
     size = max(1, min(settings.batch_size, math.ceil(len(variants) / config.workers)))
     parts = [order[i : i + size].tolist() for i in range(0, len(order), size)]
 
     def geometry(part: list[int]) -> list[tuple[Crystal, float]]:
         own = targets.select([i % len(genes) for i in part])
-        begins = [times[i] for i in part]
         drawn = flow.draw(
-            [variants[i] for i in part], seed, own, settings, [noises[i] for i in part], guide, begins
+            [variants[i] for i in part],
+            seed,
+            own,
+            settings,
+            [noises[i] for i in part],
+            guide,
+            [begins[i] for i in part],
         )
         progress("geometry", sum(i < len(genes) for i in part))
         if config.tries == 1 or descent is None:

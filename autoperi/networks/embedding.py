@@ -119,6 +119,15 @@ def time_features(t: Float[Tensor, "crystals"], count: int = 16) -> Float[Tensor
     return torch.cat([phase.sin(), phase.cos(), t[:, None]], -1)
 
 
+def start_features(distance: Float[Tensor, "crystals"]) -> Float[Tensor, "crystals features"]:
+    """How near the relative is that a trajectory began from: all zero for an infinite distance, noise."""
+    return torch.stack([distance.isfinite().to(distance), 1 / (1 + distance)], -1)
+
+
+START_FEATURES = 2
+"""Numbers that `start_features` gives."""
+
+
 def known_sites(
     species: Int[Tensor, "sites"], crystal: Int[Tensor, "sites"], generator: torch.Generator | None = None
 ) -> Int[Tensor, "sites"]:

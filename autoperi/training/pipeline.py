@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autoperi.data.dataset import CrystalDataset, load_dataset
+from autoperi.flow.relatives import Relatives
 from autoperi.flow.sampler import FlowModel
 from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.flow.velocity import VelocityNetwork
@@ -26,6 +27,7 @@ from autoperi.networks.physics import Physics, PhysicsWeights
 from autoperi.training.assemble import assemble, part_of
 from autoperi.training.fit import BatchData, FitConfig, fit, seeded
 from autoperi.training.folder import CLAIM, claim, refuse_changes
+from autoperi.training.kin import Kin
 from autoperi.training.recipe import FITTED, Recipe, Stage, starting_generator
 from autoperi.training.stages import (
     CHOSEN,
@@ -176,8 +178,14 @@ class _Stages:
         config, folder = self._begin("flow")
         sizes, autoencoder = self.recipe.generator, Autoencoder(self.recipe.generator.autoencoder).eval()
         autoencoder.load_state_dict(self._weights("autoencoder"))
-        sets = (TrainingSet.from_dataset(part, sizes.conditions) for part in (self.train, self.val))
-        seen, held_out = (part.encoded(autoencoder.encoder.to(_device())) for part in sets)
+        encoder, relatives = autoencoder.encoder.to(_device()), Relatives.from_crystals(self.train)
+        seen, held_out = (
+            replace(TrainingSet.from_dataset(part, sizes.conditions), kin=kin).encoded(encoder)
+            for part, kin in (
+                (self.train, Kin.of(self.train, relatives, themselves=True)),
+                (self.val, Kin.of(self.val, relatives, themselves=False)),
+            )
+        )
         if self.start:
             network = self.start.flow.velocity
         else:

@@ -1,7 +1,7 @@
 """The generator's trainings: data, one Lightning module per network, the curve of drawn crystals."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoperi.crystals.crystal import CrystalBatch
 from autoperi.data.dataset import CrystalDataset
-from autoperi.flow.loss import matching_loss
+from autoperi.flow.loss import RelativeStarts, matching_loss
 from autoperi.flow.velocity import VelocityNetwork
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critic import GeneCritic, RealVsDrawn, critic_loss
@@ -19,6 +19,7 @@ from autoperi.genes.network import GeneNetwork, gene_loss
 from autoperi.networks.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.networks.physics import Physics
 from autoperi.training.fit import FitConfig, Training
+from autoperi.training.kin import Kin
 from autoperi.training.states import read_state, write_state
 
 CHOSEN = "chosen.ckpt"
@@ -27,11 +28,12 @@ CHOSEN = "chosen.ckpt"
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """All crystals of a split as one ragged batch, with scalar labels and, for the flow, their latents."""
+    """All crystals of a split as one ragged batch, with scalar labels and, for the flow, latents and kin."""
 
     crystals: CrystalBatch
     conditions: Float[Tensor, "crystals scalars"]
     latents: Latents | None = None
+    kin: Kin | None = None
 
     @classmethod
     def from_dataset(cls, dataset: CrystalDataset, conditions: Iterable[str]) -> "TrainingSet":
@@ -45,27 +47,46 @@ class TrainingSet:
 
     @torch.no_grad()
     def encoded(self, encoder: Encoder, chunk: int = 256) -> "TrainingSet":
-        """The same set with q(h) of every site, found where the encoder is."""
+        """The same set with q(h) of every site, its relatives' too, found where the encoder is."""
         device, index = next(encoder.parameters()).device, torch.arange(self.crystals.n_crystals)
         parts = [encoder(self.crystals.select(part).to(device)) for part in index.split(chunk)]
         mean, log_std = torch.cat([p.mean for p in parts]), torch.cat([p.log_std for p in parts])
         latents = Latents(mean.cpu(), log_std.cpu())
-        return TrainingSet(self.crystals, self.conditions, latents)
+        kin = self.kin and self.kin.encoded(self.crystals, encoder, chunk)
+        return replace(self, latents=latents, kin=kin)
 
     def select(self, crystals: Tensor) -> "TrainingSet":
         """Some crystals with everything that belongs to them."""
-        latents = self.latents
-        if latents is not None:
-            rows, _ = self.crystals.site_rows(crystals)
-            latents = Latents(latents.mean[rows], latents.log_std[rows])
-        return TrainingSet(self.crystals.select(crystals), self.conditions[crystals], latents)
+        rows, _ = self.crystals.site_rows(crystals)
+        latents = self.latents and Latents(self.latents.mean[rows], self.latents.log_std[rows])
+        kin = self.kin and self.kin.select(rows, crystals)
+        return TrainingSet(self.crystals.select(crystals), self.conditions[crystals], latents, kin)
+
+    def begun(
+        self, generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "sites latent"], RelativeStarts | None]:
+        """Latents of the clean crystals, and the relatives that some of them begin from.
+
+        Latents are drawn from the encoder; where a crystal begins from a relative, which tells nothing of
+        such a draw, they are the mean.
+
+        Raises:
+            ValueError: the set was not encoded.
+        """
+        if self.latents is None:
+            raise ValueError("expected an encoded training set: call TrainingSet.encoded(encoder) first")
+        h = self.latents.sample(generator)
+        if self.kin is None:
+            return h, None
+        starts = self.kin.draw(self.crystals.crystal, generator)
+        near = starts.distance.isfinite()[self.crystals.crystal][:, None]
+        return torch.where(near, self.latents.mean, h), starts
 
     def to(self, device: torch.device) -> "TrainingSet":
         """Move everything."""
-        latents = self.latents
-        if latents is not None:
-            latents = Latents(latents.mean.to(device), latents.log_std.to(device))
-        return TrainingSet(self.crystals.to(device), self.conditions.to(device), latents)
+        latents = self.latents and Latents(self.latents.mean.to(device), self.latents.log_std.to(device))
+        kin = self.kin and self.kin.to(device)
+        return TrainingSet(self.crystals.to(device), self.conditions.to(device), latents, kin)
 
 
 class AutoencoderTraining(Training):
@@ -93,10 +114,10 @@ class FlowTraining(Training):
 
     def loss(self, batch: TrainingSet, generator: torch.Generator) -> dict[str, Tensor]:
         """Terms of one batch; raises ValueError where the set was not encoded."""
-        if batch.latents is None:
-            raise ValueError("expected an encoded training set: call TrainingSet.encoded(encoder) first")
-        h = batch.latents.sample(generator)
-        return matching_loss(self.network, batch.crystals, h, batch.conditions, generator, self.physics)
+        h, starts = batch.begun(generator)
+        return matching_loss(
+            self.network, batch.crystals, h, batch.conditions, generator, self.physics, starts
+        )
 
 
 class GeneTraining(Training):

@@ -52,14 +52,15 @@ def _perfect(batch, latents, seed: int):
     scale = LatticeScale().double()
     scale.fit(batch)
     h_0, s_0, z_0 = base_point(batch, latents.shape[1], torch.Generator().manual_seed(seed))
-    s_0, s_1 = pair(batch, s_0)
-    x_0 = (h_0, s_0, z_0)
+    order, s_1 = pair(batch, s_0)
+    x_0 = (h_0[order], s_0[order], z_0)
     x_1 = (latents, s_1, scale.from_coords(batch.lattice_coords, batch))
     dh, ds, dz = LATENT_MANIFOLD.log(x_0, x_1)
     velocity = (dh, without_drift(batch, ds), dz)
 
-    def answer(t, point, genes, conditions):
+    def answer(t, point, genes, conditions, distance):
         del conditions
+        assert not bool(distance.isfinite().any())
         for x, start, v, manifold, row in zip(
             point,
             x_0,

@@ -9,7 +9,7 @@ import torch
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.flow.relatives import Relatives
 from autoperi.flow.settings import StartSettings
-from autoperi.flow.starts import starts
+from autoperi.flow.starts import NOISE, starts
 from tests.prototypes import prototype
 
 
@@ -27,7 +27,7 @@ def test_auto_takes_a_relative_where_there_is_one(rock_salt, relatives):
     """And says in the provenance which; the others begin from noise."""
     fluorite = symmetrise(prototype("CaF2 fluorite"))
     begun = starts([fluorite, rock_salt], relatives, StartSettings())
-    assert begun.times == [0.0, StartSettings().time]
+    assert [begin.time for begin in begun.begins] == [0.0, StartSettings().time]
     assert begun.genes[0].provenance["start"] == "noise"
     told = begun.genes[1].provenance
     assert (told["start"], told["relative"], told["distance"]) == ("relative", "NaCl", 0.0)
@@ -40,7 +40,7 @@ def test_auto_takes_elements_ordered_otherwise_where_there_is_no_relative():
     asked = replace(known, species=np.where(known.species == 22, 38, known.species))  # Sr on both sites
     relatives = Relatives.from_crystals([known])
     begun = starts([asked], relatives, StartSettings(time=0.8))
-    assert begun.times == [pytest.approx(0.64)]
+    assert [begin.time for begin in begun.begins] == [pytest.approx(0.64)]
     told = begun.genes[0].provenance
     assert (told["start"], told["relative"]) == ("rearranged", "SrTiO3")
     assert begun.genes[0].species.tolist() == asked.species.tolist()
@@ -53,13 +53,13 @@ def test_auto_takes_elements_ordered_otherwise_where_there_is_no_relative():
 def test_noise_where_asked_or_nothing_else_is_there(rock_salt, relatives, kind, known):
     """A checkpoint without relatives, or one that is told to leave them."""
     begun = starts([rock_salt], relatives if known else None, StartSettings(kind))
-    assert begun.times == [0.0]
+    assert begun.begins == [NOISE]
 
 
 def test_unknown_species_begin_from_noise(rock_salt, relatives):
     """Who has no elements has no relatives."""
     open_gene = replace(rock_salt, species=np.array([0, 11]))
-    assert starts([open_gene], relatives, StartSettings()).times == [0.0]
+    assert starts([open_gene], relatives, StartSettings()).begins == [NOISE]
 
 
 def test_relatives_that_are_not_there_are_refused(rock_salt, relatives):
@@ -87,10 +87,10 @@ def test_a_relative_is_nearly_kept(rock_salt, relatives):
 
     model = tiny_model(torch.float64)
     begun = starts([rock_salt], relatives, StartSettings(time=0.999))
-    drawn = model.draw(begun.genes, 0, times=begun.times)[0]
+    drawn = model.draw(begun.genes, 0, begins=begun.begins)[0]
     assert drawn.space_group == rock_salt.space_group
     assert drawn.wyckoff.tolist() == rock_salt.wyckoff.tolist()
-    again = model.draw(begun.genes, 0, times=begun.times)[0]
+    again = model.draw(begun.genes, 0, begins=begun.begins)[0]
     assert np.array_equal(drawn.lattice_coords, again.lattice_coords)
     far = model.draw(begun.genes, 0)[0]
     assert not np.array_equal(far.lattice_coords, drawn.lattice_coords)

@@ -70,7 +70,7 @@ def test_arrows_need_no_projection(network):
     batch = small_batch(range(2, 231, 2), sites=2, max_atoms=12)
     t, (h, s, z) = _inputs(batch)
     moved = batch.with_geometry(s, network.scale.to_coords(z, batch))
-    inputs = [network.crystals(moved, z), torch.zeros(len(t), 17).to(z), torch.zeros(len(t), 8).to(z)]
+    inputs = [network.crystals(moved, z), torch.zeros(len(t), 17 + 8 + 2).to(z)]
     features = network.trunk(moved, torch.cat([network.sites(moved), h], -1), torch.cat(inputs, -1))
     arrows = network.arrow(features.vectors).squeeze(-1)
     back = torch.einsum("sij,sj->si", moved.cartesian_basis(), moved.tangent(arrows))
@@ -274,3 +274,19 @@ def test_width_and_depth_are_free():
     batch = small_batch((62,)).to(dtype=torch.float32)
     answer = network(torch.zeros(1), base_point(batch, 1), batch, _nothing(batch))
     assert answer.velocity[0].shape == (batch.n_sites, 1)
+
+
+@torch.no_grad()
+def test_a_start_from_noise_is_the_default(network):
+    """A distance that is infinite says what none says; a near relative is told apart from a far one."""
+    batch = small_batch((2, 62, 194))
+    t, point = _inputs(batch)
+    plain = network(t, point, batch, _nothing(batch))
+    said = [
+        network(t, point, batch, _nothing(batch), torch.full_like(t, distance))
+        for distance in (torch.inf, 0.1, 0.5)
+    ]
+    assert torch.equal(plain.logits, said[0].logits)
+    assert largest(said[0].logits - said[1].logits) > 1e-6
+    assert largest(said[1].logits - said[2].logits) > 1e-6
+    assert all(bool(one.logits.isfinite().all()) for one in said)
