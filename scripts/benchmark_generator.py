@@ -1,6 +1,7 @@
 """Seconds and memory of sampling and of training, and how they grow with the cell: run once, quote ratios.
 
 Run: python scripts/benchmark_generator.py --n 1000 --workers 2
+GPU: python scripts/benchmark_generator.py --n 10000 --device cuda --batch-size 1024 --trained 512
 """
 
 import copy
@@ -15,24 +16,45 @@ import autoperi
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.data.dataset import CrystalDataset
-from autoperi.flow.settings import FlowSettings, Restart, Solver
+from autoperi.flow.settings import FlowSettings, Restart, Solver, StartSettings
 from autoperi.generator import CrystalGenerator, SampleConfig
 from autoperi.training.fit import FitConfig
 from autoperi.training.stages import FlowTraining, TrainingSet
 
 
-def main(n: int = 1000, workers: int = 2, sizes: tuple[int, ...] = (10, 20, 50, 100, 200)) -> None:
-    """Time genes, geometry and training; then, for one P1 cell of growing size, a step of either."""
-    generator = autoperi.load("mp_20")
+def main(
+    n: int = 1000,
+    workers: int = 2,
+    sizes: tuple[int, ...] = (10, 20, 50, 100, 200),
+    device: str = "cpu",
+    batch_size: int = 128,
+    trained: int = 128,
+) -> None:
+    """Time genes, geometry and training; then, for one P1 cell of growing size, a step of either.
+
+    Args:
+        n: crystals drawn, all from noise.
+        workers: threads.
+        sizes: atoms of the growing cell.
+        device: of the networks.
+        batch_size: crystals integrated together.
+        trained: crystals of a training step.
+    """
+    generator = autoperi.load("mp_20", device)
     began = time.perf_counter()
     genes = generator.learned_genes().sample(range(n), 0)
     middle = time.perf_counter()
-    drawn = generator.draw(genes, 0, config=SampleConfig(workers=workers))
+    noise = FlowSettings(batch_size=batch_size, start=StartSettings("noise"))
+    drawn = generator.draw(genes, 0, config=SampleConfig(flow=noise, workers=workers))
     print(f"{n} crystals: genes {middle - began:.1f} s, geometry {time.perf_counter() - middle:.1f} s")
     torch.set_num_threads(1)
-    batch = drawn[:128]
-    print(f"training of the flow, one thread: {len(batch) / _training_step(generator, batch):.0f} crystals/s")
+    batch = drawn[:trained]
+    print(
+        f"training of the flow, one thread, paths and graphs included: {len(batch) / _training_step(generator, batch):.0f} crystals/s"
+    )
     p1 = wyckoff_table().index(1, "a")
+    if torch.cuda.is_available():
+        print(f"peak memory of the device {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")
     for size in sizes:
         gene = Crystal(1, np.full(size, p1), np.full(size, 14), np.zeros((size, 3)), np.zeros(6))
         began = time.perf_counter()
@@ -52,6 +74,7 @@ def _training_step(generator: CrystalGenerator, crystals: list[Crystal], repeats
     with torch.no_grad():
         data = TrainingSet.from_dataset(CrystalDataset.from_crystals(crystals), generator.config.conditions)
         data = data.encoded(generator.flow.autoencoder.encoder)
+        data = data.to(next(generator.flow.parameters()).device)
     training = FlowTraining(copy.deepcopy(generator.flow.velocity).train(), FitConfig())
     draws = torch.Generator().manual_seed(0)
     for turn in range(repeats + 1):
