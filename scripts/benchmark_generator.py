@@ -49,12 +49,11 @@ def main(
     print(f"{n} crystals: genes {middle - began:.1f} s, geometry {time.perf_counter() - middle:.1f} s")
     torch.set_num_threads(1)
     batch = drawn[:trained]
-    print(
-        f"training of the flow, one thread, paths and graphs included: {len(batch) / _training_step(generator, batch):.0f} crystals/s"
-    )
-    p1 = wyckoff_table().index(1, "a")
+    rate = len(batch) / _training_step(generator, batch)
+    print(f"training of the flow, one thread, paths and graphs included: {rate:.0f} crystals/s")
     if torch.cuda.is_available():
         print(f"peak memory of the device {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")
+    p1 = wyckoff_table().index(1, "a")
     for size in sizes:
         gene = Crystal(1, np.full(size, p1), np.full(size, 14), np.zeros((size, 3)), np.zeros(6))
         began = time.perf_counter()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import torch
 import tyro
@@ -29,6 +29,7 @@ from autoperi.flow.loss import Passage, passage, passage_loss
 from autoperi.flow.relatives import Relatives
 from autoperi.flow.velocity import VelocityConfig, VelocityNetwork
 from autoperi.generator import save
+from autoperi.networks.autoencoder import Encoder
 from autoperi.networks.checkpoint import half_precision
 from autoperi.networks.condition import drop_conditions
 from autoperi.networks.config import build
@@ -47,7 +48,9 @@ def prepare(out: Path, checkpoint: str = "mp_20", data: str = "mp_20", n: int | 
     flow, conditions = generator.flow, generator.config.conditions
     train = load_dataset(data, "train", fill_hull=True)[:n]
     relatives = Relatives.from_crystals(train)
-    content = {"encoder": flow.autoencoder.encoder, "velocity": flow.velocity, "conditions": conditions}
+    content: dict[str, Any] = {"conditions": conditions}
+    for name, network in (("encoder", flow.autoencoder.encoder), ("velocity", flow.velocity)):
+        content[name] = (network.config, network.state_dict())
     for name, part in (("train", train), ("val", load_dataset(data, "val", fill_hull=True)[:1000])):
         kin = Kin.of(part, relatives, themselves=name == "train")
         content[name] = replace(TrainingSet.from_dataset(part, conditions), kin=kin)
@@ -97,7 +100,13 @@ def train(
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     content = torch.load(data, weights_only=False)
-    encoder, older = content["encoder"].to(device), content["velocity"]
+    encoder, older = (
+        Encoder(content["encoder"][0]),
+        VelocityNetwork(content["velocity"][0], content["conditions"]),
+    )
+    encoder.load_state_dict(content["encoder"][1])
+    older.load_state_dict(content["velocity"][1])
+    encoder.to(device).eval()
     seen, held = (content[name].encoded(encoder) for name in ("train", "val"))
     sizes = OrbitNetworkConfig(width=width, vectors=vectors, layers=layers)
     config = replace(older.config, network=sizes)
