@@ -20,6 +20,9 @@ from autoperi.networks.physics import Physics
 _SHARPEST = 0.1
 """Time to data below which errors of the displacement no longer weigh more."""
 
+_SHARPEST_FROM_RELATIVES = 0.3
+"""The same for trajectories that began from relatives: their way has little to do with the time left."""
+
 _SETTLED = 0.7
 """Time from which the crystal that the network believes in is one: before, it is a mean of many."""
 
@@ -198,7 +201,8 @@ def passage_loss(
     """
     batch, t, known = crystals.batch, crystals.t, crystals.known
     answer = network(t, crystals.point, batch.with_species(known), conditions, crystals.distance)
-    left = (1 - t).clamp_min(_SHARPEST)
+    near = crystals.distance.isfinite()
+    left = (1 - t).clamp_min(_SHARPEST).where(~near, (1 - t).clamp_min(_SHARPEST_FROM_RELATIVES))
     dh, ds, dz = (
         (d - way) / left[row][:, None]
         for d, way, row in zip(answer.displacement, crystals.way, latent_rows(batch), strict=True)
