@@ -238,7 +238,7 @@ def assemble(trained: Path, out: Path, checkpoint: str = "mp_20") -> None:
     velocity.load_state_dict(load_file(trained / "velocity.safetensors"))
     generator.flow.velocity = velocity
     generator.config = replace(generator.config, velocity=config)
-    flow = {name: value for name, value in settings.items() if name != "config"}
+    flow = {name: value for name, value in settings.items() if name not in ("config", "data", "out")}
     print(save(generator, out, {**generator.about, "flow by the clock": flow}))
 
 

@@ -48,14 +48,15 @@ class Restart:
     arXiv:2306.14878). The noise forgets errors of the geometry; what is right is found again.
 
     Attributes:
-        rounds: rounds of noising a drawn crystal in part and drawing it again; 0 leaves the plain flow.
+        rounds: rounds of noising a crystal drawn from noise in part and drawing it again; 0 leaves the plain
+            flow. Many short ones beat few long ones.
         time: how far back; 1 is the crystal, 0 is pure noise.
-        steps: solver steps from there.
+        steps: solver steps from there, and from a relative.
     """
 
-    rounds: Annotated[int, arg(name="restarts")] = 3
-    time: Annotated[float, arg(name="restart-time")] = 0.6
-    steps: Annotated[int, arg(name="restart-steps")] = 5
+    rounds: Annotated[int, arg(name="restarts")] = 30
+    time: Annotated[float, arg(name="restart-time")] = 0.7
+    steps: Annotated[int, arg(name="restart-steps")] = 2
 
     def __post_init__(self) -> None:
         if not (0 <= self.rounds <= 1000 and 1 <= self.steps <= _MOST_STEPS and 0 <= self.time < 1):
@@ -76,7 +77,7 @@ class StartSettings:
     """
 
     kind: Annotated[StartKind, arg(name="start")] = "auto"
-    time: Annotated[float, arg(name="start-time")] = 0.9
+    time: Annotated[float, arg(name="start-time")] = 0.95
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(StartKind):
@@ -100,7 +101,7 @@ class FlowSettings:
 
     solver: Annotated[Solver, arg(name="")] = field(default_factory=Solver)
     restart: Annotated[Restart, arg(name="")] = field(default_factory=Restart)
-    corrections: int = 5
+    corrections: int = 1
     settling: int = 20
     batch_size: int = 128
     start: Annotated[StartSettings, arg(name="")] = field(default_factory=StartSettings)

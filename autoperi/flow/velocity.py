@@ -38,7 +38,7 @@ class VelocityConfig:
     latent: int = 8
     condition_width: int = 32
     network: OrbitNetworkConfig = field(
-        default_factory=lambda: OrbitNetworkConfig(width=192, vectors=48, layers=6)
+        default_factory=lambda: OrbitNetworkConfig(width=192, vectors=48, layers=8)
     )
 
     def __post_init__(self) -> None:
