@@ -1,19 +1,23 @@
 """Structure prediction with true gene and composition: match rate and RMSE by free coordinates, METRe.
 
 Run: python scripts/check_csp.py --n 1000 --seed 0     (--k 20 for the best of 20 answers)
+Beside it: --answer relative, the nearest relative's geometry as it is (none where there is no relative), and
+--answer random, the flow's noise: uniform free coordinates, a cell of the family's usual shape and volume.
 Matcher: StructureMatcher(stol .5, ltol .3, angle 10), RMSE in units of (V/N)^(1/3).
 """
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import tyro
 
 import autoperi
+from autoperi.crystals.crystal import Crystal
 from autoperi.data.dataset import load_dataset
 from autoperi.flow.settings import FlowSettings, StartSettings
-from autoperi.generator import SampleConfig
+from autoperi.generator import CrystalGenerator, SampleConfig
 from evaluation.metrics.prediction import best_of_k_table, match_everyone, metre_metrics
 
 _NEAR = StartSettings()
@@ -26,6 +30,7 @@ def main(
     split: str = "test",
     checkpoint: str = "mp_20",
     start: Annotated[StartSettings, tyro.conf.OmitArgPrefixes] = _NEAR,
+    answer: Literal["flow", "relative", "random"] = "flow",
     workers: int = 2,
 ) -> None:
     """Predict n random held-out crystals of MP-20, k samples each, of seeds seed to seed + k - 1."""
@@ -36,8 +41,15 @@ def main(
         autoperi.load(checkpoint),
         SampleConfig(flow=FlowSettings(start=start), workers=workers),
     )
-    drawn = [generator.draw(truth, seed + j, config=config) for j in range(k)]
-    answers = [[crystal.to_structure() for crystal in own] for own in zip(*drawn, strict=True)]
+    if answer == "relative":
+        relatives = generator.relatives()
+        assert relatives is not None
+        found = [relatives.ranked(gene, k) for gene in truth]
+        answers = [[own.crystal.to_structure() for own in near] for near in found]
+    else:
+        draw = generator.draw if answer == "flow" else _random(generator)
+        drawn = [draw(truth, seed + j, config=config) for j in range(k)]
+        answers = [[crystal.to_structure() for crystal in own] for own in zip(*drawn, strict=True)]
     targets = [crystal.to_structure() for crystal in truth]
     table = best_of_k_table(answers, targets)
     free = np.array([c.n_free for c in truth])
@@ -45,9 +57,18 @@ def main(
         rows = table[(free >= low) & (free <= high)]
         rate, rmse = 100 * rows["matched"].mean(), rows.loc[rows["matched"], "rmse"].mean()
         print(f"free coordinates {name:4s} n {len(rows):5d} match {rate:5.1f}% RMSE {rmse:.4f}")
-    samples = [answer for own in answers for answer in own]
+    samples = [one for own in answers for one in own]
     for metric in metre_metrics(match_everyone(samples, targets, workers=workers)):
         print(f"{metric.name:18s} {metric.value:.4f} {metric.unit} of {metric.n} {metric.denominator}")
+
+
+def _random(generator: CrystalGenerator) -> Callable[..., list[Crystal]]:
+    """Crystals at the points where trajectories from noise begin."""
+
+    def draw(genes: Sequence[Crystal], seed: int, config: SampleConfig) -> list[Crystal]:
+        return generator.flow.trajectory(genes, seed, config.flow)[0].to_crystals()
+
+    return draw
 
 
 if __name__ == "__main__":
