@@ -34,7 +34,7 @@ from autoperi.networks.checkpoint import half_precision
 from autoperi.networks.condition import drop_conditions
 from autoperi.networks.config import build
 from autoperi.networks.embedding import LatticeScale
-from autoperi.networks.orbit_network import OrbitNetwork, OrbitNetworkConfig
+from autoperi.networks.orbit_network import OrbitNetwork
 from autoperi.training.kin import Kin
 from autoperi.training.stages import TrainingSet
 
@@ -65,9 +65,9 @@ def train(
     out: Path,
     minutes: float,
     anew: bool = False,
-    width: int = 192,
-    vectors: int = 48,
-    layers: int = 6,
+    width: int | None = None,
+    vectors: int | None = None,
+    layers: int | None = None,
     batch_size: int = 512,
     lr: float = 1.5e-3,
     cooldown: float = 0.45,
@@ -82,7 +82,7 @@ def train(
         out: folder.
         minutes: by the clock, everything included.
         anew: begin with new weights; else those of the file are carried on, new layers first.
-        width: scalar channels of the trunk.
+        width: scalar channels of the trunk; as in the file where not given, and so the next two.
         vectors: vector channels.
         layers: rounds of message passing.
         batch_size: crystals per step.
@@ -100,15 +100,14 @@ def train(
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     content = torch.load(data, weights_only=False)
-    encoder, older = (
-        Encoder(content["encoder"][0]),
-        VelocityNetwork(content["velocity"][0], content["conditions"]),
-    )
+    encoder = Encoder(content["encoder"][0])
+    older = VelocityNetwork(content["velocity"][0], content["conditions"])
     encoder.load_state_dict(content["encoder"][1])
     older.load_state_dict(content["velocity"][1])
     encoder.to(device).eval()
     seen, held = (content[name].encoded(encoder) for name in ("train", "val"))
-    sizes = OrbitNetworkConfig(width=width, vectors=vectors, layers=layers)
+    asked = {"width": width, "vectors": vectors, "layers": layers}
+    sizes = replace(older.config.network, **{name: value for name, value in asked.items() if value})
     config = replace(older.config, network=sizes)
     network = VelocityNetwork(config, content["conditions"])
     network.scale.load_state_dict(older.scale.state_dict())
@@ -166,11 +165,19 @@ def write(log: TextIO, row: dict[str, float]) -> None:
 
 
 def carry_on(network: VelocityNetwork, older: VelocityNetwork) -> None:
-    """Weights of a smaller network: its layers come last, those before say nothing as yet."""
+    """Weights of a network of fewer layers: they come last, those before say nothing as yet.
+
+    Raises:
+        ValueError: fewer layers than before, or other widths.
+    """
     trunk, before = network.trunk, older.trunk
     assert isinstance(trunk, OrbitNetwork)
     assert isinstance(before, OrbitNetwork)
     new = trunk.config.layers - before.config.layers
+    if new < 0 or trunk.config != replace(before.config, layers=trunk.config.layers):
+        raise ValueError(
+            f"expected more layers at most: got {trunk.config} after {before.config}; add --anew"
+        )
     state = network.state_dict()
     for name, weight in older.state_dict().items():
         parts = name.split(".")
