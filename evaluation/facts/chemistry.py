@@ -22,6 +22,11 @@ def element_fractions(formulas: Iterable[str]) -> np.ndarray:
     return np.array(rows).reshape(len(rows), _N_ELEMENTS)
 
 
+def chemical_system(formula: str) -> str:
+    """Its elements in the order of the alphabet, e.g. ``Ba-O-Ti``."""
+    return "-".join(sorted({element for element, _ in _PAIR.findall(formula)}))
+
+
 def anonymous_formula(formula: str) -> str:
     """A formula without its elements: `Na1Cl1` and `Mg1O1` are both `1:1`, largest count first."""
     counts = sorted((int(n) for _, n in _PAIR.findall(formula)), reverse=True)

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.facts.chemistry import anonymous_formula, element_fractions, supply_concentration
+from evaluation.facts.chemistry import (
+    anonymous_formula,
+    chemical_system,
+    element_fractions,
+    supply_concentration,
+)
 from evaluation.facts.distribution import chi_square, jensen_shannon
 from evaluation.facts.reference import Reference
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, distance_metric, mean_metric
@@ -16,8 +21,8 @@ from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, dist
 def breadth_columns(table: pd.DataFrame, reference: Reference) -> pd.DataFrame:
     """Per-crystal facts behind `breadth_metrics`, one row per row of a table of `describe`.
 
-    `anonymous_formula`; `prototype`, the gene with the anonymous formula; whether formula,
-    anonymous formula and prototype occur in the reference; the two supply concentrations.
+    `chemical_system`; `anonymous_formula`; `prototype`, the gene with the anonymous formula; whether
+    formula, anonymous formula and prototype occur in the reference; the two supply concentrations.
     """
     known = reference.table
     anonymous = _unique_map(table["formula"], anonymous_formula)
@@ -26,6 +31,7 @@ def breadth_columns(table: pd.DataFrame, reference: Reference) -> pd.DataFrame:
     supply = [supply_concentration(formula) for formula in table["formula"]]
     return pd.DataFrame(
         {
+            "chemical_system": _unique_map(table["formula"], chemical_system),
             "anonymous_formula": anonymous,
             "prototype": prototype,
             "formula_known": table["formula"].isin(known["formula"]),
@@ -135,6 +141,11 @@ def _reach(
         ("space_group", table["space_group_loose"], reference.table["space_group_loose"]),
         ("gene", table["gene"], reference.table["gene"]),
         ("prototype", table["prototype"], _prototype(reference.table["gene"], anonymous)),
+        (
+            "chemical_system",
+            table["chemical_system"],
+            _unique_map(reference.table["formula"], chemical_system),
+        ),
     ):
         found, words = list(set(samples.dropna())), name.replace("_", " ")
         counts[f"distinct_{name}s"] = (len(found), f"different {words}s")

@@ -22,7 +22,7 @@ def test_a_set_against_itself_is_all_known():
     _, metrics = measured(zoo())
     for name in ("formula", "anonymous_formula", "prototype"):
         assert metrics[f"new_{name}_share"].value == 0
-    for name in ("space_group", "gene", "prototype"):
+    for name in ("space_group", "gene", "prototype", "chemical_system"):
         assert metrics[f"{name}_coverage"].value == 1
         assert metrics[f"{name}_coverage"].denominator == "reference crystals"
     assert metrics["element_jensen_shannon"].value == pytest.approx(0, abs=1e-7)
@@ -39,6 +39,9 @@ def test_new_chemistry_in_a_known_prototype():
     assert metrics["new_prototype_share"].value == 0
     assert metrics["distinct_prototypes"].value == 2
     assert metrics["gene_coverage"].value == pytest.approx(3 / 6)
+    assert table["chemical_system"].tolist() == ["Br-K", "Ge", "C"]
+    assert metrics["distinct_chemical_systems"].value == 3
+    assert metrics["chemical_system_coverage"].value == 0
     assert metrics["element_jensen_shannon"].value == pytest.approx(1)
     assert table["anonymous_formula"].tolist() == ["1:1", "1", "1"]
 
