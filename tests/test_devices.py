@@ -22,6 +22,7 @@ from autoperi.generator import CrystalGenerator, GeneratorConfig, SampleConfig, 
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critic import GeneCritic, RealVsDrawn
 from autoperi.genes.empirical import EmpiricalGenes
+from autoperi.genes.kin import KIN
 from autoperi.genes.network import GeneConfig, GeneNetwork
 from autoperi.networks.autoencoder import Autoencoder
 from autoperi.training import pipeline
@@ -168,11 +169,15 @@ def test_every_training_learns_on_a_device():
     graphs = LabelledGraphs.from_dataset(labelled, targets.network)
     network = CrystalGNN(targets.network)
     network.standardise(graphs.labels)
+    kin = torch.ones(3, KIN)
     trainings = [
         (AutoencoderTraining(autoencoder, SHORT), batch),
         (FlowTraining(velocity, SHORT), batch.encoded(autoencoder.encoder)),
         (GeneTraining(GeneNetwork(GeneConfig(width=16, depth=1, heads=2)), SHORT), genes),
-        (CriticTraining(GeneCritic(), SHORT), RealVsDrawn.of(crystals[:3], crystals[3:])),
+        (
+            CriticTraining(GeneCritic(), SHORT),
+            RealVsDrawn.of(crystals[:3], crystals[3:], (kin, kin)),
+        ),
         (PropertyTraining(network, SHORT, strain=0.02), graphs),
     ]
     with pretended_device() as device:

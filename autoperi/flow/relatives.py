@@ -196,11 +196,19 @@ class Relatives:
             return None
         return Relative(self._with_geometry(gene, *best), best[0], self._ids[best[0]], nearest)
 
-    def distances(self, genes: Sequence[Crystal], most: int) -> Float[Tensor, "crystals most"]:
-        """Distances of the nearest relatives of genes, nearest first, infinite where there are no more."""
+    def distances(
+        self, genes: Sequence[Crystal], most: int, themselves: bool = False
+    ) -> Float[Tensor, "crystals most"]:
+        """Distances of the nearest relatives of genes, nearest first, infinite where there are no more.
+
+        Args:
+            genes: with known species.
+            most: how many of each.
+            themselves: whether they are the training crystals, in their order: none is its own relative.
+        """
         found = torch.full((len(genes), most), torch.inf)
-        for own, gene in zip(found, genes, strict=True):
-            near = [distance for _, (distance, _, _) in self._near(gene, most)]
+        for row, (own, gene) in enumerate(zip(found, genes, strict=True)):
+            near = [distance for _, (distance, _, _) in self._near(gene, most, row if themselves else None)]
             own[: len(near)] = torch.tensor(near)
         return found
 

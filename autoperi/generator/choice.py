@@ -7,8 +7,9 @@ from autoperi.crystals.crystal import Crystal
 from autoperi.flow.relatives import Relatives
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.empirical import EmpiricalGenes
+from autoperi.genes.kin import KIN
 from autoperi.genes.prior import Excess
-from autoperi.genes.stability import KIN, StabilityCritic
+from autoperi.genes.stability import StabilityCritic
 
 
 def chosen_by(

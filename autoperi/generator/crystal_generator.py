@@ -25,6 +25,7 @@ from autoperi.generator.geometry import Descent, Progress, drawn_geometry, in_th
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
 from autoperi.genes.empirical import EmpiricalGenes
+from autoperi.genes.kin import KIN
 from autoperi.genes.network import GeneConfig, GeneNetwork
 from autoperi.genes.prior import LearnedGenes
 from autoperi.genes.request import GeneRequest
@@ -127,9 +128,11 @@ class CrystalGenerator(nn.Module):
         if self._made is None or self._made[0] != state:
             arrays = self.empirical.state_dict()
             known = EmpiricalGenes.from_state_dict(arrays, self.config.conditions) if arrays else None
-            learned = LearnedGenes(self.gene_network, known.names() if known else (), self.critic)
             geometry = self.geometry.state_dict()
-            self._made = state, (learned, known, Relatives.from_state_dict(geometry) if geometry else None)
+            relatives = Relatives.from_state_dict(geometry) if geometry else None
+            kin = partial(relatives.distances, most=KIN) if relatives else None
+            learned = LearnedGenes(self.gene_network, known.names() if known else (), self.critic, kin)
+            self._made = state, (learned, known, relatives)
         return self._made[1]
 
     def with_conditions(self, conditions: Mapping[str, Condition]) -> "CrystalGenerator":

@@ -19,6 +19,7 @@ from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critic import GeneCritic
 from autoperi.genes.draw import LetterDraw, draw_hidden, request_hint
 from autoperi.genes.empirical import gene_crystal
+from autoperi.genes.kin import KIN, KinDistances
 from autoperi.genes.likelihood import gene_log_prob, species_log_prob
 from autoperi.genes.network import GeneNetwork
 from autoperi.genes.request import GeneRequest
@@ -43,6 +44,7 @@ class LearnedGenes:
         network: trained.
         known: first names (`relabellings`) of the genes that are not new; those of the training set.
         critic: trained on this network's draws, accepts or refuses each; without one all are kept.
+        kin: finds relatives in the training set, which the critic asks for; without it nobody has any.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class LearnedGenes:
         network: GeneNetwork,
         known: Collection[tuple[int, ...]] = (),
         critic: GeneCritic | None = None,
+        kin: KinDistances | None = None,
     ) -> None:
         self.network, self.known = network.eval(), frozenset(known)
         self.critic = critic.eval() if critic is not None else None
+        self.kin = kin or (lambda crystals: torch.full((len(crystals), KIN), torch.inf))
         self._letters: dict[tuple[GeneRequest, float | None], LetterDraw] = {}
 
     def is_new(self, space_group: int, wyckoff: Sequence[int]) -> bool:
@@ -142,7 +146,7 @@ class LearnedGenes:
         """Whether the critic accepts each."""
         if self.critic is None:
             return [True] * len(crystals)
-        chance = self.critic.acceptance(GeneBatch.from_crystals(crystals)).tolist()
+        chance = self.critic.acceptance(GeneBatch.from_crystals(crystals), self.kin(crystals)).tolist()
         return [
             np.random.default_rng([seed, i, 4, k]).random() < p
             for (i, k), p in zip(tries, chance, strict=True)

@@ -16,12 +16,9 @@ from torch.nn.functional import huber_loss, one_hot
 from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.features import GeneDescription
+from autoperi.genes.kin import KIN_FEATURES, kin_features
 from autoperi.networks.config import check
 
-KIN = 5
-"""Nearest relatives whose distances are read."""
-_FARTHEST = 3.0
-"""Distance of a relative that is not there."""
 _LEVELS, _FEWEST = 200, 50
 _LANTHANIDES = range(57, 72)
 _ANIONS = ((9, 17, 35, 53), (8,), (16, 34, 52), (7, 15, 33), (1, 5, 6, 14, 32, 51))
@@ -68,7 +65,7 @@ class StabilityCritic(GeneDescription):
     def __init__(self, config: StabilityConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or StabilityConfig()
-        inputs = self.n_described + 2 * MAX_Z + 2 * KIN + 1
+        inputs = self.n_described + 2 * MAX_Z + KIN_FEATURES
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("spread", torch.ones(inputs))
         self.register_buffer("levels", torch.full((KINDS, _LEVELS), torch.inf))
@@ -122,9 +119,7 @@ class StabilityCritic(GeneDescription):
         atoms = self.multiplicity[batch.wyckoff.clamp(min=0)] * is_site
         amounts = (one_hot(batch.species, MAX_Z + 1) * atoms[..., None]).sum(dim=1)[:, 1:].to(kin)
         share = amounts / amounts.sum(dim=1, keepdim=True)
-        near = kin.clamp(max=_FARTHEST)
-        known = (kin < torch.inf).sum(dim=1, keepdim=True).to(near)
-        parts = [self.described(batch).to(kin), share, (share > 0).to(kin), near, (near + 0.02).log(), known]
+        parts = [self.described(batch).to(kin), share, (share > 0).to(kin), kin_features(kin)]
         return torch.cat(parts, dim=1)
 
 

@@ -19,6 +19,7 @@ from autoperi.generator import CrystalGenerator
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critic import GeneCritic, RealVsDrawn
 from autoperi.genes.empirical import EmpiricalGenes
+from autoperi.genes.kin import KIN
 from autoperi.genes.network import GeneNetwork
 from autoperi.genes.prior import LearnedGenes
 from autoperi.networks.autoencoder import Autoencoder
@@ -165,11 +166,14 @@ class _Stages:
         prior = LearnedGenes(network, EmpiricalGenes.from_crystals(self.train).names())
         real = list(self.train), list(self.val)
         drawn = prior.sample(range(len(self.train) + len(self.val)), config.seed)
-        seen = RealVsDrawn.of(real[0], drawn[: len(real[0])])
-        held_out = RealVsDrawn.of(real[1], drawn[len(real[0]) :])
+        relatives = Relatives.from_crystals(self.train)
+        near = relatives.distances(drawn, KIN).split([len(part) for part in real])
+        own = [relatives.distances(part, KIN, part is real[0]) for part in real]
+        seen = RealVsDrawn.of(real[0], drawn[: len(real[0])], (own[0], near[0]))
+        held_out = RealVsDrawn.of(real[1], drawn[len(real[0]) :], (own[1], near[1]))
         with seeded(config.seed):
             critic = GeneCritic(self.recipe.generator.critic)
-        critic.standardise(seen.genes)
+        critic.standardise(seen.genes, seen.kin)
         data = BatchData(seen, held_out, config.batch_size, config.seed)
         return fit(CriticTraining(critic, config), data, config, folder)
 

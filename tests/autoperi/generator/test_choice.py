@@ -11,7 +11,8 @@ from autoperi.flow.relatives import Relatives
 from autoperi.generator.choice import chosen_by
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.empirical import EmpiricalGenes
-from autoperi.genes.stability import KIN, StabilityConfig, StabilityCritic
+from autoperi.genes.kin import KIN
+from autoperi.genes.stability import StabilityConfig, StabilityCritic
 from tests.prototypes import prototype
 
 
