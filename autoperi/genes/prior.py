@@ -30,7 +30,7 @@ from autoperi.networks.condition import Targets
 _ATTEMPTS = (8, 16, 32, 64, 40)
 """Genes drawn at once in search of a new one; who finds none keeps the first: 0.1% where 1 in 24 is new.
 Later rounds serve few crystals, so they draw more for each."""
-_CANDIDATES, _CHOSEN = (1, 1, 2, 4, 8), (1, 2, 4, 9, 16)
+_CANDIDATES, _CHOSEN = (1, 1, 2, 4, 8), (1, 1, 1, 2, 3, 4, 6, 14)
 """Crystals drawn at once for one that the critic accepts, and for one that is chosen too."""
 
 Excess = Callable[[Sequence[Crystal]], Sequence[float]]
