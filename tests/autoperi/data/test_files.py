@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import ase.io
@@ -133,11 +132,9 @@ def test_no_crystals_and_foreign_files(tmp_path):
         write_crystals([], tmp_path, {"seed": object()})
 
 
-def test_a_thousand_crystals_take_seconds(tmp_path, crystals):
-    start = time.perf_counter()
+def test_as_many_are_read_as_were_written(tmp_path, crystals):
     write_crystals(crystals * 200, tmp_path, {})
-    assert time.perf_counter() - start < 15  # about 1.5 s on a free core
-    assert len(read_crystals(tmp_path)) == 1000
+    assert len(read_crystals(tmp_path)) == 200 * len(crystals)
 
 
 def test_python_without_assertions_reads_what_was_written(crystals, tmp_path):
