@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from autoperi.genes.batch import GeneBatch
+from autoperi.genes.kin import KIN
 from autoperi.genes.stability import (
-    KIN,
     KINDS,
     LabelledGenes,
     StabilityConfig,
