@@ -196,8 +196,15 @@ def passage_loss(
 
     They are ``total``, ``latent``, ``sites``, ``lattice``, ``species`` and, where asked for, ``physics``.
 
-    Errors are those of the velocity, held where the time left falls below a tenth. The site term is the
-    squared Cartesian error in units of the mean atomic spacing (V/N)^(1/3), per free coordinate.
+    Errors are those of the velocity, held where the time left falls below a tenth, on ways from relatives
+    below 0.3. The site term is the squared Cartesian error in units of the mean atomic spacing (V/N)^(1/3),
+    per free coordinate.
+
+    Args:
+        network: the velocity.
+        crystals: on their way.
+        conditions: scalar labels that the network is told, NaN where missing or hidden.
+        physics: see `matching_loss`.
     """
     batch, t, known = crystals.batch, crystals.t, crystals.known
     answer = network(t, crystals.point, batch.with_species(known), conditions, crystals.distance)

@@ -37,12 +37,10 @@ def test_neighbours_in_the_batch_do_not_matter():
         torch.testing.assert_close(together[row], alone[0])
 
 
-@pytest.fixture(scope="module")
-def salt_lover():
-    """A critic that has learned that rock salt is real and copper drawn."""
+def taught(batch):
+    """A small critic that has learned to tell the two kinds apart."""
     torch.manual_seed(0)
     critic = GeneCritic(CriticConfig(width=16, dropout=0.0, ceiling=1.2))
-    batch = RealVsDrawn.of([ROCK_SALT] * 4, [COPPER] * 4, (kin(4), kin(4)))
     critic.standardise(batch.genes, batch.kin)
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
     for _ in range(100):
@@ -50,6 +48,13 @@ def salt_lover():
         critic_loss(critic, batch).backward()
         optimizer.step()
     return critic
+
+
+@pytest.fixture(scope="module")
+def salt_lover():
+    """A critic that has learned that rock salt is real and copper drawn."""
+    batch = RealVsDrawn.of([ROCK_SALT] * 4, [COPPER] * 4, (kin(4), kin(4)))
+    return taught(batch)
 
 
 def test_the_loss_is_low_where_the_kinds_differ_and_ln_2_where_they_do_not(salt_lover):
@@ -74,17 +79,10 @@ def test_acceptance_is_a_probability(salt_lover):
 
 def test_a_twin_in_the_training_set_is_told_from_a_near_relative():
     """What was learned by heart is refused, though neighbours in the periodic table are hardly farther."""
-    torch.manual_seed(0)
-    critic = GeneCritic(CriticConfig(width=16, dropout=0.0, ceiling=1.2))
     twin, near = kin(4), kin(4)
     twin[:, 0], near[:, 0] = 0.0, 0.004
     batch = RealVsDrawn.of([ROCK_SALT] * 4, [ROCK_SALT] * 4, (near, twin))
-    critic.standardise(batch.genes, batch.kin)
-    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
-    for _ in range(100):
-        optimizer.zero_grad()
-        critic_loss(critic, batch).backward()
-        optimizer.step()
+    critic = taught(batch)
     kept, refused = critic.acceptance(
         GeneBatch.from_crystals([ROCK_SALT] * 2), torch.stack([near[0], twin[0]])
     )
