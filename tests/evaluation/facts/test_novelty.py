@@ -70,8 +70,8 @@ def test_a_level_depends_on_nothing_but_the_crystal(seed, scale):
 def test_displaced_atoms_are_a_substitution_still():
     """Where no symmetry is left to be found; and nothing of the kind when they are far off."""
     near, far = (prototype("TiO2 rutile").replace_species({"Ti": "Sn"}) for _ in range(2))
-    near.perturb(0.3)
-    far.perturb(1.5)
+    near.perturb(0.3, seed=0)
+    far.perturb(1.5, seed=1)
     facts = description_table([near, far])
     assert facts["space_group_loose"].tolist() == [1, 1]
     assert levels([near, far], Reference.from_structures(zoo()))[0] == ["substitution", "new_gene"]
