@@ -17,6 +17,7 @@ from typing import Any
 from autoperi.commands import arguments, console
 from autoperi.commands.benchmark import Benchmark
 from autoperi.commands.csp import Csp
+from autoperi.commands.edit import Edit
 from autoperi.commands.encode import Encode
 from autoperi.commands.evaluate import Evaluate
 from autoperi.commands.info import Info
@@ -48,6 +49,7 @@ _REMEDIES = {
 _COMMANDS = {
     "sample": Sample,
     "csp": Csp,
+    "edit": Edit,
     "evaluate": Evaluate,
     "benchmark": Benchmark,
     "relax": Relax,

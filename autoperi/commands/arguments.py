@@ -48,6 +48,19 @@ class Judging:
     workers: int = 1
 
 
+@dataclass(frozen=True)
+class Generating:
+    """Whose networks are used, and where they run.
+
+    Attributes:
+        checkpoint: a shipped checkpoint or a checkpoint folder.
+        device: cpu, cuda or cuda:N.
+    """
+
+    checkpoint: str = "mp_20"
+    device: str = "cpu"
+
+
 def parse(commands: Mapping[str, type], about: str) -> Any:
     """The command that was asked for, from ``sys.argv``; prints help or what is wrong, and exits, if need be.
 

@@ -18,7 +18,7 @@ from autoperi.generator.settings import SampleConfig
 
 if TYPE_CHECKING:
     from autoperi.crystals.crystal import Crystal
-    from autoperi.flow.sampler import Guide
+    from autoperi.flow.steering import Guide
     from autoperi.generator import CrystalGenerator
     from autoperi.generator.delivery import Keep
     from autoperi.generator.drawing import Drawing

@@ -1,6 +1,6 @@
 """The generator as one object: gene prior, encoder, flow and decoder, sampled together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import starmap
@@ -18,6 +18,7 @@ from autoperi.flow.noise import seeded_noise, seeded_signs
 from autoperi.flow.ode import Velocity, exact_divergence, hutchinson_divergence, log_prob, sample_flow
 from autoperi.flow.settings import FlowSettings, Solver
 from autoperi.flow.starts import NOISE, Begin
+from autoperi.flow.steering import Guide, Hold, guided
 from autoperi.flow.velocity import (
     LATENT_MANIFOLD,
     VelocityConfig,
@@ -45,9 +46,6 @@ _EXACT = 48
 _PROBES = 16
 LIKELIHOOD_SOLVER = Solver("rk4", steps=20, crowding=2.0)
 """Of the log-density."""
-
-Guide = Callable[[Tensor, Point, CrystalBatch], Point]
-"""``guide(t, (h, s, z), genes) -> tangent``, added to the velocity in the free directions; t is a scalar."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +94,22 @@ class FlowModel(nn.Module):
         Gene i takes its noise from (seed, *keys[i]) alone (i where no keys are given), so neither batch
         size nor neighbours matter. The first number of a key is the crystal's.
         Crystals of like size are integrated together. ``guide`` steers the flow; symmetry is kept exactly.
+        What is held of the geometry that a gene has (`Begin`) is there in the end, to single precision.
         A crystal in which atoms meet is drawn again from other noise, up to four times: two orbits in one
         place are another gene than the one asked for.
         """
         settings = settings or FlowSettings()
         targets = targets or self._nothing(len(genes))
         keys = [(seed, *key) for key in (keys or [(i,) for i in range(len(genes))])]
-        drawn = self._draw(genes, keys, targets, settings, guide, begins or [NOISE] * len(genes))
+        begins = begins or [NOISE] * len(genes)
+        drawn = self._draw(genes, keys, targets, settings, guide, begins)
         for attempt in range(1, _ATTEMPTS):
             again = [i for i, (_, overlaps) in enumerate(drawn) if overlaps]
             if not again:
                 break
             fresh, own = [(*keys[i], _FRESH, attempt) for i in again], [genes[i] for i in again]
-            redrawn = self._draw(own, fresh, targets.select(again), settings, guide, [NOISE] * len(again))
+            anew = [Begin(held=begins[i].held) for i in again]
+            redrawn = self._draw(own, fresh, targets.select(again), settings, guide, anew)
             for i, crystal in zip(again, redrawn, strict=True):
                 drawn[i] = crystal
         return [
@@ -138,9 +139,8 @@ class FlowModel(nn.Module):
             for start in range(0, len(order), settings.batch_size):
                 part = order[start : start + settings.batch_size]
                 batch = self._collate([genes[i] for i in part])
-                own = targets.select(part)
-                distance = torch.tensor([begins[i].distance for i in part]).to(batch.free)
-                done = self._integrate(batch, [keys[i] for i in part], own, settings, guide, time, distance)
+                seeds, own = [keys[i] for i in part], targets.select(part)
+                done = self._integrate(batch, seeds, own, settings, guide, [begins[i] for i in part])
                 drawn |= zip(
                     part,
                     zip(done.to("cpu").to_crystals(), _overlapping(done).tolist(), strict=True),
@@ -294,32 +294,42 @@ class FlowModel(nn.Module):
         targets: Targets,
         settings: FlowSettings,
         guide: Guide | None,
-        time: float,
-        distance: Float[Tensor, "crystals"],
+        begins: Sequence[Begin],
     ) -> CrystalBatch:
-        field_ = self._field(batch, targets, distance)
+        """The crystals at the end of trajectories that begin at one time."""
+        time, distance = begins[0].time, torch.tensor([begin.distance for begin in begins])
+        field_ = self._field(batch, targets, distance.to(batch.free))
         if guide is not None:
-            field_ = _guided(field_, guide, batch, latent_masks(batch, self.velocity.config.latent))
+            field_ = guided(field_, guide, batch, latent_masks(batch, self.velocity.config.latent))
         noise, restart = seeded_noise(batch, seeds, self.velocity.config.latent), settings.restart
         solver = replace(settings.solver, steps=restart.steps)
-        if time:
-            h = self.autoencoder.encoder(batch).mean
-            given = (h, batch.free, self.velocity.scale.from_coords(batch.lattice_coords, batch))
-            begun = self._noised(given, batch, noise, time)
-            point = sample_flow(field_, LATENT_MANIFOLD, begun, solver, time)[-1]
-            return self._finish(point, batch, settings.corrections, guide, settings.settling)
-        point = sample_flow(field_, LATENT_MANIFOLD, noise, settings.solver)[-1]
-        for k in range(restart.rounds):
-            noise = seeded_noise(batch, [(*seed, k) for seed in seeds], self.velocity.config.latent)
-            back = self._noised(point, batch, noise, restart.time)
-            again = sample_flow(field_, LATENT_MANIFOLD, back, solver, restart.time)[-1]
-            point = self._unless_overlapping(again, point, batch)
-        return self._finish(point, batch, settings.corrections, guide, settings.settling)
+        z = self.velocity.scale.from_coords(batch.lattice_coords, batch)
+        hold = Hold.of([begin.held for begin in begins], batch, (torch.zeros_like(noise[0]), batch.free, z))
 
-    def _noised(self, point: Point, batch: CrystalBatch, noise: Point, time: float) -> Point:
+        def carried(begun: Point, solver: Solver, time: float = 0.0) -> Point:
+            bound = hold.field(field_, begun, time) if hold else field_
+            point = sample_flow(bound, LATENT_MANIFOLD, begun, solver, time)[-1]
+            return hold.put(point) if hold else point
+
+        if time:
+            given = (self.autoencoder.encoder(batch).mean, batch.free, z)
+            point = carried(self._noised(given, batch, noise, time, hold), solver, time)
+        else:
+            point = carried(noise, settings.solver)
+            for k in range(restart.rounds):
+                noise = seeded_noise(batch, [(*seed, k) for seed in seeds], self.velocity.config.latent)
+                again = carried(self._noised(point, batch, noise, restart.time, hold), solver, restart.time)
+                point = self._unless_overlapping(again, point, batch)
+        return self._finish(point, batch, settings.corrections, guide, settings.settling, hold)
+
+    def _noised(
+        self, point: Point, batch: CrystalBatch, noise: Point, time: float, hold: Hold | None
+    ) -> Point:
         """The point some way back towards noise."""
         h, _, z = point
         crystals = self._at(point, self._with_species(point, batch))
+        if hold and hold.origin:
+            return hold.noised(point, crystals, noise, time)
         t = torch.full((batch.n_crystals,), time).to(z)
         return path_from(noise, crystals, h, z, t).x_t
 
@@ -352,6 +362,7 @@ class FlowModel(nn.Module):
         corrections: int,
         guide: Guide | None = None,
         settling: int = 0,
+        hold: Hold | None = None,
     ) -> CrystalBatch:
         """Species where unknown, then corrections with all species known, then what the guide alone does."""
         batch = self._with_species(point, batch)
@@ -364,7 +375,7 @@ class FlowModel(nn.Module):
                 push = zip(guide(late, point, batch), masks, strict=True)
                 moved = LATENT_MANIFOLD.exp(point, tuple(_SETTLING * p * mask for p, mask in push))
                 point = self._unless_overlapping(moved, point, batch)
-        return self._crystals_at(point, batch)
+        return self._crystals_at(hold.put(point) if hold else point, batch)
 
     def _crystals_at(self, point: Point, batch: CrystalBatch) -> CrystalBatch:
         """The crystals at a latent point, lattices computed in float64 so that symmetry is exact."""
@@ -382,11 +393,3 @@ def _overlapping(crystals: CrystalBatch) -> Bool[Tensor, "crystals"]:
     found = torch.zeros(crystals.n_crystals, dtype=torch.bool, device=crystals.device)
     found[crystals.crystal[orbit_graph(aside, _SHORTEST_BOND).site]] = True
     return found
-
-
-def _guided(velocity: Velocity, guide: Guide, genes: CrystalBatch, masks: Point) -> Velocity:
-    def steered(t: Tensor, point: Point) -> Point:
-        parts = zip(velocity(t, point), guide(t, point, genes), masks, strict=True)
-        return tuple(v + push * mask for v, push, mask in parts)
-
-    return steered

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from autoperi.crystals.crystal import Crystal
 from autoperi.flow.relatives import Relatives
 from autoperi.flow.settings import StartSettings
+from autoperi.flow.steering import Held
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,12 @@ class Begin:
     Attributes:
         time: 0 is noise, 1 the geometry unchanged.
         distance: of the relative whose geometry it is.
+        held: what of the geometry that the gene has stays; None: nothing.
     """
 
     time: float = 0.0
     distance: float = math.inf
+    held: Held | None = None
 
 
 NOISE = Begin()

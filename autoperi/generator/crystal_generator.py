@@ -16,7 +16,8 @@ from autoperi.crystals.crystal import Crystal, Crystals
 from autoperi.crystals.labels import DEFAULT_CONDITIONS, Asked, Condition, Window
 from autoperi.crystals.precision import single_precision
 from autoperi.flow.relatives import Relatives
-from autoperi.flow.sampler import FlowModel, Guide
+from autoperi.flow.sampler import FlowModel
+from autoperi.flow.steering import Guide
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator.arguments import check_count, check_types
 from autoperi.generator.choice import chosen_by

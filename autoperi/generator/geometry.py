@@ -12,8 +12,9 @@ import torch
 
 from autoperi.crystals.crystal import Crystal
 from autoperi.flow.relatives import Relatives
-from autoperi.flow.sampler import FlowModel, Guide
+from autoperi.flow.sampler import FlowModel
 from autoperi.flow.starts import starts
+from autoperi.flow.steering import Guide
 from autoperi.generator.settings import SampleConfig
 from autoperi.networks.condition import Targets
 
