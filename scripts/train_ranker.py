@@ -28,7 +28,6 @@ from autoperi.data.dataset import load_dataset
 from autoperi.data.files import crystal_of_record, crystal_record
 from autoperi.data.reading import Sample
 from autoperi.discovery.candidates import Proposals, reduced
-from autoperi.discovery.prediction import RELAXATION
 from autoperi.discovery.ranker import (
     CandidateRanker,
     ExchangeBatch,
@@ -38,6 +37,7 @@ from autoperi.discovery.ranker import (
     plain_inputs,
     save,
 )
+from autoperi.discovery.relaxed import RELAXATION
 from autoperi.discovery.templates import Templates, gene_with_species, reduced_amounts
 from evaluation.metrics.reconstruction import CDVAE_MATCH
 from evaluation.relaxation.batch import BatchSettings, relax_all

@@ -56,8 +56,9 @@ class Csp:
         from autoperi.data.names import without_formulas
         from autoperi.data.run_folder import run_folder
         from autoperi.discovery import CellRequest, predict, read_formulas
-        from autoperi.discovery.prediction import PARTS, RELAXATION, candidate_table
+        from autoperi.discovery.prediction import PARTS, candidate_table
         from autoperi.discovery.ranker import load as load_ranker
+        from autoperi.discovery.relaxed import RELAXATION
         from autoperi.generator import load
 
         began = time.perf_counter()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autoperi.crystals.crystal import Crystal
     from autoperi.flow.steering import Guide
     from autoperi.generator import CrystalGenerator
-    from autoperi.generator.delivery import Keep
+    from autoperi.generator.choice import Keep
     from autoperi.generator.drawing import Drawing
     from autoperi.generator.geometry import Descent
     from autoperi.genes.request import GeneRequest
@@ -208,9 +208,9 @@ class Sample:
         """What adds predictions to crystals; refuses unknown names before anything is drawn."""
         if not self.output.predict:
             return None
-        from property_models.uses.screen import predictor
+        from property_models.uses.screen import Predictor
 
-        return predictor(self.output.predict)
+        return Predictor(self.output.predict)
 
     def _guide(self, generator: "CrystalGenerator") -> "Guide | None":
         if self.targets.physics == 0:

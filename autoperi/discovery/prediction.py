@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import Composition, Structure
+from pymatgen.core import Composition
 
 from autoperi.crystals.crystal import Crystal, Crystals
-from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
 from autoperi.data.cache import written_whole
 from autoperi.data.files import crystal_of_record, crystal_record
 from autoperi.data.reading import Sample
@@ -19,12 +18,11 @@ from autoperi.discovery import ranker as rankers
 from autoperi.discovery.candidates import Candidate, CellRequest, Proposals
 from autoperi.discovery.formulas import Formula, checked
 from autoperi.discovery.ranker import CandidateRanker, Facts
+from autoperi.discovery.relaxed import RELAXATION, NotRelaxedError, relaxed_crystal
 from autoperi.generator import CrystalGenerator
 from evaluation.facts.matching import MatchSettings
 from evaluation.relaxation.batch import BatchSettings, relax_all
-from evaluation.relaxation.settings import RelaxationSettings
 
-RELAXATION = RelaxationSettings(keep_symmetry=True)
 JOURNAL, PARTS = "relaxations.jsonl", "parts"
 _NUMBERS = ("probability", "energy_above_best", "energy", "distance")
 _TEXTS = ("known", "start", "relative", "problem")
@@ -172,17 +170,12 @@ def _relaxed(
 
 def _outcome(raw: Crystal, record: Mapping[str, Any]) -> tuple[Crystal, float | None]:
     """The relaxed crystal and its energy, eV/atom; or the raw one, and why."""
-    problem = record["error"]
-    if not problem:
-        try:
-            tolerance = SymmetriseConfig(symprec=RELAXATION.symprec)
-            relaxed = symmetrise(Structure.from_dict(record["relaxed"]), tolerance)
-            energy = float(record["energy_per_atom"])
-            properties = {**raw.properties, "energy": energy}
-            return replace(relaxed, id=raw.id, properties=properties, provenance=raw.provenance), energy
-        except SymmetriseError as error:
-            problem = str(error)
-    return replace(raw, provenance={**raw.provenance, "problem": problem}), None
+    try:
+        relaxed = relaxed_crystal(raw, record, RELAXATION)
+        energy = float(record["energy_per_atom"])
+        return replace(relaxed, properties={**relaxed.properties, "energy": energy}), energy
+    except NotRelaxedError as error:
+        return replace(raw, provenance={**raw.provenance, "problem": str(error)}), None
 
 
 def candidate_table(predictions: Sequence[Prediction]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""By what drawn genes are chosen before geometry is paid for: stability, and novelty."""
+"""By what is chosen: genes before geometry is paid for, by stability and novelty, and whole crystals."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from autoperi.crystals.crystal import Crystal
 from autoperi.flow.relatives import Relatives
@@ -10,6 +10,9 @@ from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.kin import KIN
 from autoperi.genes.prior import Excess
 from autoperi.genes.stability import StabilityCritic
+
+Keep = Callable[[Sequence[Crystal]], list[Crystal | str]]
+"""Each crystal, with what was found of it, or why it is refused."""
 
 
 def chosen_by(
@@ -46,3 +49,19 @@ def chosen_by(
         return missed
 
     return excess
+
+
+def judged(crystals: Sequence[Crystal], keep: Keep) -> list[Crystal | str]:
+    """What ``keep`` says of crystals; raises ValueError where it is not a crystal or words of each."""
+    told = keep(crystals)
+    if not isinstance(told, Sequence) or len(told) != len(crystals):
+        got = len(told) if isinstance(told, Sequence) else type(told).__name__
+        raise ValueError(
+            f"expected keep to return a list, one item for each of {len(crystals)} crystals: got {got}"
+        )
+    for said in told:
+        if not isinstance(said, Crystal | str):
+            raise ValueError(
+                f"expected keep to return each crystal, or why it is refused as str: got {said!r}"
+            )
+    return list(told)

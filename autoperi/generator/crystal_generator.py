@@ -20,8 +20,8 @@ from autoperi.flow.sampler import FlowModel
 from autoperi.flow.steering import Guide
 from autoperi.flow.velocity import VelocityConfig
 from autoperi.generator.arguments import check_count, check_types
-from autoperi.generator.choice import chosen_by
-from autoperi.generator.delivery import DeliveryWarning, Keep, fitting, generic, judged, misfit, unseen
+from autoperi.generator.choice import Keep, chosen_by, judged
+from autoperi.generator.delivery import DeliveryWarning, NothingDrawnError, fitting, generic, misfit, unseen
 from autoperi.generator.geometry import Descent, Progress, drawn_geometry, in_threads, silent
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critic import CriticConfig, GeneCritic
@@ -190,8 +190,9 @@ class CrystalGenerator(nn.Module):
             first: number of the first of them: the n crystals from there on.
 
         Raises:
-            ValueError: n below 1, an impossible request or one that nothing drawn meets, an unknown condition
-                or one out of its range, a ``keep`` that does not say of each crystal what becomes of it.
+            NothingDrawnError: no crystal that was drawn is what was asked for.
+            ValueError: n below 1, an impossible request, an unknown condition or one out of its range, a
+                ``keep`` that does not say of each crystal what becomes of it.
 
         Warns:
             DeliveryWarning: fewer crystals than asked for, and why; what no training crystal has.
@@ -247,7 +248,7 @@ class CrystalGenerator(nn.Module):
         if pending:
             reasons = "; ".join(f"{reason} ({count} times)" for reason, count in wrong.most_common(3))
             if not whole:
-                raise ValueError(f"nothing that was drawn is what was asked for: {reasons}")
+                raise NothingDrawnError(f"nothing that was drawn is what was asked for: {reasons}")
             warnings.warn(
                 f"{len(whole)} of {n} crystals are delivered, others are not what was asked for: {reasons}",
                 DeliveryWarning,

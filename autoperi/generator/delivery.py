@@ -1,6 +1,5 @@
 """Whether what is drawn is what was asked for: real symmetry and cell, and what no training crystal has."""
 
-from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -14,12 +13,13 @@ from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.request import GeneRequest
 
-Keep = Callable[[Sequence[Crystal]], list[Crystal | str]]
-"""Each crystal, with what was found of it, or why it is refused."""
-
 
 class DeliveryWarning(UserWarning):
     """Something of a request that is not delivered, or that no training crystal has."""
+
+
+class NothingDrawnError(ValueError):
+    """No crystal that was drawn is what was asked for."""
 
 
 def generic(gene: Crystal) -> Crystal:
@@ -75,22 +75,6 @@ def fitting(crystal: Crystal, request: GeneRequest) -> Crystal | str:
     if not is_finite(crystal):
         return "a geometry is not finite: ask for less guidance"
     return delivered(crystal, request) if request.constrains_symmetry else crystal
-
-
-def judged(crystals: Sequence[Crystal], keep: Keep) -> list[Crystal | str]:
-    """What ``keep`` says of crystals; raises ValueError where it is not a crystal or words of each."""
-    told = keep(crystals)
-    if not isinstance(told, Sequence) or len(told) != len(crystals):
-        got = len(told) if isinstance(told, Sequence) else type(told).__name__
-        raise ValueError(
-            f"expected keep to return a list, one item for each of {len(crystals)} crystals: got {got}"
-        )
-    for said in told:
-        if not isinstance(said, Crystal | str):
-            raise ValueError(
-                f"expected keep to return each crystal, or why it is refused as str: got {said!r}"
-            )
-    return list(told)
 
 
 def misfit(declared: Crystal, real: Crystal) -> str:

@@ -14,6 +14,7 @@ relax, and count what arrives at the crystal; nothing is relaxed here: no level 
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, permutations, product
 from math import factorial, prod
 
@@ -74,7 +75,7 @@ def templates_in(
         skip: positions that are not looked up.
         workers: processes.
     """
-    search = _Search(reference, settings)
+    search = _searched(reference, settings)
     asked = [k for k in range(len(structures)) if k not in skip]
     formulas, genes = facts["formula"].tolist(), facts["gene"].fillna("").tolist()
     items = [(structures[k], formulas[k], genes[k]) for k in asked]
@@ -87,6 +88,11 @@ def templates_in(
         if reason:
             failures[k] = f"with other elements: {reason}"
     return Twins(tuple(match), pairs, failures, settings)
+
+
+@lru_cache(maxsize=8)
+def _searched(reference: Reference, settings: MatchSettings) -> "_Search":
+    return _Search(reference, settings)
 
 
 class _Search:

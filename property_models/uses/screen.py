@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.viewer.page import crystal_scene, render_gallery
 from autoperi.data.dataset import load_dataset
 from autoperi.data.names import unique_ids, without_formulas
-from autoperi.generator.delivery import Keep
+from autoperi.generator.choice import Keep
 from property_models.model import PropertyModel, load, shipped
 from property_models.networks.targets import TARGETS
 
@@ -118,27 +119,45 @@ def predict_path(
     return Screened(crystals, table, dataset.failures, used)
 
 
-def predictor(properties: Sequence[str], workers: int = 1) -> Callable[[Sequence[Crystal]], list[Crystal]]:
-    """Loads the shipped models; what it returns adds their predictions to crystals.
+@dataclass(frozen=True)
+class Predictor:
+    """Adds predictions of the shipped models to crystals; travels between processes as plain names.
 
-    They are named ``predicted_<property>``, ``…_uncertainty`` and ``…_out_of_domain`` (0 or 1).
+    They are named ``predicted_<property>``, or ``judged_<property>`` by judges, ``…_uncertainty`` and
+    ``…_out_of_domain`` (0 or 1). Models are loaded where they are first used.
+
+    Attributes:
+        properties: names in ``TARGETS``.
+        family: ``guide`` or ``judge``.
+        workers: threads.
 
     Raises:
-        ValueError, CheckpointError: see ``load``; an unknown name suggests the nearest.
+        ValueError, CheckpointError: on construction, see ``load``; an unknown name suggests the nearest.
     """
-    models = _models(properties, "guide", None, "cpu")
 
-    def predicted(crystals: Sequence[Crystal]) -> list[Crystal]:
+    properties: tuple[str, ...]
+    family: str = "guide"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        _shipped(self.properties, self.family)
+
+    def __call__(self, crystals: Sequence[Crystal]) -> list[Crystal]:
+        """Each crystal with what is predicted of it."""
         rows: list[dict[str, float]] = [{} for _ in crystals]
-        for model in models:
-            named = _named(model, crystals, workers=workers)
+        prefix = "judged_" if self.family == "judge" else "predicted_"
+        for model in _shipped(self.properties, self.family):
+            named = _named(model, crystals, workers=self.workers)
             words = [name for name in named if str(name).endswith("_reason")]
-            found = named.drop(columns=words).astype(float).add_prefix("predicted_")
+            found = named.drop(columns=words).astype(float).add_prefix(prefix)
             for row, values in zip(rows, found.to_dict("records"), strict=True):
                 row.update({str(name): value for name, value in values.items()})
         return [replace(c, properties={**c.properties, **row}) for c, row in zip(crystals, rows, strict=True)]
 
-    return predicted
+
+@lru_cache(maxsize=4)
+def _shipped(properties: tuple[str, ...], family: str) -> list[PropertyModel]:
+    return _models(properties, family, None, "cpu")
 
 
 def stable_within(limit: float, workers: int = 1) -> Keep:
@@ -152,7 +171,7 @@ def stable_within(limit: float, workers: int = 1) -> Keep:
     """
     if not math.isfinite(limit):
         raise ValueError(f"expected a finite height above the hull, eV/atom, to keep up to: got {limit}")
-    told = predictor(["e_above_hull"], workers)
+    told = Predictor(("e_above_hull",), workers=workers)
 
     def keep(crystals: Sequence[Crystal]) -> list[Crystal | str]:
         # NaN, where nothing is predicted, is not within either
