@@ -17,6 +17,7 @@ from typing import Any
 from autoperi.commands import arguments, console
 from autoperi.commands.benchmark import Benchmark
 from autoperi.commands.csp import Csp
+from autoperi.commands.discover import Discover
 from autoperi.commands.edit import Edit
 from autoperi.commands.encode import Encode
 from autoperi.commands.evaluate import Evaluate
@@ -49,6 +50,7 @@ _REMEDIES = {
 _COMMANDS = {
     "sample": Sample,
     "csp": Csp,
+    "discover": Discover,
     "edit": Edit,
     "evaluate": Evaluate,
     "benchmark": Benchmark,

@@ -24,10 +24,10 @@ from pymatgen.core import Structure
 
 from autoperi.data.workers import mapped
 from evaluation.facts.chemistry import anonymous_formula
+from evaluation.facts.levels import LEVELS
 from evaluation.facts.matching import MatchSettings, Twins, anonymous_cell
 from evaluation.facts.reference import Reference
 
-LEVELS = ("duplicate", "substitution", "known_gene", "new_gene")
 _MOST_EXCHANGES = 720  # ways in which elements of equal amounts change names: six of one amount
 
 

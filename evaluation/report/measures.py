@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.facts.distribution import jensen_shannon, median_ratio, total_variation, wasserstein
-from evaluation.facts.novelty import LEVELS
+from evaluation.facts.levels import LEVELS
 from evaluation.facts.reference import Reference
 from evaluation.metric import Metric, distance_metric, mean_metric, padded, statistic_metric
 from evaluation.metrics.breadth import breadth_metrics

@@ -11,8 +11,8 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
+from evaluation.facts.levels import LEVELS
 from evaluation.facts.matching import MatchSettings
-from evaluation.facts.novelty import LEVELS
 from evaluation.metric import DEFAULT_BOOTSTRAP, BootstrapSettings, Metric, mean_metric
 
 METASTABLE = 0.1

@@ -8,8 +8,9 @@ from pymatgen.core import Lattice, Structure
 
 from evaluation.facts.baselines import draw_baseline
 from evaluation.facts.description import description_table
+from evaluation.facts.levels import LEVELS
 from evaluation.facts.matching import MatchSettings, anonymous_cell, known_in
-from evaluation.facts.novelty import LEVELS, _Near, _parameters, novelty_levels, templates_in
+from evaluation.facts.novelty import _Near, _parameters, novelty_levels, templates_in
 from evaluation.facts.reference import Reference
 from tests.evaluation.crystals import disguised, perovskite, rocksalt, wurtzite, zoo
 from tests.prototypes import prototype

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from autoperi.data.reading import Failure, ReadResult, as_read_result
 from evaluation import EvaluationSettings, Reference, evaluate, read_structures
-from evaluation.facts.novelty import LEVELS
+from evaluation.facts.levels import LEVELS
 from evaluation.metric import BootstrapSettings, mean_metric
 from tests.evaluation.crystals import disguised, rocksalt, zoo
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation.facts.levels import LEVELS
 from evaluation.facts.matching import MatchSettings
-from evaluation.facts.novelty import LEVELS
 from evaluation.metric import BootstrapSettings
 from evaluation.stability.protocols import PROTOCOLS, SunProtocol, stable_by_level, sun_metrics
 

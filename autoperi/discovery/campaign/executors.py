@@ -1,0 +1,85 @@
+"""Who works on the shards: processes of this machine, or a Ray cluster. The crystals are the same."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from autoperi.data.cache import required
+from autoperi.data.workers import piped
+from autoperi.discovery.campaign.funnel import Funnel
+from autoperi.discovery.campaign.shard import Shard, searched
+
+Executor = Callable[[bytes, Sequence[int]], Iterator[Shard]]
+"""Shards of a pickled campaign by their numbers, in the order in which they are done; ends when closed."""
+_RETRIES = 5
+"""Of a shard whose node or process has died."""
+
+
+def in_processes(workers: int = 1) -> Executor:
+    """Processes of this machine; with 1, this one."""
+    return partial(_in_processes, workers)
+
+
+def _in_processes(workers: int, campaign: bytes, numbers: Sequence[int]) -> Iterator[Shard]:
+    work = partial(_each, campaign)
+    yield from piped(work, numbers, workers, _lost)
+
+
+def _each(campaign: bytes, items: Iterator[tuple[int, int]]) -> Iterator[tuple[int, Shard]]:
+    for position, number in items:
+        yield position, searched(campaign, number)
+
+
+def _lost(number: int, reason: str) -> Shard:
+    return Shard(number, Funnel(), [], reason)
+
+
+def on_ray(address: str = "") -> Executor:
+    """A Ray cluster, or one that is started here; a node that dies costs the shards that it was at.
+
+    Args:
+        address: of the cluster, ``auto`` for the one this machine belongs to; nothing starts one here.
+
+    Raises:
+        ImportError: without the package ray, which the extra ``ray`` installs.
+    """
+    required("ray", "ray")
+    return partial(_on_ray, address)
+
+
+def _on_ray(address: str, campaign: bytes, numbers: Sequence[int]) -> Iterator[Shard]:
+    import ray
+
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(address=address or None, log_to_driver=False, include_dashboard=False)
+    try:
+        yield from _with_ray(ray, campaign, numbers)
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _with_ray(ray, campaign: bytes, numbers: Sequence[int]) -> Iterator[Shard]:  # noqa: ANN001
+    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(searched)
+    shared, left = ray.put(campaign), iter(numbers)
+    running: dict = {}
+    try:
+        while True:
+            room = max(1, int(ray.cluster_resources().get("CPU", 1))) + 1 - len(running)
+            for number in (n for n, _ in zip(left, range(room), strict=False)):
+                running[task.remote(shared, number)] = number
+            if not running:
+                return
+            done, _ = ray.wait(list(running), num_returns=1)
+            number = running.pop(done[0])
+            try:
+                yield ray.get(done[0])
+            except ray.exceptions.RayTaskError as error:
+                raise error.as_instanceof_cause() from None
+            except ray.exceptions.RayError as error:
+                yield _lost(number, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    finally:
+        for waiting in running:
+            ray.cancel(waiting, force=True)

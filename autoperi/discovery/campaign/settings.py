@@ -1,0 +1,72 @@
+"""What a campaign looks for; with the number of a shard it decides what that finds."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from autoperi.crystals.crystal import Crystal
+from autoperi.crystals.labels import Window
+from autoperi.generator.settings import SampleConfig
+from autoperi.genes.request import GeneRequest
+from evaluation.facts.levels import LEVELS, Level
+
+Predict = Callable[[Sequence[Crystal]], list[Crystal]]
+"""Each crystal with predictions among its properties; travels between processes."""
+KNOWN = ("mp_20/train", "mp_20/val", "mp_20/test")
+ENERGY = "e_above_hull"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What is looked for, and how.
+
+    Attributes:
+        guide: adds ``predicted_e_above_hull`` (eV/atom) and ``predicted_<name>`` of every window, by which
+            crystals are chosen before and after relaxation.
+        judge: adds ``judged_<name>``, told of what is found and never chosen by.
+        windows: of properties by name.
+        stable: most energy above the hull, eV/atom, after relaxation by CHGNet with symmetry kept.
+        novelty: the least level of novelty.
+        known: reference sets, by name or path; a crystal in any of them is known.
+        request: hard constraints, met exactly before and after relaxation.
+        checkpoint: the generator.
+        seed: of all randomness.
+        config: how crystals are drawn.
+        judges: further potentials that tell heights above their own hulls, never chosen by.
+        phonons: keep crystals without imaginary phonons alone.
+        data_dir: folder of the data sets.
+    """
+
+    guide: Predict
+    judge: Predict | None = None
+    windows: tuple[tuple[str, Window], ...] = ()
+    stable: float = 0.05
+    novelty: Level = "substitution"
+    known: tuple[str, ...] = KNOWN
+    request: GeneRequest = field(default_factory=GeneRequest)
+    checkpoint: str = "mp_20"
+    seed: int = 0
+    config: SampleConfig = field(default_factory=SampleConfig)
+    judges: tuple[Literal["sevennet"], ...] = ()
+    phonons: bool = False
+    data_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.stable):
+            raise ValueError(f"expected a finite height above the hull, eV/atom: got {self.stable}")
+        if self.novelty not in LEVELS:
+            raise ValueError(f"expected a novelty among {', '.join(LEVELS)}: got {self.novelty!r}")
+        if not self.known and self.novelty != "duplicate":
+            raise ValueError("expected known crystals, against which novelty is told: got no set of them")
+        for name, window in self.windows:
+            if window.low == window.high:
+                example = f"{window.low - 0.2:.4g}:{window.high + 0.2:.4g}"
+                raise ValueError(
+                    f"expected a range of {name}, e.g. {example}: a value is never met to the last digit"
+                )
+
+    def drawn(self) -> SampleConfig:
+        """How crystals are drawn: known formulas with their genes are not paid for where they are refused."""
+        return replace(self.config, novel=self.config.novel or self.novelty != "duplicate", workers=1)

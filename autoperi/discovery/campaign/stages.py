@@ -1,0 +1,182 @@
+"""The stages of a campaign: what each asks of a crystal, the cheap ones first."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pymatgen.core import Structure
+
+from autoperi.crystals.crystal import Crystal
+from autoperi.data.reading import Sample
+from autoperi.discovery.campaign.known import Known
+from autoperi.discovery.campaign.settings import ENERGY, Campaign
+from autoperi.discovery.relaxed import RELAXATION, NotRelaxedError, relaxed_crystal
+from autoperi.generator.delivery import delivered
+from evaluation.facts.levels import LEVELS
+from evaluation.facts.matching import duplicates
+from evaluation.facts.reference import ReferenceSettings, load_reference
+from evaluation.metrics.validity import smact_valid, structural_validity
+from evaluation.relaxation.batch import BatchSettings, relax_all
+from evaluation.relaxation.chgnet import CHGNET
+from evaluation.relaxation.potential import BatchRelaxer
+from evaluation.settings import potential
+from evaluation.stability.hull_choice import HullChoice, load_hull
+from evaluation.stability.stability import suffix
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some of the crystals go on, with what was found of them.
+
+    Attributes:
+        name: in the funnel.
+        keep: those that go on, in order.
+    """
+
+    name: str
+    keep: Callable[[list[Crystal]], list[Crystal]]
+
+
+def stages(campaign: Campaign) -> list[Stage]:
+    """The stages after drawing, ready: data, models and hulls are loaded here."""
+    known = known_crystals(campaign)
+    return [
+        Stage("valid", _valid),
+        Stage("unique", _unique),
+        Stage("on target", lambda crystals: _on_target(campaign, campaign.guide(crystals))),
+        Stage("likely stable", lambda crystals: [c for c in crystals if _height(c) <= campaign.stable]),
+        Stage("unknown", lambda crystals: _unknown(campaign, known, crystals)),
+        Stage("relaxed", lambda crystals: _relaxed(campaign, crystals)),
+        Stage("stable", _Stable(campaign)),
+        Stage("on target, relaxed", lambda crystals: _on_target(campaign, campaign.guide(crystals))),
+        Stage("new, relaxed", lambda crystals: _new(campaign, known, _unique(crystals))),
+        Stage("judged", _Judged(campaign)),
+    ]
+
+
+def known_crystals(campaign: Campaign, workers: int = 1) -> Known:
+    """The sets of known crystals; described once, and kept in the cache."""
+    settings = ReferenceSettings(campaign.data_dir, workers=workers)
+    return Known([load_reference(name, settings) for name in campaign.known])
+
+
+def _valid(crystals: list[Crystal]) -> list[Crystal]:
+    """Atoms apart and charges that can balance, as `evaluate` calls valid."""
+    structures = [crystal.to_structure() for crystal in crystals]
+    return [
+        crystal
+        for crystal, structure in zip(crystals, structures, strict=True)
+        if structural_validity(structure) and smact_valid(structure.composition)
+    ]
+
+
+def _unique(crystals: list[Crystal]) -> list[Crystal]:
+    found = duplicates(_structures(crystals))
+    return [c for c, twin in zip(crystals, found.match, strict=True) if twin is None]
+
+
+def _on_target(campaign: Campaign, crystals: Sequence[Crystal]) -> list[Crystal]:
+    """Those that the guide puts into every window."""
+    inside = np.ones(len(crystals), bool)
+    for name, window in campaign.windows:
+        inside &= window.hits(np.array([c.properties[f"predicted_{name}"] for c in crystals]))
+    return [crystal for crystal, hit in zip(crystals, inside, strict=True) if hit]
+
+
+def _height(crystal: Crystal) -> float:
+    return float(crystal.properties[f"predicted_{ENERGY}"])
+
+
+def _unknown(campaign: Campaign, known: Known, crystals: list[Crystal]) -> list[Crystal]:
+    """No known crystals; where a higher level is asked for, none of a lower one."""
+    if campaign.novelty == "duplicate":
+        return crystals
+    if campaign.novelty != "substitution":
+        return _new(campaign, known, crystals)
+    held = known.holds(_structures(crystals)) if crystals else []
+    return [crystal for crystal, one in zip(crystals, held, strict=True) if not one]
+
+
+def _new(campaign: Campaign, known: Known, crystals: list[Crystal]) -> list[Crystal]:
+    """Those of the level asked for and above, with their level and what they are akin to."""
+    told = known.levels(_structures(crystals)) if known.references else [("", "")] * len(crystals)
+    least = LEVELS.index(campaign.novelty)
+    return [
+        replace(crystal, provenance={**crystal.provenance, "novelty": level, "akin_to": akin})
+        for crystal, (level, akin) in zip(crystals, told, strict=True)
+        if not level or LEVELS.index(level) >= least
+    ]
+
+
+def _relaxed(campaign: Campaign, crystals: list[Crystal]) -> list[Crystal]:
+    """Where CHGNet, the space group kept, has brought them; those still meet what was requested."""
+    found: dict[int, Crystal] = {}
+    for record in relax_all(_samples(crystals), BatchSettings(RELAXATION)):
+        raw = crystals[record["number"]]
+        if not record["converged"]:
+            continue
+        try:
+            one: Crystal | str = relaxed_crystal(raw, record, RELAXATION)
+        except NotRelaxedError:
+            continue
+        if campaign.request.constrains_symmetry:
+            one = delivered(one, campaign.request)
+        if isinstance(one, Crystal):
+            energy = {"energy": float(record["energy_per_atom"])}
+            found[record["number"]] = replace(one, properties={**one.properties, **energy})
+    return [found[k] for k in sorted(found)]
+
+
+class _Stable:
+    """Those within the height asked for, by CHGNet."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._limit = campaign.stable
+        self._hull, self._references = load_hull(HullChoice(), campaign.data_dir, (), CHGNET)
+
+    def __call__(self, crystals: list[Crystal]) -> list[Crystal]:
+        told = [self._told(crystal) for crystal in crystals]
+        return [c for c in told if c is not None and c.properties[ENERGY] <= self._limit]
+
+    def _told(self, crystal: Crystal) -> Crystal | None:
+        composition = crystal.to_structure().composition
+        try:
+            formation = self._references.formation_energy(composition, crystal.properties["energy"])
+        except KeyError:  # an element without a reference
+            return None
+        above = self._hull.above(composition, formation)
+        return replace(
+            crystal, properties={**crystal.properties, "formation_energy": formation, ENERGY: above}
+        )
+
+
+class _Judged:
+    """What is told by those that did not choose: other potentials, other models. None is refused."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._judge = campaign.judge
+        self._potentials: list[BatchRelaxer] = [potential(name) for name in campaign.judges]
+        self._hulls = [load_hull(HullChoice(), campaign.data_dir, (), one) for one in self._potentials]
+
+    def __call__(self, crystals: list[Crystal]) -> list[Crystal]:
+        out = list(self._judge(crystals)) if self._judge and crystals else list(crystals)
+        for relaxer, (hull, references) in zip(self._potentials, self._hulls, strict=True):
+            name = suffix(relaxer)
+            for record in relax_all(_samples(crystals), BatchSettings(RELAXATION, relaxer=relaxer)):
+                k = record["number"]
+                told = {f"formation_energy{name}": float("nan"), f"{ENERGY}{name}": float("nan")}
+                if not record["error"]:
+                    composition = Structure.from_dict(record["relaxed"]).composition
+                    formation = references.formation_energy(composition, record["energy_per_atom"])
+                    above = hull.above(composition, formation)
+                    told = {f"formation_energy{name}": formation, f"{ENERGY}{name}": above}
+                out[k] = replace(out[k], properties={**out[k].properties, **told})
+        return out
+
+
+def _structures(crystals: Sequence[Crystal]) -> list[Structure]:
+    return [crystal.to_structure() for crystal in crystals]
+
+
+def _samples(crystals: Sequence[Crystal]) -> list[Sample]:
+    return [Sample(crystal.id, crystal.to_structure()) for crystal in crystals]
