@@ -67,7 +67,8 @@ class Finds:
         rank: property that orders the crystals: e_above_hull, formation_energy, atoms or one with a range.
         judge: a second potential that tells its own height above the hull (sevennet: extra `judge`); with it
             or not, models of another family judge every range. Judges tell, they do not choose.
-        phonons: keep crystals without imaginary phonons alone (extra `phonons`; slow).
+        hull: mp_20 (DFT), consistent (by CHGNet too) or a CSV (composition, formation_energy_per_atom).
+        phonons: keep crystals without imaginary phonons by this potential alone (extra `phonons`; slow).
         draws: most draws; by default 100 for each crystal asked for.
         budget: most time, e.g. 90s, 30m or 2h.
     """
@@ -77,7 +78,8 @@ class Finds:
     known: tuple[str, ...] = ("mp_20/train", "mp_20/val", "mp_20/test")
     rank: str = "e_above_hull"
     judge: Literal["none", "sevennet"] = "none"
-    phonons: bool = False
+    hull: str = "mp_20"
+    phonons: Literal["none", "chgnet", "sevennet"] = "none"
     draws: int | None = None
     budget: str | None = None
 
@@ -181,15 +183,20 @@ class Discover:
         return {**{name: value for name, value in fields.items() if name != "ray"}, "finds": finds}
 
     def _campaign(self) -> "Campaign":
+        from autoperi.data.cache import required
         from autoperi.discovery.campaign import Campaign
         from evaluation.settings import potential
+        from evaluation.stability.hull_choice import HullChoice
         from property_models.uses.screen import Predictor
 
         windows = self.ranges.windows()
         names = tuple(name for name, _ in windows)
-        judges: tuple[Literal["sevennet"], ...] = ("sevennet",) if self.finds.judge == "sevennet" else ()
-        for judge in judges:
-            potential(judge)
+        judges = () if self.finds.judge == "none" else (self.finds.judge,)
+        phonons = None if self.finds.phonons == "none" else self.finds.phonons
+        for name in (*judges, phonons) if phonons else judges:
+            potential(name)
+        if phonons:
+            required("phonopy", "phonons")
         return Campaign(
             guide=Predictor(("e_above_hull", *names)),
             judge=Predictor(("e_above_hull", *names), "judge"),
@@ -202,7 +209,8 @@ class Discover:
             seed=self.seed,
             config=self.advanced,
             judges=judges,
-            phonons=self.finds.phonons,
+            hull=HullChoice.of(self.finds.hull),
+            phonons=phonons,
             data_dir=self.data_dir,
         )
 

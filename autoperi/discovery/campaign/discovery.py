@@ -88,8 +88,9 @@ def discover(
     Args:
         campaign: what is looked for.
         n: how many.
-        rank: property that the crystals found are ordered by, the least first; one with a window by how near
-            its middle it is, or the closed end's far side where the window is open.
+        rank: property that the crystals found are ordered by, the least first: height above the hull, where
+            the worse of CHGNet's and the guide's counts, as one alone is too low now and then; one with a
+            window by how near its middle it is, or how far inside where the window has one end.
         draws: after so many, rounded up to whole shards, the campaign ends; by default 100 for each crystal.
         budget: seconds after which it ends.
         executor: who works; by default this process.
@@ -172,8 +173,8 @@ def ranking(campaign: Campaign, name: str) -> Callable[[Crystal], float]:
     def key(crystal: Crystal) -> float:
         if name == "atoms":
             return crystal.n_atoms
-        told = crystal.properties
-        value = float(told[name] if name in told else told.get(f"predicted_{name}", np.nan))
+        told = [crystal.properties.get(one, np.nan) for one in (name, f"predicted_{name}")]
+        value = max(told) if name == ENERGY else float(told[0] if name in crystal.properties else told[1])
         return np.inf if np.isnan(value) else value if window is None else _inwards(window, value)
 
     return key

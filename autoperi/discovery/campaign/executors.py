@@ -1,8 +1,8 @@
 """Who works on the shards: processes of this machine, or a Ray cluster. The crystals are the same."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 from autoperi.data.cache import required
 from autoperi.data.workers import piped
@@ -50,10 +50,10 @@ def on_ray(address: str = "") -> Executor:
 def _on_ray(address: str, campaign: bytes, numbers: Sequence[int]) -> Iterator[Shard]:
     import ray
 
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     mine = not ray.is_initialized()
     if mine:
-        ray.init(address=address or None, log_to_driver=False, include_dashboard=False)
+        where = {"address": address} if address else {"include_dashboard": False}
+        ray.init(log_to_driver=False, **where)
     try:
         yield from _with_ray(ray, campaign, numbers)
     finally:
@@ -67,8 +67,8 @@ def _with_ray(ray, campaign: bytes, numbers: Sequence[int]) -> Iterator[Shard]: 
     running: dict = {}
     try:
         while True:
-            room = max(1, int(ray.cluster_resources().get("CPU", 1))) + 1 - len(running)
-            for number in (n for n, _ in zip(left, range(room), strict=False)):
+            cores = int(ray.cluster_resources().get("CPU", 1))
+            for number in islice(left, max(0, cores + 1 - len(running))):
                 running[task.remote(shared, number)] = number
             if not running:
                 return

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.labels import Window
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.request import GeneRequest
 from evaluation.facts.levels import LEVELS, Level
+from evaluation.options import PotentialName
+from evaluation.stability.hull_choice import HullChoice
 
 Predict = Callable[[Sequence[Crystal]], list[Crystal]]
 """Each crystal with predictions among its properties; travels between processes."""
@@ -35,7 +36,8 @@ class Campaign:
         seed: of all randomness.
         config: how crystals are drawn.
         judges: further potentials that tell heights above their own hulls, never chosen by.
-        phonons: keep crystals without imaginary phonons alone.
+        hull: what heights are above.
+        phonons: the potential by which crystals without imaginary phonons alone are kept; None asks of none.
         data_dir: folder of the data sets.
     """
 
@@ -49,8 +51,9 @@ class Campaign:
     checkpoint: str = "mp_20"
     seed: int = 0
     config: SampleConfig = field(default_factory=SampleConfig)
-    judges: tuple[Literal["sevennet"], ...] = ()
-    phonons: bool = False
+    judges: tuple[PotentialName, ...] = ()
+    hull: HullChoice = field(default_factory=HullChoice)
+    phonons: PotentialName | None = None
     data_dir: Path | None = None
 
     def __post_init__(self) -> None:

@@ -16,11 +16,13 @@ from evaluation.facts.levels import LEVELS
 from evaluation.facts.matching import duplicates
 from evaluation.facts.reference import ReferenceSettings, load_reference
 from evaluation.metrics.validity import smact_valid, structural_validity
+from evaluation.options import PotentialName
 from evaluation.relaxation.batch import BatchSettings, relax_all
 from evaluation.relaxation.chgnet import CHGNET
 from evaluation.relaxation.potential import BatchRelaxer
 from evaluation.settings import potential
-from evaluation.stability.hull_choice import HullChoice, load_hull
+from evaluation.stability.hull_choice import load_hull
+from evaluation.stability.phonons import PhononSettings, least_frequency
 from evaluation.stability.stability import suffix
 
 
@@ -50,6 +52,7 @@ def stages(campaign: Campaign) -> list[Stage]:
         Stage("stable", _Stable(campaign)),
         Stage("on target, relaxed", lambda crystals: _on_target(campaign, campaign.guide(crystals))),
         Stage("new, relaxed", lambda crystals: _new(campaign, known, _unique(crystals))),
+        *([Stage("without imaginary phonons", _Dynamic(campaign.phonons))] if campaign.phonons else []),
         Stage("judged", _Judged(campaign)),
     ]
 
@@ -132,7 +135,7 @@ class _Stable:
 
     def __init__(self, campaign: Campaign) -> None:
         self._limit = campaign.stable
-        self._hull, self._references = load_hull(HullChoice(), campaign.data_dir, (), CHGNET)
+        self._hull, self._references = load_hull(campaign.hull, campaign.data_dir, (), CHGNET)
 
     def __call__(self, crystals: list[Crystal]) -> list[Crystal]:
         told = [self._told(crystal) for crystal in crystals]
@@ -150,13 +153,34 @@ class _Stable:
         )
 
 
+class _Dynamic:
+    """Those without imaginary phonons, with their least frequency (THz); their geometry stays as it was."""
+
+    def __init__(self, name: PotentialName) -> None:
+        self._relaxer, self._settings = potential(name), PhononSettings()
+
+    def __call__(self, crystals: list[Crystal]) -> list[Crystal]:
+        found: dict[int, Crystal] = {}
+        how = BatchSettings(self._settings.relaxation, relaxer=self._relaxer)
+        for record in relax_all(_samples(crystals), how):
+            if record["error"] or not record["converged"]:
+                continue
+            structure = Structure.from_dict(record["relaxed"])
+            least = least_frequency(structure, self._relaxer, self._settings)
+            if self._settings.stable(least):
+                crystal = crystals[record["number"]]
+                told = {**crystal.properties, "least_frequency": least}
+                found[record["number"]] = replace(crystal, properties=told)
+        return [found[k] for k in sorted(found)]
+
+
 class _Judged:
     """What is told by those that did not choose: other potentials, other models. None is refused."""
 
     def __init__(self, campaign: Campaign) -> None:
         self._judge = campaign.judge
         self._potentials: list[BatchRelaxer] = [potential(name) for name in campaign.judges]
-        self._hulls = [load_hull(HullChoice(), campaign.data_dir, (), one) for one in self._potentials]
+        self._hulls = [load_hull(campaign.hull, campaign.data_dir, (), one) for one in self._potentials]
 
     def __call__(self, crystals: list[Crystal]) -> list[Crystal]:
         out = list(self._judge(crystals)) if self._judge and crystals else list(crystals)

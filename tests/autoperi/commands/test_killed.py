@@ -34,7 +34,7 @@ if __name__ == "__main__":  # processes that are spawned import this file too
 """
 _FOREVER = 600
 """Seconds after which a test gives up to wait; what it waits for takes no certain time, but comes."""
-_LABOURED = {".unfinished", "models", "relaxations.jsonl", "baselines", "parts"}
+_LABOURED = {".unfinished", "models", "relaxations.jsonl", "baselines", "parts", "shards", "funnel.json"}
 """What a run leaves behind to go on with, and in which order things happened."""
 
 
@@ -61,6 +61,9 @@ CASES = {
     "encode": Case("encode TABLE", "autoperi.data.preprocess._row", 20, signal.SIGTERM),
     "relax": Case("relax TABLE --steps 3", "evaluation.relaxation.batch._record", 5),
     "csp": Case("csp KMgF3 NaBr MgO TiO2 --candidates 4", "evaluation.relaxation.batch._record", 3),
+    "discover": Case(
+        "discover --n 60 --draws 200 --known TABLE --hull HULL", "evaluation.relaxation.batch._record", 40
+    ),
     "evaluate": Case("evaluate TABLE --reference TABLE", "evaluation.facts.description.describe", 20),
     "stability": Case(
         "evaluate TABLE --reference TABLE --stability --hull HULL --steps 3",

@@ -1,0 +1,57 @@
+import time
+
+import pytest
+
+from autoperi.discovery.campaign import executors
+from autoperi.discovery.campaign.executors import in_processes
+from tests.autoperi.discovery.campaign.campaigns import shard
+
+ray = pytest.importorskip("ray", reason="ray is not installed")
+
+
+def slow(_, number):
+    """A shard that takes a moment."""
+    time.sleep(0.3)
+    return shard(number)
+
+
+def refusing(_, number):
+    raise ValueError(f"nothing of the kind: {number}")
+
+
+def test_one_process_is_this_one(monkeypatch):
+    monkeypatch.setattr(executors, "searched", slow)
+    assert [s.number for s in in_processes(1)(b"", [4, 5])] == [4, 5]
+
+
+@pytest.fixture
+def cluster():
+    """Two nodes of one core on this machine."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    ray.init(address=made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def test_a_node_that_dies_costs_its_shards_time(cluster, monkeypatch):
+    """All shards come, each as it would have come from anywhere."""
+    monkeypatch.setattr(executors, "searched", slow)
+    found = {}
+    for one in executors.on_ray("auto")(b"", list(range(12))):
+        found[one.number] = one
+        if len(found) == 3:
+            (node,) = cluster.worker_nodes
+            cluster.remove_node(node, allow_graceful=False)
+    assert sorted(found) == list(range(12))
+    assert all(one.record() == shard(number).record() for number, one in found.items())
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_a_shard_raises_is_raised_here(monkeypatch):
+    monkeypatch.setattr(executors, "searched", refusing)
+    with pytest.raises(ValueError, match="nothing of the kind: 7"):
+        list(executors.on_ray("auto")(b"", [7]))

@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from evaluation.relaxation.chgnet import CHGNET
+from evaluation.stability.phonons import PhononSettings, least_frequency, repeats
+from tests.prototypes import prototype
+
+
+def test_supercells_reach_as_far_as_asked_or_as_atoms_allow():
+    cell = Structure(
+        Lattice.from_parameters(3, 5, 12, 90, 90, 60), ["Si", "Si"], [[0, 0, 0], [0.3, 0.3, 0.3]]
+    )
+    times = repeats(cell, PhononSettings(extent=9.0))
+    normals = np.linalg.inv(cell.lattice.matrix).T
+    assert (times / np.linalg.norm(normals, axis=1)).min() >= 9.0
+    assert times[2] == 1
+    assert repeats(cell, PhononSettings(most_atoms=4)).prod() * len(cell) <= 4
+
+
+def test_a_stable_crystal_has_no_imaginary_phonon_and_a_stretched_one_has():
+    """Silicon at its equilibrium; blown up beyond what its bonds can hold."""
+    pytest.importorskip("phonopy", reason="phonopy is not installed")
+    silicon = prototype("Si diamond").get_primitive_structure()
+    settings = PhononSettings()
+    assert settings.stable(least_frequency(silicon, CHGNET, settings))
+    silicon.scale_lattice(1.5 * silicon.volume)
+    assert not settings.stable(least_frequency(silicon, CHGNET, settings))
+    assert "imaginary below -0.1 THz" in str(settings)
