@@ -52,8 +52,7 @@ def _on_ray(address: str, campaign: bytes, numbers: Sequence[int]) -> Iterator[S
 
     mine = not ray.is_initialized()
     if mine:
-        where = {"address": address} if address else {"include_dashboard": False}
-        ray.init(log_to_driver=False, **where)
+        ray.init(address=address or None, log_to_driver=False)
     try:
         yield from _with_ray(ray, campaign, numbers)
     finally:
