@@ -22,6 +22,7 @@ from autoperi.commands.edit import Edit
 from autoperi.commands.encode import Encode
 from autoperi.commands.evaluate import Evaluate
 from autoperi.commands.info import Info
+from autoperi.commands.interpolate import Interpolate
 from autoperi.commands.predict import Predict
 from autoperi.commands.relax import Relax
 from autoperi.commands.sample import Sample
@@ -52,6 +53,7 @@ _COMMANDS = {
     "csp": Csp,
     "discover": Discover,
     "edit": Edit,
+    "interpolate": Interpolate,
     "evaluate": Evaluate,
     "benchmark": Benchmark,
     "relax": Relax,

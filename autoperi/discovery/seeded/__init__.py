@@ -1,6 +1,17 @@
 """Seeded work: a crystal that is there already is edited, led to another one, or led to a property."""
 
 from autoperi.discovery.seeded.edit import Kept, edit_table, edited
+from autoperi.discovery.seeded.interpolate import Way, path, path_picture, path_table, way_between
 from autoperi.discovery.seeded.seed import read_seed
 
-__all__ = ["Kept", "edit_table", "edited", "read_seed"]
+__all__ = [
+    "Kept",
+    "Way",
+    "edit_table",
+    "edited",
+    "path",
+    "path_picture",
+    "path_table",
+    "read_seed",
+    "way_between",
+]

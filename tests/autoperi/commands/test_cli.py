@@ -30,6 +30,7 @@ COMMANDS = [
     "sample",
     "csp",
     "edit",
+    "interpolate",
     "evaluate",
     "benchmark",
     "relax",

@@ -32,7 +32,7 @@ def generator():
 @pytest.mark.parametrize("asked", EDITS, ids=str)
 def test_what_is_kept_is_kept_and_the_group_too(generator, asked):
     """Elements, places and cell by the expanded crystals, the group by a symmetry search."""
-    for crystal in SEEDS:
+    for crystal in SEEDS[::2]:
         kept = Kept.of(crystal, **asked)
         edits = edited(generator, crystal, kept, 2, seed=1)
         assert len(edits) == 2
