@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
@@ -66,22 +66,25 @@ _COMMANDS = {
 
 
 def main() -> None:
-    """Entry point of ``autoperi``; user errors are one line and exit status 2, an interruption 130."""
-    command = arguments.parse(_COMMANDS, _ABOUT)
+    """Entry point of ``autoperi``."""
+    sys.exit(status_of(arguments.parse(_COMMANDS, _ABOUT).run))
+
+
+def status_of(work: Callable[[], int]) -> int:
+    """Exit status of a command's work; user errors are one line and 2, an interruption 130."""
     try:
         with _interruptions(), _warnings_in_words():
-            status = command.run()
+            return work()
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else signal.SIGINT
         console.complain("autoperi: interrupted; the same command goes on with what it has left behind")
-        status = 128 + number
+        return 128 + number
     except Exception as error:
         told = _in_words(error)
         if told is None or os.environ.get("AUTOPERI_DEBUG"):
             raise
         console.complain(f"autoperi: {told}")
-        status = 2
-    sys.exit(status)
+        return 2
 
 
 @contextmanager
