@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from autoperi.crystals.crystal import MAX_Z, Crystal, CrystalBatch
 from autoperi.crystals.device import usable_device
+from autoperi.crystals.labels import Window
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.networks.checkpoint import (
     CheckpointError,
@@ -21,7 +23,7 @@ from autoperi.networks.checkpoint import (
     restore,
     write_checkpoint,
 )
-from property_models.graph.site_graph import site_graph
+from property_models.graph.site_graph import SiteGraph, site_graph
 from property_models.networks.ensemble import HULL_TARGET, Ensemble, EnsembleConfig
 from property_models.networks.targets import TARGETS, unknown_name
 
@@ -112,6 +114,59 @@ class PropertyModel:
         """
         import pandas as pd
 
+        told, errors = self._told(structures, self._columns(), self.of_batch, batch_size, progress, workers)
+        table = pd.DataFrame(told)
+        for name in told:
+            if name.endswith("reason"):
+                table[name] = [words or "" for words in told[name]]
+            else:
+                table[name] = table[name].astype("boolean" if name.endswith("out_of_domain") else float)
+        return table.assign(error=errors)
+
+    def chances(
+        self,
+        structures: "Sequence[Structure | Crystal | Atoms]",
+        windows: Sequence[Window],
+        batch_size: int = 256,
+        workers: int = 1,
+    ) -> Float[np.ndarray, "structures windows"]:
+        """How likely the value of each structure lies in each window, by the calibrated distribution.
+
+        Of band gaps that is a mixture of metals and of insulators with a Laplace distribution around their
+        gap. NaN where ``predict`` has an error.
+
+        Raises:
+            ValueError: a model of several targets; take one with ``only``.
+        """
+        if len(self.targets) != 1:
+            raise ValueError(f"expected a model of one target (see only): got {', '.join(self.targets)}")
+        log = self.targets[0] in self.ensemble.config.network.log
+        ends = np.array([(window.low, window.high) for window in windows], float).reshape(-1, 2)
+        if log:
+            with np.errstate(divide="ignore"):
+                ends = np.log10(ends.clip(min=0))
+        column = self.ensemble.targets.index(self.targets[0])
+
+        @torch.no_grad()
+        def within(batch: CrystalBatch) -> dict[str, np.ndarray]:
+            told = self.ensemble(self._graph(batch)).distribution
+            shares = [told.within(*pair)[:, column].double().cpu().numpy() for pair in ends.tolist()]
+            return {str(k): share for k, share in enumerate(shares)}
+
+        names = [str(k) for k in range(len(ends))]
+        found, _ = self._told(structures, names, within, batch_size, None, workers)
+        return np.array([found[name] for name in names], float).T.reshape(len(structures), len(ends))
+
+    def _told(
+        self,
+        structures: "Sequence[Structure | Crystal | Atoms]",
+        names: list[str],
+        of_batch: Callable[[CrystalBatch], dict[str, np.ndarray]],
+        batch_size: int,
+        progress: Callable[[int], None] | None,
+        workers: int,
+    ) -> tuple[dict[str, np.ndarray], list[str]]:
+        """Columns that ``of_batch`` tells, None where it cannot, and why it cannot."""
         crystals: list[Crystal] = []
         rows: list[int] = []
         errors = [""] * len(structures)
@@ -121,14 +176,14 @@ class PropertyModel:
                 rows.append(i)
             except ValueError as error:
                 errors[i] = str(error)
-        columns = {name: np.full(len(structures), None, object) for name in self._columns()}
+        columns = {name: np.full(len(structures), None, object) for name in names}
         # crystals of like size together: a large one then does not slow down a batch of small ones
         order = sorted(range(len(crystals)), key=lambda k: crystals[k].n_sites * crystals[k].n_atoms)
         parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
         def told(part: list[int]) -> list[tuple[list[int], dict[str, np.ndarray]]]:
             try:
-                return [(part, self.of_batch(CrystalBatch.from_crystals([crystals[k] for k in part])))]
+                return [(part, of_batch(CrystalBatch.from_crystals([crystals[k] for k in part])))]
             except ValueError as error:
                 if len(part) > 1:  # one of them cannot be predicted: find it
                     return [found for k in part for found in told([k])]
@@ -142,20 +197,12 @@ class PropertyModel:
                         columns[name][[rows[k] for k in some]] = values
                 if progress:
                     progress(len(part))
-        table = pd.DataFrame(columns)
-        for name in columns:
-            if name.endswith("reason"):
-                table[name] = [words or "" for words in columns[name]]
-            else:
-                table[name] = table[name].astype("boolean" if name.endswith("out_of_domain") else float)
-        return table.assign(error=errors)
+        return columns, errors
 
     @torch.no_grad()
     def of_batch(self, batch: CrystalBatch) -> dict[str, np.ndarray]:
         """The columns of ``predict`` for crystals that are already a batch."""
-        parameter = next(self.ensemble.parameters())
-        network = self.ensemble.config.network
-        graph = site_graph(batch.to(parameter.device, parameter.dtype), network.cutoff, network.nearest)
+        graph = self._graph(batch)
         prediction = self.ensemble(graph)
         strangers = self.ensemble.strangers(prediction, graph)
         found: list[np.ndarray] = []
@@ -173,6 +220,10 @@ class PropertyModel:
                 reasons = [words or _UNKNOWN for words in reasons]
             found += [value, sigma, flags, np.array(reasons, object)]
         return dict(zip(self._columns(), found, strict=True))
+
+    def _graph(self, batch: CrystalBatch) -> SiteGraph:
+        parameter, network = next(self.ensemble.parameters()), self.ensemble.config.network
+        return site_graph(batch.to(parameter.device, parameter.dtype), network.cutoff, network.nearest)
 
     def _columns(self) -> list[str]:
         if len(self.targets) == 1:
@@ -256,7 +307,7 @@ def _crystal(given: "Structure | Crystal | Atoms") -> Crystal:
 
 def _read(folder: Path, targets: tuple[str, ...] | None, device: str) -> PropertyModel:
     ensemble, content = restore(folder, EnsembleConfig, Ensemble)
-    _ = ensemble.baseline  # refused here, if it is another one
+    ensemble.refuse_other_potential()
     names = targets or ensemble.targets
     return PropertyModel(ensemble.to(device), names, folder.name, content["sha256"], content["about"])
 

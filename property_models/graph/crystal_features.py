@@ -1,4 +1,4 @@
-"""Embeddings of a crystal as a whole: lattice and space group."""
+"""Embeddings of a crystal as a whole: lattice, space group and electrons."""
 
 import torch
 from jaxtyping import Float
@@ -9,13 +9,19 @@ from property_models.graph.site_graph import SiteGraph
 
 
 class CrystalFeatures(nn.Module):
-    """What a crystal is as a whole: lattice shape and volume per atom, space group and crystal family."""
+    """What a crystal is as a whole, and what follows for its sites.
+
+    ``lattice``: shape, and volume per atom; ``symmetry``: space group and crystal family; ``electrons``: what
+    `Electrons` counts, of the crystal and of each site.
+    """
 
     def __init__(self, which: tuple[str, ...]) -> None:
         super().__init__()
         self.which = which
         self.group = nn.Embedding(231, 16) if "symmetry" in which else None
-        self.outputs = 6 * ("lattice" in which) + (16 + 6) * ("symmetry" in which)
+        counted = "electrons" in which
+        self.outputs = 6 * ("lattice" in which) + (16 + 6) * ("symmetry" in which) + 6 * counted
+        self.site_outputs = self.outputs + 4 * counted
 
     def forward(self, graph: SiteGraph) -> Float[Tensor, "crystals outputs"]:
         """Concatenated features; empty where nothing is asked."""
@@ -29,4 +35,13 @@ class CrystalFeatures(nn.Module):
         if self.group is not None:
             family = nn.functional.one_hot(table.family[graph.space_group], 6)
             parts += [self.group(graph.space_group), family.to(parts[0])]
+        if "electrons" in self.which:
+            parts.append(graph.electrons.crystals.to(parts[0]))
         return torch.cat(parts, -1)
+
+    def of_sites(
+        self, crystals: Float[Tensor, "crystals outputs"], graph: SiteGraph
+    ) -> Float[Tensor, "sites site_outputs"]:
+        """The features of each site's crystal and its own."""
+        own = [graph.electrons.sites.to(crystals)] if "electrons" in self.which else []
+        return torch.cat([crystals[graph.crystal], *own], -1)

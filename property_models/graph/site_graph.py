@@ -23,6 +23,7 @@ from autoperi.crystals.crystal import CrystalBatch
 from autoperi.crystals.graph import orbit_graph
 from autoperi.data.cache import cache_folder, cached
 from autoperi.data.dataset import CrystalDataset
+from property_models.graph.electrons import Electrons
 
 _TIE = 1e-3
 """Neighbours this much (Å) beyond the last one kept are kept too, so that a shell is never cut in two."""
@@ -92,6 +93,11 @@ class SiteGraph:
         """Atoms of the site over atoms of the crystal: weights of a mean over atoms."""
         total = self.multiplicity.new_zeros(len(self)).index_add(0, self.crystal, self.multiplicity)
         return self.multiplicity / total[self.crystal]
+
+    @cached_property
+    def electrons(self) -> Electrons:
+        """Counted once for all networks that ask."""
+        return Electrons.of(self.species, self.multiplicity, self.site_start)
 
     @cached_property
     def edge_index(self) -> Int[Tensor, "2 edges"]:

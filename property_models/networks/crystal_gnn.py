@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from autoperi.networks.config import check
+from autoperi.networks.config import ConfigError, check
 from autoperi.networks.layers import mlp
 from property_models.convolutions import Shape, convolution, convolution_class
 from property_models.graph.crystal_features import CrystalFeatures
@@ -22,6 +22,7 @@ from property_models.graph.edge_basis import (
 from property_models.graph.node_features import BitFeatures, ExtendedFeatures, FiveFeatures, Learned, OneHot
 from property_models.graph.readout import AttentionReadout, MeanReadout, Set2SetReadout, SumReadout
 from property_models.graph.site_graph import SiteGraph
+from property_models.networks.energies import CUTOFF, Surroundings
 
 _NODES = {
     "one_hot": OneHot,
@@ -56,7 +57,10 @@ class CrystalGNNConfig:
             of single layers).
         convolution: a name in ``convolutions.CONVOLUTIONS``.
         readout: from sites to the crystal.
-        crystal_features: also tell the heads of the lattice (six numbers) and of the space group.
+        crystal_features: also tell sites and heads of the lattice (six numbers), of the space group, and of
+            the electrons that oxidation states leave.
+        surroundings: also tell sites what the shipped potential makes of their surroundings
+            (`Surroundings`).
         width: channels of a site.
         layers: rounds of messages.
         radial: functions of the bond length.
@@ -74,7 +78,8 @@ class CrystalGNNConfig:
     learn_edges: bool = False
     convolution: str = "orbit"
     readout: Literal["mean", "sum", "attention", "set2set"] = "mean"
-    crystal_features: tuple[Literal["lattice", "symmetry"], ...] = ()
+    crystal_features: tuple[Literal["lattice", "symmetry", "electrons"], ...] = ()
+    surroundings: bool = False
     width: int = 128
     layers: int = 4
     radial: int = 16
@@ -108,9 +113,20 @@ class CrystalGNNConfig:
                 f"expected edges = 'bessel' for {self.convolution!r}, whose filters are linear in bond "
                 f"functions that vanish at the cutoff: got {self.edges!r}"
             )
+        if self.surroundings:
+            self.refuse_less_than(CUTOFF, "the potential")
         unknown = set(self.log + self.gated) - set(self.targets)
         if unknown or not self.targets:
             raise ValueError(f"expected log and gated targets among {self.targets}: got {sorted(unknown)}")
+
+    def refuse_less_than(self, cutoff: float, whose: str) -> None:
+        """Raise ConfigError if graphs do not hold all neighbours within ``cutoff`` Å, those of ``whose``."""
+        if self.nearest or self.cutoff < cutoff:
+            raise ConfigError(
+                "network.cutoff",
+                f"expected all neighbours within the {cutoff} Å of {whose}: got the nearest {self.nearest} "
+                f"within {self.cutoff} Å",
+            )
 
 
 @dataclass(frozen=True)
@@ -151,6 +167,12 @@ class CrystalGNN(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.readout = _READOUTS[config.readout](width)
         self.crystals = CrystalFeatures(config.crystal_features)
+        self.surroundings = Surroundings() if config.surroundings else None
+        told = self.crystals.site_outputs + (Surroundings.outputs if config.surroundings else 0)
+        self.tell = mlp(self.nodes.outputs + told, width, width) if told else None
+        if self.tell is not None:  # a network that starts from one without them begins as that one
+            for parameter in self.tell[-1].parameters():
+                nn.init.zeros_(parameter)
         self.features = nn.Linear(self.readout.outputs + self.crystals.outputs, width)
         self.bottleneck = nn.Linear(width, 2 * width) if config.kl else None
         self.mean = mlp(width, width, targets)
@@ -163,15 +185,25 @@ class CrystalGNN(nn.Module):
         """What the convolution reads of the bonds (``Convolution.bonds``)."""
         return self.convolution.bonds(self.embed_edges(self.edges(graph)), graph)
 
-    def forward(self, graph: SiteGraph, bonds: Any = None) -> Prediction:
+    def around(self, graph: SiteGraph) -> Tensor | None:
+        """What the shipped potential tells of the sites, if it is asked."""
+        return self.surroundings(graph) if self.surroundings else None
+
+    def forward(self, graph: SiteGraph, bonds: Any = None, around: Tensor | None = None) -> Prediction:
         """Predict every crystal of a batch (``SiteGraph.select`` or ``site_graph``).
 
-        Networks of one configuration without learned numbers in their bonds may share ``bonds``.
+        Networks of one configuration may share what is ``around`` sites and, without learned numbers in
+        them, ``bonds``.
         """
-        sites = self.embed(self.nodes(graph.species))
+        elements, whole = self.nodes(graph.species), self.crystals(graph)
+        sites = self.embed(elements)
+        if self.tell is not None:
+            around = self.around(graph) if around is None else around
+            told = [elements, self.crystals.of_sites(whole, graph), *([] if around is None else [around])]
+            sites = sites + self.tell(torch.cat(told, -1))
         bonds = self.bonds(graph) if bonds is None else bonds
         sites = self.norm(self.convolution(sites, bonds, graph))
-        pooled = torch.cat([self.readout(sites, graph), self.crystals(graph)], -1)
+        pooled = torch.cat([self.readout(sites, graph), whole], -1)
         features = nn.functional.silu(self.features(pooled))
         kl = features.new_zeros(len(graph))
         if self.bottleneck is not None:
@@ -212,12 +244,16 @@ class CrystalGNN(nn.Module):
     def start_from(self, other: "CrystalGNN", *, heads: bool = True) -> None:
         """Take over what another network has learned, but for its heads if they or the targets differ.
 
+        Features of the crystal that it was not told begin without a say in the latent vector.
+
         Raises:
             RuntimeError: a network of other sizes (``PropertyRecipe.filled`` takes those of its start).
         """
         learned, (own, its) = other.state_dict(), (self.config, other.config)
         if not heads or (own.targets, own.log, own.gated) != (its.targets, its.log, its.gated):
             learned = {name: value for name, value in learned.items() if not name.startswith(_HEADS)}
+        mixing, new = learned["features.weight"], self.features.in_features - other.features.in_features
+        learned["features.weight"] = nn.functional.pad(mixing, (0, max(0, new)))
         self.load_state_dict({**self.state_dict(), **learned})
 
 

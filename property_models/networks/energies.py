@@ -1,4 +1,4 @@
-"""Energies: what the shipped potential says before a network learns, and the hull that they stand above."""
+"""What the shipped potential says before a network learns, and the hull that energies stand above."""
 
 from functools import cached_property
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import layer_norm, one_hot
 
 from autoperi.crystals.crystal import MAX_Z
 from autoperi.crystals.hull import Hull
@@ -28,6 +28,32 @@ _STABLE = 1e-6
 def fractions(graph: SiteGraph) -> Float[Tensor, "crystals elements"]:
     """Atomic fractions of the elements 1-94, differentiable in soft species."""
     return sum_by(_weights(graph) * graph.share[:, None], graph.crystal, len(graph))
+
+
+class Surroundings:
+    """What the shipped potential makes of a site's surroundings before it reads an energy off them.
+
+    It has learned from energies, forces and stresses of far more disturbed crystals than have other
+    labels. Frozen, and not saved with the networks that read it.
+    """
+
+    outputs = distilled.DistilledConfig.width
+
+    @cached_property
+    def potential(self) -> distilled.DistilledPotential:
+        """Read when it is first asked."""
+        return distilled.load().requires_grad_(False)
+
+    @property
+    def sha256(self) -> str:
+        """Of the potential's weights."""
+        return str(self.potential.about["sha256"])
+
+    def __call__(self, graph: SiteGraph) -> Float[Tensor, "sites outputs"]:
+        """Mean 0 and spread 1 on each site, differentiable in bonds and soft species; no unit."""
+        self.potential.to(graph.vector)
+        sites = self.potential.sites(_weights(graph), graph.within(CUTOFF))
+        return layer_norm(sites, sites.shape[1:])
 
 
 class PotentialEnergy:

@@ -17,25 +17,26 @@ from torch import Tensor, nn
 from autoperi.networks.checkpoint import Arrays, CheckpointError
 from autoperi.networks.config import ConfigError, check
 from property_models.graph.site_graph import SiteGraph
+from property_models.networks.calibration import (
+    RAW,
+    SURE,
+    Z90,
+    fit_blend,
+    fit_gate,
+    fit_intervals,
+    warning_signs,
+)
 from property_models.networks.crystal_gnn import ZERO, CrystalGNN, CrystalGNNConfig
+from property_models.networks.distribution import Distribution
 from property_models.networks.domain import Domain
 from property_models.networks.energies import CUTOFF, Phases, PotentialEnergy, fractions
 
-_Z90 = 1.6448536
-"""Half-width of a central 90% interval in standard deviations of a normal distribution."""
 _BATCH = 256
 _AXES, _NEAREST, _KNOWN = 8, 3, 8_000
 """Of the latent distance: principal axes, nearest training crystals averaged, training crystals kept."""
-_SURELY_ZERO = 0.3
-"""Probability of a non-zero value up to which a gated target is zero; above it the value is the expected one.
-
-On MP-20 val the R² of band gaps is 0.856, and 0.852 with one half instead (MAE 0.207 and 0.205 eV).
-"""
 _ENERGY = "formation_energy"
 HULL_TARGET = "e_above_hull"
 """What formation energies tell as well, where a hull is known."""
-_RAW = (0.0, 1.0, 0.0, 0.0)
-"""The blend that takes the raw uncertainty as it is."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class EnsembleConfig:
         family: its name.
         potential: sha256 of the shipped potential, if the networks learn what its formation energy lacks.
         hull: also tell energies above the hull (`HULL_TARGET`) of the phases in the checkpoint.
+        surroundings: sha256 of the shipped potential, if the networks read its `Surroundings`.
     """
 
     network: CrystalGNNConfig
@@ -55,6 +57,7 @@ class EnsembleConfig:
     family: str = ""
     potential: str = ""
     hull: bool = False
+    surroundings: str = ""
 
     def __post_init__(self) -> None:
         check(self, members=(1, 1024))
@@ -62,12 +65,8 @@ class EnsembleConfig:
             raise ConfigError(
                 "network.targets", f"expected {_ENERGY} alone: got {', '.join(self.network.targets)}"
             )
-        if self.potential and (self.network.nearest or self.network.cutoff < CUTOFF):
-            raise ConfigError(
-                "network.cutoff",
-                f"expected all neighbours within the {CUTOFF} Å of the potential: got the nearest "
-                f"{self.network.nearest} within {self.network.cutoff} Å",
-            )
+        if self.potential:
+            self.network.refuse_less_than(CUTOFF, "the potential")
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,13 @@ class EnsemblePrediction:
     """Working units: log10 for targets learned so."""
 
     value: Float[Tensor, "crystals targets"]
+    """The median of ``distribution``."""
     uncertainty: Float[Tensor, "crystals targets"]
     """Calibrated so that value ± 1.645 uncertainty holds 90% of held-out labels."""
     disagreement: Float[Tensor, "crystals targets"]
     """Standard deviation of the members' means in units of each label's spread."""
-    nonzero: Float[Tensor, "crystals targets"]
-    """Probability of a non-zero value; 1 for targets that are not gated."""
+    distribution: Distribution
+    """Calibrated too: of a share p that lies in windows, p is in them."""
     distance: Float[Tensor, "crystals"]
     """Mean distance in the leading latent axes to the three nearest training crystals; no unit."""
 
@@ -92,6 +92,9 @@ class Ensemble(nn.Module):
     """Log uncertainty is linear in these: 1, and the logs of raw value, disagreement and distance."""
     blend_first: Tensor
     """The same for the first network by itself."""
+    mixture: Arrays
+    """Of gated targets, once calibrated: ``scale``, the same for the scale of non-zero values, and ``gate``,
+    slope and offset of its logit; ``scale_first`` and ``gate_first`` of the first network by itself."""
     latent_mean: Tensor
     latent_axes: Tensor
     distance_limit: Tensor
@@ -103,11 +106,11 @@ class Ensemble(nn.Module):
         self.config = config
         self.members = nn.ModuleList(CrystalGNN(config.network) for _ in range(config.members))
         width, targets = config.network.width, len(config.network.targets)
-        self.register_buffer("blend", torch.tensor([_RAW] * targets))
+        self.register_buffer("blend", torch.tensor([RAW] * targets))
         self.register_buffer("blend_first", self.blend.clone())
         self.register_buffer("latent_mean", torch.zeros(width))
         self.register_buffer("latent_axes", torch.eye(width)[:, :_AXES])
-        self.known = Arrays()
+        self.known, self.mixture = Arrays(), Arrays()
         self.domain = Domain()
         self.phases = Phases()
         self.register_buffer("distance_limit", torch.tensor(torch.inf))
@@ -118,7 +121,11 @@ class Ensemble(nn.Module):
         cls, members: list[CrystalGNN], family: str, potential: str = "", hull: bool = False
     ) -> "Ensemble":
         """Trained networks as an ensemble that is not yet calibrated."""
-        ensemble = cls(EnsembleConfig(members[0].config, len(members), family, potential, hull))
+        read = members[0].surroundings
+        config = EnsembleConfig(
+            members[0].config, len(members), family, potential, hull, read.sha256 if read else ""
+        )
+        ensemble = cls(config)
         for own, given in zip(ensemble.members, members, strict=True):
             own.load_state_dict(given.state_dict())
         return ensemble.eval()
@@ -129,23 +136,28 @@ class Ensemble(nn.Module):
         others = tuple(f"members.{i}." for i in range(1, len(self.members)))
         own = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(others)}
         unlimited = torch.full_like(self.spread_limit, torch.inf)
-        alone.load_state_dict({**own, "blend": self.blend_first, "spread_limit": unlimited})
+        mixture = {
+            f"mixture.{name.removesuffix('_first')}": tensor
+            for name, tensor in self.mixture.named_buffers()
+            if name.endswith("_first")
+        }
+        alone.load_state_dict({**own, **mixture, "blend": self.blend_first, "spread_limit": unlimited})
         return alone.eval()
 
     @cached_property
     def baseline(self) -> PotentialEnergy | None:
-        """What the networks correct, if they correct anything; its weights are not saved again.
+        """What the networks correct, if they correct anything; its weights are not saved again."""
+        return PotentialEnergy() if self.config.potential else None
 
-        Raises:
-            CheckpointError: another potential is shipped than the one they have learned to correct.
-        """
-        wanted, found = self.config.potential, PotentialEnergy() if self.config.potential else None
-        if found and found.sha256 != wanted:
-            raise CheckpointError(
-                f"expected the potential {wanted[:12]}, which this model corrects: the shipped one is "
-                f"{found.sha256[:12]}; train the model again"
-            )
-        return found
+    def refuse_other_potential(self) -> None:
+        """Raise CheckpointError if another potential is shipped than the one that the networks know."""
+        read = self.networks()[0].surroundings
+        for wanted, found in ((self.config.potential, self.baseline), (self.config.surroundings, read)):
+            if found and found.sha256 != wanted:
+                raise CheckpointError(
+                    f"expected the potential {wanted[:12]}, which this model has learned with: the shipped "
+                    f"one is {found.sha256[:12]}; train the model again"
+                )
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -158,16 +170,20 @@ class Ensemble(nn.Module):
         if not self.config.hull:
             return found
         height = found.value - self.phases.hull(fractions(graph)).to(found.value)[:, None]
-        same = ("uncertainty", "disagreement", "nonzero")  # the hull is taken as it is
+        value = torch.cat([found.value, height], 1)
+        same = ("uncertainty", "disagreement")  # the hull is taken as it is
         twice = {name: getattr(found, name).repeat(1, 2) for name in same}
-        return replace(found, value=torch.cat([found.value, height], 1), **twice)
+        return replace(
+            found, value=value, distribution=Distribution.around(value, twice["uncertainty"]), **twice
+        )
 
     def _learned(self, graph: SiteGraph) -> EnsemblePrediction:
         """What the networks tell, one column for each of theirs."""
         first = self.networks()[0]
         learned = [*first.edges.parameters(), *first.embed_edges.parameters()]
         bonds = None if learned else first.bonds(graph)
-        answers = [member(graph, bonds) for member in self.members]
+        around = first.around(graph)
+        answers = [member(graph, bonds, around) for member in self.members]
         centre = torch.stack([m.centre for m in self.networks()])
         spread = torch.stack([m.spread for m in self.networks()])
         means = torch.stack([a.mean for a in answers])
@@ -177,36 +193,42 @@ class Ensemble(nn.Module):
         deviation = means.std(0, correction=0)
         noise = torch.stack([2 * (2 * a.log_scale).exp() for a in answers]).mean(0)  # Laplace: variance 2 b²
         variance = (noise + deviation.square()) * spread.mean(0).square()
-        nonzero = torch.ones_like(value)
-        for column, target in enumerate(self.config.network.targets):
-            if target in self.config.network.gated:
-                share = torch.stack([a.gate[:, column].sigmoid() for a in answers]).mean(0)
-                size = value[:, column].clamp_min(0)
-                decided = torch.where(share > _SURELY_ZERO, share * size, 0.0)
-                # second moment around the decision of: zero with 1 - share, else a value around size
-                second = share * (variance[:, column] + (size - decided).square())
-                second = second + (1 - share) * decided.square()
-                where = torch.tensor([column], device=value.device)
-                value = value.index_copy(1, where, decided[:, None])
-                variance = variance.index_copy(1, where, second[:, None])
-                nonzero = nonzero.index_copy(1, where, share[:, None])
         distance = self._distance(answers[0].features)
-        signs = _warning_signs(variance, deviation, distance)
+        share = torch.stack([a.gate.sigmoid() for a in answers]).mean(0)
+        told = self._mixture(value, share, warning_signs(variance, deviation, distance))
+        value = told.median
+        # second moment around the decision of: zero with 1 - share, else a value around size
+        second = told.nonzero * (variance + (told.size - value).square())
+        variance = second + (1 - told.nonzero) * value.square()
+        signs = warning_signs(variance, deviation, distance)
+        uncertainty = (signs * self.blend).sum(-1).exp()
         return EnsemblePrediction(
             value=value,
-            uncertainty=(signs * self.blend).sum(-1).exp(),
+            uncertainty=uncertainty,
             disagreement=deviation,
-            nonzero=nonzero,
+            distribution=told.or_around(value, uncertainty),
             distance=distance,
         )
+
+    def _mixture(self, size: Tensor, share: Tensor, signs: Tensor) -> Distribution:
+        """Zero or not, and how far from ``size`` if not."""
+        fitted = dict(self.mixture.named_buffers())
+        network = self.config.network
+        gated = torch.tensor([t in network.gated for t in network.targets], device=size.device)
+        line = fitted.get("gate", signs.new_tensor([SURE] * len(gated)))
+        logit = share.clamp(1e-6, 1 - 1e-6).logit() * line[:, 0] + line[:, 1]
+        scale = (signs * fitted.get("scale", self.blend)).sum(-1).exp()
+        nonzero = torch.where(gated, logit.sigmoid(), 1.0)
+        return Distribution(torch.where(gated, size.clamp_min(0), size), scale, nonzero, gated)
 
     @torch.no_grad()
     def predict(self, graphs: SiteGraph) -> EnsemblePrediction:
         """Predict a set of any size, batch by batch."""
         order = torch.arange(len(graphs))
         parts = [self(graphs.select(rows)) for rows in order.split(_BATCH)]
-        names = ("value", "uncertainty", "disagreement", "nonzero", "distance")
-        return EnsemblePrediction(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
+        names = ("value", "uncertainty", "disagreement", "distance")
+        told = {name: torch.cat([getattr(p, name) for p in parts]) for name in names}
+        return EnsemblePrediction(**told, distribution=Distribution.joined([p.distribution for p in parts]))
 
     def strangers(self, prediction: EnsemblePrediction, graph: SiteGraph) -> list[list[str]]:
         """For each target, why each crystal of a graph is out of the domain; empty where it is not.
@@ -239,7 +261,8 @@ class Ensemble(nn.Module):
             ValueError: a target without a label in ``val``.
         """
         for blend in (self.blend, self.blend_first):
-            blend.copy_(torch.tensor(_RAW))
+            blend.copy_(torch.tensor(RAW))
+        self.mixture = Arrays()
         rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:_KNOWN].sort().values
         latent = torch.cat([self.members[0](train.select(part)).features for part in rows.split(_BATCH)])
         mean = latent.double().mean(0)
@@ -248,30 +271,46 @@ class Ensemble(nn.Module):
         self.latent_axes.copy_(axes)
         self.known.put({"latents": ((latent - self.latent_mean) @ self.latent_axes).half()})
         first = self.first()
-        self.blend_first.copy_(first._fitted(first.predict(val), labels))
+        for ensemble in (first, self):
+            ensemble._calibrate(val, labels)
+        self.blend_first.copy_(first.blend)
+        self.mixture.put({f"{k}_first": v for k, v in first.mixture.named_buffers()})
         prediction = self.predict(val)
-        self.blend.copy_(self._fitted(prediction, labels))
         self.distance_limit.copy_(prediction.distance.quantile(0.99))
         if len(self.members) > 1:
             learned = prediction.disagreement[:, : len(self.spread_limit)]
             self.spread_limit.copy_(learned.quantile(0.99, dim=0))
 
-    def _fitted(
-        self, prediction: EnsemblePrediction, labels: Float[Tensor, "crystals targets"]
-    ) -> Float[Tensor, "targets 4"]:
-        """A blend for each target, from what is predicted with the raw uncertainty."""
-        signs = _warning_signs(prediction.uncertainty.square(), prediction.disagreement, prediction.distance)
+    def _calibrate(self, val: SiteGraph, labels: Float[Tensor, "crystals targets"]) -> None:
+        """Fit the blend, and before it the mixture whose median it is to hold."""
+        if self.config.network.gated:
+            self.mixture.put(self._fitted_mixture(self.predict(val), labels))
+        prediction = self.predict(val)
+        signs = warning_signs(prediction.uncertainty.square(), prediction.disagreement, prediction.distance)
         blends = []
         for column, target in enumerate(self.config.network.targets):
             known = labels[:, column].isfinite()
             if not bool(known.any()):
                 raise ValueError(f"expected validation labels of {target!r}: got none")
             error = (prediction.value[:, column] - labels[:, column])[known].abs().double()
-            blend = _fit_blend(signs[known, column].double(), error)
-            ratio = error / (_Z90 * (signs[known, column].double() @ blend).exp())
-            blend[0] += ratio.quantile(0.9).clamp_min(1e-6).log()
-            blends.append(blend)
-        return torch.stack(blends).to(self.blend)
+            blends.append(fit_intervals(signs[known, column].double(), error))
+        self.blend.copy_(torch.stack(blends))
+
+    def _fitted_mixture(
+        self, prediction: EnsemblePrediction, labels: Float[Tensor, "crystals targets"]
+    ) -> dict[str, Tensor]:
+        """How sure gates are, and how far non-zero values lie from their size; as they are elsewhere."""
+        told = prediction.distribution
+        signs = warning_signs(told.scale.square(), prediction.disagreement, prediction.distance)
+        scales, gates = torch.tensor([RAW] * len(self.blend)), torch.tensor([SURE] * len(self.blend))
+        for column in told.gated.nonzero().flatten().tolist():
+            truth = labels[:, column]
+            there = truth.abs() > ZERO  # a missing label is not
+            error = (told.size[:, column] - truth)[there].abs().double()
+            scales[column] = fit_blend(signs[there, column].double(), error)
+            known = truth.isfinite()
+            gates[column] = fit_gate(told.nonzero[known, column].double().logit(), there[known])
+        return {"scale": scales.to(self.blend), "gate": gates.to(self.blend)}
 
     def _distance(self, features: Float[Tensor, "crystals width"]) -> Float[Tensor, "crystals"]:
         """Mean distance to the nearest training crystals; zero while none are known."""
@@ -284,36 +323,6 @@ class Ensemble(nn.Module):
     def networks(self) -> list[CrystalGNN]:
         """The members, by their type."""
         return [m for m in self.members if isinstance(m, CrystalGNN)]
-
-
-def _warning_signs(variance: Tensor, spread: Tensor, distance: Tensor) -> Float[Tensor, "crystals targets 4"]:
-    """What uncertainty is read from: 1 and the logs of raw uncertainty, spread and distance."""
-    raw = 0.5 * (variance + 1e-12).log()
-    far = (distance + 1e-3).log()[:, None].expand_as(raw)
-    return torch.stack([torch.ones_like(raw), raw, (spread + 1e-3).log(), far], -1)
-
-
-@torch.enable_grad()
-def _fit_blend(signs: Float[Tensor, "labels 4"], error: Float[Tensor, "labels"]) -> Float[Tensor, "4"]:
-    """Least Laplace loss, convex in the four numbers; a little ridge where a sign never changes.
-
-    Errors of exactly zero (metals told from insulators) would have no finite scale: they are floored.
-    """
-    error = error + 0.05 * error.mean()
-    start = torch.tensor(_RAW, dtype=signs.dtype)
-    blend = start.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([blend], max_iter=100, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        log_scale = signs @ blend
-        ridge = 1e-3 * (blend - start)[1:].square().sum()
-        loss = (error * torch.exp(-log_scale) + log_scale).mean() + ridge
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return blend.detach()
 
 
 def figures(
@@ -348,13 +357,13 @@ def figures(
         row |= {
             "mae": float(np.abs(truth - value).mean()),
             "r2": float(1 - np.square(truth - value).sum() / np.square(truth - truth.mean()).sum()),
-            "coverage_90": float((ratio <= _Z90).mean()),
+            "coverage_90": float((ratio <= Z90).mean()),
             "coverage_50": float((ratio <= 0.6744898).mean()),
             "spearman": float(np.asarray(spearmanr(sigma, error)[0])),
             "out_of_domain": float(flags[column, known.numpy()].mean()),
         }
         if target in ensemble.config.network.gated:
-            nonzero = prediction.nonzero[known, column].numpy() > 0.5
+            nonzero = prediction.distribution.nonzero[known, column].numpy() > 0.5
             row["gate_accuracy"] = float((nonzero == (np.abs(truth) > ZERO)).mean())
         found[target] = row
     return found

@@ -101,9 +101,12 @@ class DistilledPotential(Potential):
         """Reference and surroundings, eV."""
         assert isinstance(bonds, SiteGraph)
         graph = replace(bonds, vector=vector, rotation=bonds.rotation.to(vector))
+        return self.scale * self.head(self.sites(weights, graph)).squeeze(-1) + weights @ self.reference
+
+    def sites(self, weights: Float[Tensor, "sites elements"], graph: SiteGraph) -> Tensor:
+        """What energies are read from: one vector of ``width`` for the surroundings of each site."""
         pairs = self.convolution.bonds(self.edges(graph), graph)
-        sites = self.convolution(self.elements(weights), pairs, graph)
-        return self.scale * self.head(sites).squeeze(-1) + weights @ self.reference
+        return self.convolution(self.elements(weights), pairs, graph)
 
     @torch.no_grad()
     def standardise(

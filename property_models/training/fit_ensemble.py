@@ -75,6 +75,8 @@ class PropertyRecipe:
     def filled(self) -> "PropertyRecipe":
         """The same with the network's heads set up for the targets, and its sizes those of ``start``.
 
+        What it is told of crystals and surroundings, and dropout, stay those of the recipe.
+
         What is known of a target (``TARGETS``) decides log and gate; for others the network's config does.
         Raises ConfigError for networks that cannot correct the potential, if they are to.
         """
@@ -82,8 +84,9 @@ class PropertyRecipe:
         known = {name: TARGETS[name] for name in self.targets if name in TARGETS}
         log = tuple(t for t in self.targets if t in self.network.log or (t in known and known[t].log))
         gated = tuple(t for t in self.targets if t in self.network.gated or (t in known and known[t].gated))
-        heads = {"targets": self.targets, "log": log, "gated": gated, "dropout": self.network.dropout}
-        network = replace(network, **heads)
+        own = ("dropout", "crystal_features", "surroundings")
+        told = {name: getattr(self.network, name) for name in own}
+        network = replace(network, targets=self.targets, log=log, gated=gated, **told)
         EnsembleConfig(network, self.members, self.family, "shipped" if self.potential else "")
         return replace(self, network=network)
 

@@ -1,11 +1,12 @@
-"""Crystals that need not hold, with the energies they relax to: what energy models know failure from.
+"""Crystals that need not hold, with what they relax to: what models of energies and gaps know failure from.
 
 MP-20 holds crystals on the hull or just above it. A model that has seen no others takes everything for nearly
 stable, so the even rows of WBM (Wang, Botti and Marques, doi:10.1038/s41524-020-00481-6: element
-substitutions, labels by density functional theory) and draws of the generator stand beside it in training.
-A draw is shown as drawn and as relaxed, with the energy after relaxation both times: raw geometry is to be
-read as what it will become. Networks that correct the shipped potential see it as drawn alone: of the relaxed
-one the potential has told its teacher's energy already.
+substitutions, labels by density functional theory) stand beside it in training, for band gaps too. Energies
+are learned from draws of the generator as well. A draw is shown as drawn and as relaxed, with the energy
+after relaxation both times: raw geometry is to be read as what it will become. Networks that correct the
+shipped potential see it as drawn alone: of the relaxed one the potential has told its teacher's energy
+already.
 """
 
 import json
@@ -33,33 +34,36 @@ _HIGHEST = 5.0
 def with_hypothetical(
     splits: Splits,
     wbm: Path,
-    draws: Path,
-    potential: Potential,
+    draws: Path | None = None,
+    potential: Potential = "chgnet",
     shown: Sequence[Form] = ("crystal", "relaxed"),
 ) -> Splits:
-    """MP-20 with both kinds beside it: nine tenths of their compounds to train, one tenth to calibrate.
+    """MP-20 with others beside it: nine tenths of their compounds to train, one tenth to calibrate.
 
-    Intervals are to hold for either, so that val keeps no more rows of MP-20 than it gets of the others.
+    Intervals are to hold for either, so that both count the same in val: the rows of the fewer are repeated.
     Draws of a compound of val or test are left out, so that no energy of theirs is seen in training.
 
     Args:
-        splits: of MP-20, with formation energies.
+        splits: of MP-20, with the labels that are learned.
         wbm: its table; rows of odd number are never read as training data.
-        draws: folder of ``labels-*.jsonl`` (`scripts/label_draws.py`).
+        draws: folder of ``labels-*.jsonl`` (`scripts/label_draws.py`), for formation energies.
         potential: whose energies of the draws are learned.
         shown: forms of the draws.
     """
-    seen = {crystal.formula for part in (splits.val, splits.test) for crystal in part}
-    drawn = [c for c in labelled_draws(draws, potential, shown) if c.formula not in seen]
-    parts = [wbm_rows(wbm, "even"), CrystalDataset.from_crystals(drawn, f"{potential} on draws")]
-    train, val = [splits.train], []
+    parts = [wbm_rows(wbm, "even")]
+    if draws:
+        seen = {crystal.formula for part in (splits.val, splits.test) for crystal in part}
+        drawn = [c for c in labelled_draws(draws, potential, shown) if c.formula not in seen]
+        parts.append(CrystalDataset.from_crystals(drawn, f"{potential} on draws"))
+    train, held_out = [splits.train], []
     for part in parts:
         held = np.array([tenth(crystal.formula) == 8 for crystal in part])
         train.append(part.select(np.flatnonzero(~held)))
-        val.append(part.select(np.flatnonzero(held)))
-    beside = min(len(splits.val), sum(len(part) for part in val))
-    val.append(splits.val.select(np.linspace(0, len(splits.val) - 1, beside).astype(int)))
-    return replace(splits, train=CrystalDataset.joined(train), val=CrystalDataset.joined(val))
+        held_out.append(part.select(np.flatnonzero(held)))
+    kinds = [splits.val, CrystalDataset.joined(held_out)]
+    most = max(map(len, kinds))
+    val = CrystalDataset.joined([kind.select(np.resize(np.arange(len(kind)), most)) for kind in kinds])
+    return replace(splits, train=CrystalDataset.joined(train), val=val)
 
 
 def hull_of(phases: CrystalDataset) -> Hull:

@@ -13,7 +13,7 @@ from property_models.training.fit_ensemble import PropertyRecipe
 from property_models.training.hypothetical import WBM, Form, Potential, above_hull, hull_of, with_hypothetical
 from property_models.training.train_property import Splits, TrainedProperty, tenth, train_ensemble
 
-_ENERGY = "formation_energy"
+_ENERGY, _GAP = "formation_energy", "band_gap"
 
 
 def train_shipped(
@@ -27,12 +27,13 @@ def train_shipped(
     """Train one of the shipped ensembles on its data (`shipped_splits`).
 
     Args:
-        recipe: its targets decide on the data.
+        recipe: its targets decide on the data; gaps are learned from half of WBM as well
+            (`with_hypothetical`).
         out: folder of the training.
         data_dir: folder of the data sets.
         workers: members trained at once.
-        draws: labelled draws (`scripts/label_draws.py`): they and half of WBM stand beside MP-20
-            (`with_hypothetical`).
+        draws: labelled draws (`scripts/label_draws.py`): energies are learned from them and half of WBM
+            as well.
         potential: whose energies of the draws are learned.
 
     Raises:
@@ -42,7 +43,7 @@ def train_shipped(
         raise ValueError(f"expected labelled draws for {_ENERGY} alone: got {', '.join(recipe.targets)}")
     shown: tuple[Form, ...] = ("crystal",) if recipe.potential else ("crystal", "relaxed")
     splits = shipped_splits(recipe.targets, data_dir)
-    if draws:
+    if draws or recipe.targets == (_GAP,):
         splits = with_hypothetical(splits, table_of(WBM, data_dir), draws, potential, shown)
     return train_ensemble(recipe, splits, out, workers)
 

@@ -1,9 +1,11 @@
 """The weights in the package: what is known of common materials, sizes, and honesty about strangers."""
 
+import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
 import property_models
+from autoperi.crystals.labels import Window
 from autoperi.networks.checkpoint import CheckpointError
 from property_models.catalogue import find
 from property_models.model import PRETRAINED
@@ -26,6 +28,30 @@ def test_metals_have_no_gap_and_salts_have_one():
     table = property_models.load("band_gap").predict([copper, SALT])
     assert table["value"][0] == 0
     assert table["value"][1] == pytest.approx(5.0, abs=1.0)
+
+
+@pytest.mark.parametrize("family", ["guide", "judge"])
+def test_chances_of_windows(family):
+    """A metal is surely at zero, salt surely not; windows that share an end add up; what is none has NaN."""
+    copper = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.61), ["Cu"], [[0, 0, 0]])
+    ends = [Window(-np.inf, 0.0), Window(1e-9, 5.0), Window(5.0, np.inf), Window(-np.inf, np.inf)]
+    model = property_models.load("band_gap", family)
+    found = model.chances([copper, SALT, "no crystal"], ends, batch_size=1)
+    assert found[:2, 0] == pytest.approx([1, 0], abs=0.05)
+    assert found[:2, :3].sum(1) == pytest.approx([1, 1], abs=1e-5)
+    assert found[:2, 3].tolist() == [1, 1]
+    assert np.isnan(found[2]).all()
+    assert model.chances([SALT], []).shape == (1, 0)
+    with pytest.raises(ValueError, match="expected a model of one target"):
+        property_models.load("elastic_guide").chances([SALT], ends)
+
+
+def test_chances_of_moduli_are_in_gigapascals():
+    """Half of the distribution lies above the value; below zero there is nothing."""
+    model = property_models.load("bulk_modulus")
+    value = float(model.predict([SALT])["value"][0])
+    found = model.chances([SALT], [Window(value, np.inf), Window(-np.inf, np.inf), Window(-5, 0)])
+    assert found[0] == pytest.approx([0.5, 1, 0], abs=1e-4)
 
 
 def test_diamond_is_stiffer_than_salt():

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from autoperi.crystals.crystal import MAX_Z, Crystal, CrystalBatch
+from autoperi.networks.config import ConfigError
 from property_models.convolutions import CONVOLUTIONS, convolution_class
+from property_models.graph.electrons import Electrons
 from property_models.graph.site_graph import SiteGraph, site_graph
 from property_models.networks.crystal_gnn import CrystalGNN, CrystalGNNConfig
 from tests.autoperi.small import largest, small_batch, without_symmetry
@@ -193,6 +195,33 @@ def test_crystal_features_and_bottleneck():
     assert float(network(graph).kl.detach().min()) > 0
     network.train()
     assert largest(network(graph).features - network(graph).features) > 0
+
+
+def test_sites_are_told_of_electrons_and_surroundings():
+    """Both reach the answer, differentiably where species are soft; a start without them is kept as it is."""
+    batch = small_batch((62, 225))
+    graph = site_graph(batch, 6.0)
+    plain = _network(cutoff=6.0)
+    told = _network(cutoff=6.0, crystal_features=("symmetry", "electrons"), surroundings=True)
+    told.start_from(plain)
+    assert torch.equal(told(graph).features, plain(graph).features)
+    for part in (told.tell[-1], told.features):
+        torch.nn.init.normal_(part.weight, std=0.1)
+    features = told(graph).features
+    other = replace(graph)
+    vars(other)["electrons"] = Electrons(graph.electrons.crystals, graph.electrons.sites + 1)
+    assert largest(told(other).features - features) > 0
+    other = replace(graph)
+    vars(other)["electrons"] = Electrons(graph.electrons.crystals + 1, graph.electrons.sites)
+    assert largest(told(other).features - features) > 0
+    assert largest(told(graph, around=torch.zeros(graph.n_sites, 128)).features - features) > 0
+    soft = torch.nn.functional.one_hot(graph.species.long(), MAX_Z + 1).to(graph.vector).requires_grad_()
+    answer = told(replace(graph, species=soft)).features
+    assert largest(answer - features) < 1e-9
+    assert largest(torch.autograd.grad(answer.sum(), soft)[0]) > 0
+    assert not [name for name, _ in told.named_parameters() if "potential" in name]
+    with pytest.raises(ConfigError, match=r"expected all neighbours within the 5.0 Å of the potential"):
+        _network(surroundings=True, nearest=12)
 
 
 def test_wrong_choices_are_named():

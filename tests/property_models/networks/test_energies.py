@@ -99,8 +99,10 @@ def test_a_checkpoint_keeps_phases_and_names_its_potential(ensemble, tmp_path):
     table, again = model.predict(CRYSTALS), model.only(["e_above_hull"]).predict(CRYSTALS)
     np.testing.assert_allclose(table["e_above_hull"], again["value"])
     assert model.fast().predict(CRYSTALS)["e_above_hull"].notna().all()
-    with pytest.raises(CheckpointError, match="expected the potential abc, which this model corrects"):
-        _ = Ensemble(replace(ensemble.config, potential="abc")).baseline
+    with pytest.raises(
+        CheckpointError, match="expected the potential abc, which this model has learned with"
+    ):
+        Ensemble(replace(ensemble.config, potential="abc")).refuse_other_potential()
 
 
 def test_settings_that_cannot_be_are_refused():

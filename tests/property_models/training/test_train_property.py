@@ -204,7 +204,7 @@ def test_calibration_covers_ninety_percent(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("logit", [0.4, -0.4, -2.0])
 def test_gated_value_and_uncertainty_are_those_of_the_mixture(logit):
-    """Undecided, the value is the expected gap and the uncertainty of its order; a sure metal has none."""
+    """The likelier of zero and gap is told, and the uncertainty covers the other one."""
     config = replace(TINY, gated=("formation_energy",))
     ensemble = Ensemble(EnsembleConfig(config, 1)).eval()
     member = ensemble.members[0]
@@ -214,9 +214,9 @@ def test_gated_value_and_uncertainty_are_those_of_the_mixture(logit):
     member.centre.fill_(2.0)
     answer = ensemble(site_graph(small_batch((225,)).to(dtype=torch.float32), 4.0))
     share = torch.tensor(logit).sigmoid()
-    value = float(share * 2.0) if logit > -1 else 0.0
-    assert float(answer.value.detach()) == pytest.approx(value)
-    around = (share - share.square()) * 4 if value else share * 4  # second moment around what is said
+    value = 2.0 if logit > 0 else 0.0
+    assert float(answer.value.detach()) == pytest.approx(value, abs=0.01)
+    around = share * (2 - value) ** 2 + (1 - share) * value**2  # second moment around what is said
     assert float(answer.uncertainty.detach()) == pytest.approx(float(around.sqrt()), rel=1e-2)
 
 
