@@ -241,7 +241,7 @@ def load(name_or_path: str | Path, family: str = "guide", device: str = "cpu") -
     Args:
         name_or_path: e.g. ``formation_energy``, a shipped checkpoint such as ``elastic_guide``, or a folder
             written by ``train_property``; names first, a ``Path`` is always a folder.
-        family: ``guide`` steers and screens; ``judge``, of another architecture trained on other compounds,
+        family: ``guide`` steers and screens; ``judge``, of another architecture that reads other features,
             scores what the guide has chosen.
         device: where the networks run.
 
