@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import linprog
+from scipy.optimize import OptimizeResult, linprog
 from scipy.spatial import ConvexHull, QhullError
 
 _ELEMENTS = 118
@@ -66,6 +66,20 @@ class Hull:
         """Energy above the hull in eV/atom; negative for a phase that would lower it."""
         return energy - self.energy(composition)
 
+    def mixture(self, composition: Mapping[int, float]) -> list[tuple[dict[int, float], float]]:
+        """The phases that the hull mixes at a composition: atomic fractions of each, and its share of atoms.
+
+        The share of the largest phase comes first.
+        """
+        elements, fractions = zip(*_reduced(composition), strict=True)
+        x, energies = self._inside(elements)
+        shares = _cheapest(x, energies, np.array(fractions)).x
+        return [
+            ({z: float(part) for z, part in zip(elements, x[k], strict=True) if part > 0}, float(shares[k]))
+            for k in np.argsort(-shares)
+            if shares[k] > 1e-6
+        ]
+
     def potentials(
         self, elements: tuple[int, ...], fractions: Float[np.ndarray, "elements"]
     ) -> Float[np.ndarray, "elements"]:
@@ -85,9 +99,7 @@ class Hull:
     def _mixture(self, elements: tuple[int, ...], fractions: np.ndarray) -> np.ndarray:
         """The slope as the dual solution of the linear programme."""
         x, energies = self._inside(elements)
-        solved = linprog(energies, A_eq=x.T, b_eq=fractions, bounds=(0, None), method="highs")
-        assert solved.success, solved.message  # a mixture of the elements is always there
-        return solved.eqlin.marginals
+        return _cheapest(x, energies, fractions).eqlin.marginals
 
     def _build(self, elements: tuple[int, ...]) -> Float[np.ndarray, "facets elements"]:
         """Chemical potentials on every facet of a system."""
@@ -110,6 +122,13 @@ class Hull:
         others[0, columns] = False
         rows = ((self._bits & _bits(others)) == 0).all(axis=1)
         return self._fractions[rows][:, columns], self._energies[rows]
+
+
+def _cheapest(x: np.ndarray, energies: np.ndarray, fractions: np.ndarray) -> OptimizeResult:
+    """The cheapest mixture of phases that has these fractions."""
+    solved = linprog(energies, A_eq=x.T, b_eq=fractions, bounds=(0, None), method="highs")
+    assert solved.success, solved.message  # a mixture of the elements is always there
+    return solved
 
 
 def _reduced(composition: Mapping[int, float]) -> tuple[tuple[int, float], ...]:

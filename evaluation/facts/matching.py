@@ -80,16 +80,9 @@ def duplicates(
         buckets: a label per crystal; crystals of different labels are not compared. By default the
             reduced formula, which every match shares.
     """
-    finder = _TwinFinder(settings)
-    kinds: dict[Hashable, list[int]] = defaultdict(list)
-    match: list[int | None] = []
-    labels = [formula_key(s) for s in structures] if buckets is None else buckets
-    for index, (structure, label) in enumerate(zip(structures, labels, strict=True)):
-        twin = finder.first(index, structure, kinds[label], lambda j: structures[j])
-        match.append(twin)
-        if twin is None:
-            kinds[label].append(index)
-    return finder.result(match)
+    kinds = Kinds(settings)
+    labels = [None] * len(structures) if buckets is None else buckets
+    return kinds.result([kinds.add(s, label) for s, label in zip(structures, labels, strict=True)])
 
 
 def known_in(
@@ -173,6 +166,39 @@ class _TwinFinder:
 
     def result(self, match: Sequence[int | None]) -> Twins:
         return Twins(tuple(match), self._pairs, self._failures, self._settings)
+
+
+class Kinds:
+    """Crystals that come one by one, the first of each kind kept.
+
+    Args:
+        settings: the matcher.
+    """
+
+    def __init__(self, settings: MatchSettings = MatchSettings()) -> None:
+        self._finder = _TwinFinder(settings)
+        self._first: dict[int, Structure] = {}
+        self._kinds: dict[Hashable, list[int]] = defaultdict(list)
+        self._count = 0
+
+    def add(self, structure: Structure, label: Hashable | None = None) -> int | None:
+        """The number of the first that is the same, or None; crystals of different labels are not compared.
+
+        Args:
+            structure: the next crystal.
+            label: by default the reduced formula, which every match shares.
+        """
+        number, self._count = self._count, self._count + 1
+        kinds = self._kinds[formula_key(structure) if label is None else label]
+        twin = self._finder.first(number, structure, kinds, self._first.__getitem__)
+        if twin is None:
+            kinds.append(number)
+            self._first[number] = structure
+        return twin
+
+    def result(self, match: Sequence[int | None]) -> Twins:
+        """What `add` said, with what it took."""
+        return self._finder.result(match)
 
 
 def bare(structure: Structure) -> Structure:

@@ -1,7 +1,7 @@
 """The convex hull of formation energies of phases that are named by formulas."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +92,21 @@ class ConvexHull:
     def above(self, composition: Composition | str, formation_energy: float) -> float:
         """Energy above the hull, eV/atom; negative for a phase that would lower the hull."""
         return formation_energy - self.hull_energy(composition)
+
+    def decomposition(self, composition: Composition | str) -> str:
+        """The phases that the hull mixes at a composition, the largest share first, e.g. ``NaCl + Cl2``.
+
+        Elements among the products of a salt say that the table lacks phases, more often than that the salt
+        is a discovery.
+        """
+        phases = self._hull.mixture(_amounts(composition))
+        return " + ".join(_formula(fractions) for fractions, _ in phases)
+
+
+def _formula(fractions: Mapping[int, float]) -> str:
+    """Reduced formula of atomic fractions."""
+    shares = Composition({Element.from_Z(z): part for z, part in fractions.items()})
+    return shares.get_integer_formula_and_factor(max_denominator=1000)[0]
 
 
 def _amounts(composition: Composition | str) -> dict[int, float]:

@@ -17,7 +17,7 @@ from autoperi.discovery.campaign.executors import Executor, in_processes
 from autoperi.discovery.campaign.funnel import Funnel
 from autoperi.discovery.campaign.settings import ENERGY, Campaign
 from autoperi.discovery.campaign.shard import DRAWS, Shard
-from evaluation.facts.matching import duplicates
+from evaluation.facts.matching import Kinds
 
 SHARDS = "shards"
 MOST = 100
@@ -50,7 +50,7 @@ class Discovery:
 
     def table(self) -> pd.DataFrame:
         """One row per crystal: what ``discovered.csv`` holds."""
-        told = ("novelty", "akin_to", "start", "relative", "seed")
+        told = ("novelty", "akin_to", "decomposes_to", "start", "relative", "seed")
         rows = [
             {
                 "rank": rank,
@@ -64,7 +64,7 @@ class Discovery:
             }
             for rank, crystal in enumerate(self.crystals, 1)
         ]
-        fixed = ["rank", "id", "formula", "space_group", "gene", "atoms", ENERGY, *told[:2]]
+        fixed = ["rank", "id", "formula", "space_group", "gene", "atoms", ENERGY, *told[:3]]
         columns = list(dict.fromkeys([*fixed, *(name for row in rows for name in row)]))
         return pd.DataFrame(rows, columns=columns)
 
@@ -137,7 +137,7 @@ class _Found:
     """What shards have brought, in their order, each crystal once."""
 
     def __init__(self, n: int) -> None:
-        self._n, self._funnels = n, []
+        self._n, self._kinds, self._funnels = n, Kinds(), []
         self.crystals: list[Crystal] = []
         self.failures: list[tuple[str, str, str]] = []
 
@@ -149,10 +149,9 @@ class _Found:
         if shard.problem:
             self.failures.append((str(shard.number), "shard", shard.problem))
         self._funnels.append(shard.funnel)
-        both = [*self.crystals, *shard.crystals]
-        twins = duplicates([c.to_structure() for c in both]).match[len(self.crystals) :]
-        fresh = [c for c, twin in zip(shard.crystals, twins, strict=True) if twin is None]
-        self.crystals = [*self.crystals, *fresh][: self._n]
+        for crystal in shard.crystals:
+            if not self.enough and self._kinds.add(crystal.to_structure()) is None:
+                self.crystals.append(crystal)
 
     def funnel(self) -> Funnel:
         return Funnel.summed(self._funnels).then("returned", len(self.crystals))

@@ -148,9 +148,9 @@ class _Stable:
         except KeyError:  # an element without a reference
             return None
         above = self._hull.above(composition, formation)
-        return replace(
-            crystal, properties={**crystal.properties, "formation_energy": formation, ENERGY: above}
-        )
+        properties = {**crystal.properties, "formation_energy": formation, ENERGY: above}
+        provenance = {**crystal.provenance, "decomposes_to": self._hull.decomposition(composition)}
+        return replace(crystal, properties=properties, provenance=provenance)
 
 
 class _Dynamic:

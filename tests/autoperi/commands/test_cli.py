@@ -29,6 +29,7 @@ def test_every_stage_of_a_recipe_can_be_asked_for():
 COMMANDS = [
     "sample",
     "csp",
+    "discover",
     "edit",
     "interpolate",
     "evaluate",
@@ -40,7 +41,7 @@ COMMANDS = [
     "train-property",
     "info",
 ]
-RANDOM = {"sample", "csp", "edit", "evaluate", "benchmark", "train", "train-property"}
+RANDOM = {"sample", "csp", "discover", "edit", "evaluate", "benchmark", "train", "train-property"}
 
 
 def test_help_lists_the_commands_in_the_order_of_use():

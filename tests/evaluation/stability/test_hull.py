@@ -66,3 +66,12 @@ def test_mp20_hull_reproduces_the_official_energies(data_folder):
         for f, e in zip(rows["pretty_formula"], rows["formation_energy_per_atom"], strict=True)
     ]
     assert np.abs(np.array(found) - rows["e_above_hull"]).mean() < 0.006
+
+
+def test_the_phases_of_the_hull_are_named():
+    """The largest share of the atoms first; elements where nothing else is known; a phase by itself."""
+    hull = ConvexHull(["NaCl", "KCl", "NaK"], [-2.1, -2.2, 0.1])
+    assert hull.decomposition("NaCl") == "NaCl"
+    assert hull.decomposition("Na2KCl4") == "NaCl + KCl + Cl2"
+    assert hull.decomposition("NaK") == "Na + K"
+    assert hull.decomposition("Fe2O3") == "O2 + Fe"
