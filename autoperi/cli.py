@@ -23,6 +23,7 @@ from autoperi.commands.encode import Encode
 from autoperi.commands.evaluate import Evaluate
 from autoperi.commands.info import Info
 from autoperi.commands.interpolate import Interpolate
+from autoperi.commands.optimise import Optimise
 from autoperi.commands.predict import Predict
 from autoperi.commands.relax import Relax
 from autoperi.commands.sample import Sample
@@ -54,6 +55,7 @@ _COMMANDS = {
     "discover": Discover,
     "edit": Edit,
     "interpolate": Interpolate,
+    "optimise": Optimise,
     "evaluate": Evaluate,
     "benchmark": Benchmark,
     "relax": Relax,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,13 +13,22 @@ from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.precision import single_precision
 from autoperi.networks.layers import sum_by
 from property_models.potentials import distilled
-from property_models.potentials.potential import ELEMENTS, Potential
+from property_models.potentials.potential import ELEMENTS
 
 _FIRST = 0.05
 """Length of the first step, Å² atom/eV: the inverse of a usual curvature."""
 _FARTHEST = 0.1
 """Root mean square move of a step at most, Å."""
 _TOGETHER = 64
+
+
+@runtime_checkable
+class Energy(Protocol):
+    """What can be gone down: a potential, or one with a price for something else."""
+
+    def energy(self, batch: CrystalBatch) -> Tensor:
+        """Of each crystal, eV/atom, differentiable in the geometry."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Descent:
         steps: evaluations after the first.
     """
 
-    potential: Potential
+    potential: Energy
     steps: int = 10
 
     def __post_init__(self) -> None:

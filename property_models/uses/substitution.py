@@ -1,6 +1,6 @@
 """Substitution and doping scans: one site, or all of one element, replaced by others."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,12 @@ def substitutions(
                 title = f"{name} -> {Element.from_Z(new).symbol}"
                 found.append((title, _scaled(replace(crystal, species=species, id=title), crystal)))
     return found
+
+
+def exchanged(crystal: Crystal, elements: Mapping[int, int]) -> Crystal:
+    """The crystal with some elements given way to others, by atomic number; volume as in `substitutions`."""
+    species = np.array([elements.get(z, z) for z in crystal.species.tolist()])
+    return _scaled(replace(crystal, species=species), crystal)
 
 
 def substitution_scan(

@@ -32,6 +32,7 @@ COMMANDS = [
     "discover",
     "edit",
     "interpolate",
+    "optimise",
     "evaluate",
     "benchmark",
     "relax",

@@ -1,0 +1,229 @@
+"""A crystal led to a property: down a gradient in the latent coordinates, and by exchange of elements."""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from autoperi.crystals.crystal import Crystal, Crystals
+from autoperi.flow.relatives import element_distances
+from autoperi.generator.delivery import fitting
+from autoperi.generator.geometry import Descent
+from autoperi.genes.request import GeneRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Predict = Callable[[Sequence[Crystal]], list[Crystal]]
+"""Adds ``predicted_<property>``, ``…_uncertainty`` and ``…_out_of_domain`` to the properties of crystals."""
+Exchange = Callable[[Crystal, dict[int, int]], Crystal]
+"""The crystal with some elements exchanged for others, its volume fitted to them."""
+
+_ELEMENTS = [z for z in range(1, 84) if z not in (2, 10, 18, 36, 43, 54, 61)]
+"""What may come in: neither noble gases nor what is radioactive."""
+_LIKE = 8
+"""Elements likest to one that is exchanged together with another."""
+_RELAXED = 32
+"""Candidates of a round that are relaxed and led on."""
+_ROUNDS, _SEEDS = 2, 2
+"""Rounds of exchanges at most, each from that many of the likeliest of the last."""
+_SHORTEST = 0.5
+"""Å between atoms, below which they have met."""
+_SURE = 0.7
+"""Chance of being there from which no further round is made."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A value of a property, and what counts as reaching it.
+
+    Attributes:
+        property: its name.
+        value: in its unit.
+        tolerance: in the same unit.
+    """
+
+    property: str
+    value: float
+    tolerance: float
+
+    @classmethod
+    def of(cls, name: str, value: float, tolerance: float | None = None) -> "Goal":
+        """A goal with a tenth of the value as its tolerance where none is given.
+
+        Raises:
+            ValueError: a value that is not finite, or a tolerance that is not positive.
+        """
+        tolerance = abs(value) / 10 if tolerance is None else tolerance
+        if not (math.isfinite(value) and 0 < tolerance < math.inf):
+            raise ValueError(
+                f"expected a finite value of {name} (--to) and a tolerance above 0 (--tolerance): "
+                f"got {value} and {tolerance}"
+            )
+        return cls(name, value, tolerance)
+
+    def miss(self, crystal: Crystal) -> float:
+        """Distance of what is predicted from the value."""
+        return abs(crystal.properties[f"predicted_{self.property}"] - self.value)
+
+    def reached(self, crystal: Crystal) -> bool:
+        """Whether the prediction is within the tolerance, and in the domain of its model."""
+        return self.miss(crystal) <= self.tolerance and not self._strange(crystal)
+
+    def within(self, value: float, uncertainty: float, times: float = 1.0) -> float:
+        """Probability of being within some tolerances of the goal, of a normal distribution."""
+        ends = (self.value + sign * times * self.tolerance for sign in (1, -1))
+        high, low = (math.erf((end - value) / (math.sqrt(2) * uncertainty)) for end in ends)
+        return (high - low) / 2
+
+    def chance(self, crystal: Crystal, times: float = 1.0) -> float:
+        """Probability of a value within some tolerances, by what is predicted; 0 out of domain."""
+        name = f"predicted_{self.property}"
+        if self._strange(crystal):
+            return 0.0
+        return self.within(crystal.properties[name], crystal.properties[f"{name}_uncertainty"], times)
+
+    def rank(self, crystal: Crystal) -> tuple[bool, float, float]:
+        """Sorts what has reached the goal first, then by chance, then by distance."""
+        return not self.reached(crystal), -self.chance(crystal), self.miss(crystal)
+
+    def _strange(self, crystal: Crystal) -> bool:
+        return crystal.properties[f"predicted_{self.property}_out_of_domain"] != 0
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a walk goes by.
+
+    Attributes:
+        predict: the property, by a model that is no judge.
+        relax: down an energy.
+        lead: down an energy with a price for the distance from the goal.
+        exchange: of elements; None for those that the crystal has.
+    """
+
+    predict: Predict
+    relax: Descent
+    lead: Descent
+    exchange: Exchange | None = None
+
+
+def optimised(crystal: Crystal, goal: Goal, means: Means) -> Crystals:
+    """Crystals of one gene on the way from a crystal to a goal, those there first, the likeliest ahead.
+
+    The crystal itself is led down the gradient in the latent coordinates s and z; h has no say where elements
+    are told. If elements may be exchanged and the model is not sure of the goal, whole elements give way to
+    others, one for any or two for the likest ones. The most promising are relaxed and led on, and a second
+    round begins from the likeliest of the first.
+
+    Their properties: what is predicted, ``chance`` of being within the tolerance and ``reached`` (0 or 1), by
+    the same model. In provenance ``exchanged`` and ``round``.
+
+    Raises:
+        ValueError: nothing on the way has the gene of the crystal.
+    """
+    gene, told = GeneRequest(gene=crystal.gene), {"exchanged": "", "round": 0}
+    start = replace(crystal, properties={}, provenance={**crystal.provenance, **told})
+    found = _led([start], goal, means, gene)
+    tried, seeds = {tuple(start.species.tolist())}, [start]
+    for number in range(1, _ROUNDS + 1):
+        sure = any(goal.reached(c) and goal.chance(c) >= _SURE for c in found)
+        if means.exchange is None or sure or not seeds:
+            break
+        proposed = _proposed(seeds, tried, means.exchange, number)
+        tried |= {tuple(c.species.tolist()) for c in proposed}
+        nearest = sorted(means.predict(proposed), key=goal.miss)
+        promising = sorted(nearest, key=lambda c: -goal.chance(c, 2.0))[:_RELAXED]
+        last = _led(promising, goal, means, gene)
+        found += last
+        seeds = sorted(last, key=goal.rank)[:_SEEDS]
+    if not found:
+        raise ValueError(f"nothing on the way from {crystal.formula} has its gene, {crystal.gene}")
+    named = enumerate(sorted(found, key=goal.rank))
+    return Crystals(
+        replace(c, id=f"{i:03d}", provenance={**c.provenance, "led": crystal.id}) for i, c in named
+    )
+
+
+def _led(crystals: Sequence[Crystal], goal: Goal, means: Means, gene: GeneRequest) -> list[Crystal]:
+    """Crystals relaxed where elements were exchanged, and led on, with predictions; those of the gene."""
+    new = crystals[0].provenance["round"] if crystals else 0
+    relaxed = [c for c, _ in means.relax(crystals)] if new else crystals
+    led = [c for c, _ in means.lead(relaxed)]
+    kept = [c for c in led if not isinstance(fitting(c, gene), str) and c.to_structure().is_valid(_SHORTEST)]
+    return [
+        replace(c, properties={**c.properties, "chance": goal.chance(c), "reached": float(goal.reached(c))})
+        for c in means.predict([replace(c, properties={}) for c in kept])
+    ]
+
+
+def _proposed(
+    seeds: Sequence[Crystal], tried: Collection[tuple[int, ...]], exchange: Exchange, number: int
+) -> list[Crystal]:
+    """Every crystal in which one element gives way to any other, or two to the likest ones, each once."""
+    found: dict[tuple[int, ...], Crystal] = {}
+    for seed in seeds:
+        own = sorted(set(seed.species.tolist()))
+        other = [z for z in _ELEMENTS if z not in own]
+        near = {z: sorted(other, key=lambda y: element_distances()[z, y])[:_LIKE] for z in own}
+        names: list[dict[int, int]] = [{old: new} for old in own for new in other]
+        for a, b in combinations(own, 2):
+            names += [{a: x, b: y} for x, y in product(near[a], near[b]) if x != y]
+        for exchanged in names:
+            species = tuple(exchanged.get(z, z) for z in map(int, seed.species))
+            if species in tried or species in found:
+                continue
+            pairs = [f"{chemical_symbols[a]} -> {chemical_symbols[b]}" for a, b in exchanged.items()]
+            before = f"{seed.provenance['exchanged']}; " if seed.provenance["exchanged"] else ""
+            told = {**seed.provenance, "exchanged": before + ", ".join(pairs), "round": number}
+            found[species] = replace(exchange(seed, exchanged), properties={}, provenance=told)
+    return list(found.values())
+
+
+def walk_table(found: Sequence[Crystal]) -> "pd.DataFrame":
+    """What ``walk.csv`` holds: a row each, in their order, with what was exchanged and what is predicted."""
+    import pandas as pd
+
+    rows = [
+        {
+            "id": c.id,
+            "formula": c.formula,
+            "gene": c.gene,
+            "exchanged": c.provenance["exchanged"],
+            "round": c.provenance["round"],
+            **c.properties,
+        }
+        for c in found
+    ]
+    return pd.DataFrame(rows)
+
+
+def likeliest(scan: "pd.DataFrame", goal: Goal) -> "tuple[int, float] | None":
+    """Number and chance of the row of a substitution scan that is likeliest at the goal, if any is there."""
+    value, uncertainty = (scan[f"{goal.property}{end}"].to_numpy(float) for end in ("", "_uncertainty"))
+    known = ~scan[f"{goal.property}_out_of_domain"].fillna(True).to_numpy(bool)
+    there = np.flatnonzero(known & (np.abs(value - goal.value) <= goal.tolerance)).tolist()
+    return max(((k, goal.within(value[k], uncertainty[k])) for k in there), key=lambda x: x[1], default=None)
+
+
+def walk_picture(table: "pd.DataFrame", scan: "pd.DataFrame", goal: Goal) -> "Figure":
+    """What is predicted of the walk and of the plain scan, over how sure the model is; the goal is a band."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes, name = figure.subplots(), goal.property
+    axes.axvspan(goal.value - goal.tolerance, goal.value + goal.tolerance, color="#d1603d", alpha=0.3, lw=0)
+    for rows, prefix, colour, label in (
+        (scan, "", "#bbbbbb", "single substitutions as they are"),
+        (table, "predicted_", "#1b6ca8", "led"),
+    ):
+        axes.scatter(rows[f"{prefix}{name}"], rows[f"{prefix}{name}_uncertainty"], 12, colour, label=label)
+    axes.set(xlabel=f"{name}, predicted", ylabel="its uncertainty")
+    axes.legend(fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
