@@ -40,8 +40,9 @@ def with_hypothetical(
 ) -> Splits:
     """MP-20 with others beside it: nine tenths of their compounds to train, one tenth to calibrate.
 
-    Intervals are to hold for either, so that both count the same in val: the rows of the fewer are repeated.
-    Draws of a compound of val or test are left out, so that no energy of theirs is seen in training.
+    Intervals of energies are to hold for either, so that with draws both count the same in val: the rows of
+    the fewer are repeated. Draws of a compound of val or test are left out, so that no energy of theirs is
+    seen in training.
 
     Args:
         splits: of MP-20, with the labels that are learned.
@@ -61,9 +62,10 @@ def with_hypothetical(
         train.append(part.select(np.flatnonzero(~held)))
         held_out.append(part.select(np.flatnonzero(held)))
     kinds = [splits.val, CrystalDataset.joined(held_out)]
-    most = max(map(len, kinds))
-    val = CrystalDataset.joined([kind.select(np.resize(np.arange(len(kind)), most)) for kind in kinds])
-    return replace(splits, train=CrystalDataset.joined(train), val=val)
+    if draws:
+        most = max(map(len, kinds))
+        kinds = [kind.select(np.resize(np.arange(len(kind)), most)) for kind in kinds]
+    return replace(splits, train=CrystalDataset.joined(train), val=CrystalDataset.joined(kinds))
 
 
 def hull_of(phases: CrystalDataset) -> Hull:

@@ -78,6 +78,18 @@ def test_compounds_held_out_stay_held_out(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*are left out")
+def test_without_draws_every_row_calibrates_once(tmp_path):
+    """Held-out compounds of WBM stand behind all rows of val, and no draws beside them."""
+    crystals = labelled_crystals(24)
+    parts = [CrystalDataset.from_crystals(crystals[k : k + 2], "mp_20") for k in (0, 2, 4)]
+    made = with_hypothetical(Splits(*parts), _wbm(tmp_path / "wbm.csv", crystals))
+    added = [*list(made.train)[2:], *list(made.val)[2:]]
+    assert made.val.ids[:2].tolist() == parts[1].ids.tolist()
+    assert sorted(int(c.id) for c in added) == list(range(2, 25, 2))
+    assert all(tenth(c.formula) == 8 for c in list(made.val)[2:])
+
+
+@pytest.mark.filterwarnings("ignore:.*are left out")
 def test_rows_of_odd_number_are_for_testing(tmp_path):
     table = _wbm(tmp_path / "wbm.csv", labelled_crystals(6))
     even, odd = wbm_rows(table, "even"), wbm_rows(table, "odd")
