@@ -19,10 +19,11 @@ HARMFUL = ("Pb", "Hg", "Cd", "Tl")
 
 def main(out: Path, n: int = 20, seed: int = 0, workers: int = 2) -> None:
     """What is looked for, the search, and what came of it."""
+    gap, names = (("band_gap", Window.of("1.1:1.7")),), ("e_above_hull", "band_gap")
     wanted = Campaign(
-        guide=Predictor(("e_above_hull", "band_gap")),
-        judge=Predictor(("e_above_hull", "band_gap"), "judge"),
-        windows=(("band_gap", Window.of("1.1:1.7")),),
+        guide=Predictor(names, windows=gap),
+        judge=Predictor(names, "judge", gap),
+        windows=gap,
         stable=0.05,
         request=GeneRequest(denied_elements=HARMFUL, n_atoms=(1, 12)),
         seed=seed,

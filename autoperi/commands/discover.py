@@ -64,7 +64,9 @@ class Finds:
         novelty: least level of novelty: duplicate (anything), substitution (a known crystal with other
             elements), known_gene (space group and Wyckoff letters are known), new_gene.
         known: whose crystals are known: data sets with their split, or files in any form.
-        rank: property that orders the crystals: e_above_hull, formation_energy, atoms or one with a range.
+        sure: least chance that a crystal meets each range, by the guide's calibrated distribution.
+        rank: what orders the crystals: e_above_hull, formation_energy, atoms, a property with a range, or
+            chance, that the ranges are met.
         judge: a second potential that tells its own height above the hull (sevennet: extra `judge`); with it
             or not, models of another family judge every range. Judges tell, they do not choose.
         hull: mp_20 (DFT), consistent (by CHGNet too) or a CSV (composition, formation_energy_per_atom).
@@ -76,6 +78,7 @@ class Finds:
     stable: float = 0.05
     novelty: Level = "substitution"
     known: tuple[str, ...] = ("mp_20/train", "mp_20/val", "mp_20/test")
+    sure: float = 0.0
     rank: str = "e_above_hull"
     judge: Literal["none", "sevennet"] = "none"
     hull: str = "mp_20"
@@ -198,9 +201,10 @@ class Discover:
         if phonons:
             required("phonopy", "phonons")
         return Campaign(
-            guide=Predictor(("e_above_hull", *names)),
-            judge=Predictor(("e_above_hull", *names), "judge"),
+            guide=Predictor(("e_above_hull", *names), windows=windows),
+            judge=Predictor(("e_above_hull", *names), "judge", windows),
             windows=windows,
+            sure=self.finds.sure,
             stable=self.finds.stable,
             novelty=self.finds.novelty,
             known=self.finds.known,

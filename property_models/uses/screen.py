@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress
 
 from autoperi.crystals.crystal import Crystal
+from autoperi.crystals.labels import Window
 from autoperi.crystals.viewer.page import crystal_scene, render_gallery
 from autoperi.data.dataset import load_dataset
 from autoperi.data.names import unique_ids, without_formulas
@@ -123,11 +124,13 @@ def predict_path(
 class Predictor:
     """Adds predictions of the shipped models to crystals; travels between processes as plain names.
 
-    They are named ``predicted_<property>``, or ``judged_<property>`` by judges, ``…_uncertainty`` and
-    ``…_out_of_domain`` (0 or 1). Models are loaded where they are first used.
+    They are named ``predicted_<property>``, or ``judged_<property>`` by judges, ``…_uncertainty``,
+    ``…_out_of_domain`` (0 or 1) and, where a window is asked about, ``…_chance`` that the value lies in it.
+    Models are loaded where they are first used.
 
     Attributes:
         properties: names in ``TARGETS``.
+        windows: of some of them.
         family: ``guide`` or ``judge``.
         workers: threads.
 
@@ -137,6 +140,7 @@ class Predictor:
 
     properties: tuple[str, ...]
     family: str = "guide"
+    windows: tuple[tuple[str, Window], ...] = ()
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -150,6 +154,10 @@ class Predictor:
             named = _named(model, crystals, workers=self.workers)
             words = [name for name in named if str(name).endswith("_reason")]
             found = named.drop(columns=words).astype(float).add_prefix(prefix)
+            for name, window in self.windows:
+                if name in model.targets:
+                    told = model.only((name,)).chances(crystals, [window], workers=self.workers)
+                    found[f"{prefix}{name}_chance"] = told.squeeze(1)
             for row, values in zip(rows, found.to_dict("records"), strict=True):
                 row.update({str(name): value for name, value in values.items()})
         return [replace(c, properties={**c.properties, **row}) for c, row in zip(crystals, rows, strict=True)]

@@ -90,7 +90,8 @@ def discover(
         n: how many.
         rank: property that the crystals found are ordered by, the least first: height above the hull, where
             the worse of CHGNet's and the guide's counts, as one alone is too low now and then; one with a
-            window by how near its middle it is, or how far inside where the window has one end.
+            window by how near its middle it is, or how far inside where the window has one end; ``chance``:
+            those first that most likely meet all windows.
         draws: after so many, rounded up to whole shards, the campaign ends; by default 100 for each crystal.
         budget: seconds after which it ends.
         executor: who works; by default this process.
@@ -164,7 +165,7 @@ def ranking(campaign: Campaign, name: str) -> Callable[[Crystal], float]:
         ValueError: a property that the campaign does not tell.
     """
     windows = dict(campaign.windows)
-    known = [ENERGY, "formation_energy", "atoms", *windows]
+    known = [ENERGY, "formation_energy", "atoms", *windows, *(["chance"] if windows else [])]
     if name not in known:
         raise ValueError(f"expected to rank by one of {', '.join(dict.fromkeys(known))}: got {name!r}")
     window = windows.get(name)
@@ -172,6 +173,9 @@ def ranking(campaign: Campaign, name: str) -> Callable[[Crystal], float]:
     def key(crystal: Crystal) -> float:
         if name == "atoms":
             return crystal.n_atoms
+        if name == "chance":
+            chances = [crystal.properties.get(f"predicted_{one}_chance", np.nan) for one in windows]
+            return -float(np.nan_to_num(np.prod(chances)))
         told = [crystal.properties.get(one, np.nan) for one in (name, f"predicted_{name}")]
         value = max(told) if name == ENERGY else float(told[0] if name in crystal.properties else told[1])
         return np.inf if np.isnan(value) else value if window is None else _inwards(window, value)

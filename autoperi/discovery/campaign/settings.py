@@ -24,10 +24,11 @@ class Campaign:
     """What is looked for, and how.
 
     Attributes:
-        guide: adds ``predicted_e_above_hull`` (eV/atom) and ``predicted_<name>`` of every window, by which
-            crystals are chosen before and after relaxation.
+        guide: adds ``predicted_e_above_hull`` (eV/atom) and, of every window, ``predicted_<name>`` and
+            ``predicted_<name>_chance`` that it is met; these choose before and after relaxation.
         judge: adds ``judged_<name>``, told of what is found and never chosen by.
         windows: of properties by name.
+        sure: least chance that each window is met.
         stable: most energy above the hull, eV/atom, after relaxation by CHGNet with symmetry kept.
         novelty: the least level of novelty.
         known: reference sets, by name or path; a crystal in any of them is known.
@@ -44,6 +45,7 @@ class Campaign:
     guide: Predict
     judge: Predict | None = None
     windows: tuple[tuple[str, Window], ...] = ()
+    sure: float = 0.0
     stable: float = 0.05
     novelty: Level = "substitution"
     known: tuple[str, ...] = KNOWN
@@ -61,6 +63,8 @@ class Campaign:
             raise ValueError(f"expected a finite height above the hull, eV/atom: got {self.stable}")
         if self.novelty not in LEVELS:
             raise ValueError(f"expected a novelty among {', '.join(LEVELS)}: got {self.novelty!r}")
+        if not 0 <= self.sure < 1:
+            raise ValueError(f"expected a chance from 0 to less than 1: got {self.sure}")
         if not self.known and self.novelty != "duplicate":
             raise ValueError("expected known crystals, against which novelty is told: got no set of them")
         for name, window in self.windows:

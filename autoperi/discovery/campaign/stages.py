@@ -79,10 +79,13 @@ def _unique(crystals: list[Crystal]) -> list[Crystal]:
 
 
 def _on_target(campaign: Campaign, crystals: Sequence[Crystal]) -> list[Crystal]:
-    """Those that the guide puts into every window."""
+    """Those that the guide puts into every window, as likely as asked."""
     inside = np.ones(len(crystals), bool)
     for name, window in campaign.windows:
-        inside &= window.hits(np.array([c.properties[f"predicted_{name}"] for c in crystals]))
+        values, chances = (
+            np.array([c.properties[f"predicted_{name}{what}"] for c in crystals]) for what in ("", "_chance")
+        )
+        inside &= window.hits(values) & (chances >= campaign.sure)
     return [crystal for crystal, hit in zip(crystals, inside, strict=True) if hit]
 
 

@@ -103,7 +103,12 @@ def test_what_makes_no_sense_is_refused(wrong):
 def test_what_crystals_are_ordered_by():
     """Height: the worse of two; a window: its middle, or how far inside."""
     one = shard(0).crystals[0]
-    told = {"e_above_hull": -0.3, "predicted_e_above_hull": 0.01, "predicted_band_gap": 1.2}
+    told = {
+        "e_above_hull": -0.3,
+        "predicted_e_above_hull": 0.01,
+        "predicted_band_gap": 1.2,
+        "predicted_band_gap_chance": 0.6,
+    }
     crystal = type(one)(**{**vars(one), "properties": told})
     windows = (("band_gap", Window.of("1:2")),)
     assert ranking(campaign(), "e_above_hull")(crystal) == 0.01
@@ -111,6 +116,7 @@ def test_what_crystals_are_ordered_by():
     assert ranking(campaign(windows=(("band_gap", Window.of("1:")),)), "band_gap")(crystal) == -1.2
     assert ranking(campaign(windows=(("band_gap", Window.of(":2")),)), "band_gap")(crystal) == 1.2
     assert ranking(campaign(windows=(("bulk_modulus", Window.of("1:")),)), "bulk_modulus")(crystal) == np.inf
+    assert ranking(campaign(windows=windows), "chance")(crystal) == -0.6
     assert ranking(campaign(), "atoms")(crystal) == crystal.n_atoms
 
 

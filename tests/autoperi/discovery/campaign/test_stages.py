@@ -63,11 +63,20 @@ def test_what_overlaps_or_cannot_balance_is_not_valid():
 def test_windows_choose_by_what_the_guide_says():
     """What it cannot tell is on no target."""
     some = [
-        replace(crystal("NaCl"), properties={"predicted_band_gap": gap, "predicted_bulk_modulus": 40.0})
+        replace(
+            crystal("NaCl"),
+            properties={
+                "predicted_band_gap": gap,
+                "predicted_band_gap_chance": 0.4,
+                "predicted_bulk_modulus": 40.0,
+                "predicted_bulk_modulus_chance": 0.9,
+            },
+        )
         for gap in (0.9, 1.2, np.nan)
     ]
     asked = campaign(windows=(("band_gap", Window.of("1:2")), ("bulk_modulus", Window.of("30:"))))
     assert module._on_target(asked, some) == [some[1]]
+    assert module._on_target(replace(asked, sure=0.5), some) == []
     assert module._on_target(replace(asked, windows=(("bulk_modulus", Window.of(":30")),)), some) == []
 
 
