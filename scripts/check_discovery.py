@@ -1,16 +1,17 @@
-"""What a campaign is worth: hits by the judge among its crystals, beside cheaper ways to the same target.
+"""What a campaign is worth: hits by the judge among its crystals, beside cheaper ways to the same gap.
 
 Run: python scripts/check_discovery.py --draws 500 --gaps 0.5 1.3 2.5 4.0 --out runs/discovery
-Each row draws as many crystals and passes them through the same stages: valid, unique, new, relaxed and
-within 0.05 eV/atom by CHGNet. Unasked: drawn without a target, none chosen by it. Asked: drawn for it,
-none chosen. Filter: drawn without, chosen by the guide, before and after relaxation. Campaign: both.
+Each way draws as many crystals and passes them through the same stages: valid, unique, likely stable, new,
+relaxed, within 0.05 eV/atom by CHGNet. Unasked: drawn without a target, none chosen by it. Asked: drawn for
+it, none chosen. Filter: drawn without, chosen by the guide, before and after relaxation. Campaign: both.
 Exchange: elements of training crystals exchanged for like ones, chosen as in Filter. Shuffled: the hits that
-the crystals of the campaigns for the other targets have in this window.
+the crystals of the campaigns for the other gaps have in this window. What is found is kept in --out.
 """
 
+import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ import property_models
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.labels import Window
 from autoperi.crystals.symmetry import SymmetriseError, symmetrise
+from autoperi.data.files import read_crystals, write_crystals
 from autoperi.discovery.campaign import Campaign
 from autoperi.discovery.campaign.stages import stages
 from autoperi.generator import SampleConfig
@@ -31,21 +33,15 @@ from evaluation.facts.reference import load_reference
 from evaluation.metric import mean_metric
 from property_models.uses.screen import Predictor
 
-JUDGE = property_models.load("band_gap", "judge")
 ANY = Window(-np.inf, np.inf)
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way to crystals with a gap.
-
-    Attributes:
-        draw: so many, for a window.
-        choose: whether the guide chooses them by it.
-    """
-
-    draw: Callable[[Window, int], Sequence[Crystal]]
-    choose: bool
+WAYS = {
+    "unasked": (False, False),
+    "asked": (True, False),
+    "filter": (False, True),
+    "campaign": (True, True),
+    "exchange": (None, True),
+}
+"""Whether draws are asked for the gap, None without the generator; whether the guide chooses by it."""
 
 
 def main(
@@ -55,59 +51,43 @@ def main(
     guidance: float = 2.0,
     seed: int = 0,
 ) -> None:
-    """A row for each way and gap."""
+    """A row for each way and gap; an interrupted run goes on."""
     torch.set_num_threads(1)
-    generator = autoperi.load("mp_20")
-
-    def drawn(window: Window, n: int, strength: float) -> Sequence[Crystal]:
-        config = SampleConfig(guidance=strength, novel=True)
-        asked = {"band_gap": window} if strength else {}
-        return generator.sample(n, seed, conditions=asked, config=config)
-
-    ways = {
-        "unasked": Way(lambda window, n: drawn(window, n, 0.0), False),
-        "asked": Way(lambda window, n: drawn(window, n, guidance), False),
-        "filter": Way(lambda window, n: drawn(window, n, 0.0), True),
-        "campaign": Way(lambda window, n: drawn(window, n, guidance), True),
-        "exchange": Way(lambda _, n: _exchanged(n, seed), True),
-    }
     windows = {gap: Window(max(gap - 0.3, 0.0), gap + 0.3, None, "eV") for gap in gaps}
-    found: dict[tuple[float, str], Sequence[Crystal]] = {}
-    rows = []
-    out.mkdir(parents=True, exist_ok=True)
+    found: dict[tuple[float, str], list[Crystal]] = {}
+    seconds: dict[tuple[float, str], float] = {}
     for gap, window in windows.items():
-        for name, way in ways.items():
-            began = time.process_time()
-            found[gap, name] = _through(way, window, draws)
-            seconds = time.process_time() - began
-            rows.append({"gap": gap, "way": name, **_figures(found[gap, name], window, draws, seconds)})
-            pd.DataFrame(rows).to_csv(out / "discovery.csv", index=False)
-            print(
-                pd.DataFrame(rows).round(3).tail(1).to_string(index=False, header=len(rows) == 1), flush=True
-            )
-    for gap, window in windows.items():
-        others = [crystal for other in gaps if other != gap for crystal in found[other, "campaign"]]
-        rows.append({"gap": gap, "way": "shuffled", **_figures(others, window, draws, float("nan"))})
-    pd.DataFrame(rows).to_csv(out / "discovery.csv", index=False)
-    print(pd.DataFrame(rows).round(3).to_string(index=False))
+        for way, (asked, chosen) in WAYS.items():
+            folder = out / (way if way == "unasked" else f"{way}-{gap:g}")
+            if not (folder / "run.json").exists():
+                began = time.process_time()
+                strength = guidance if asked else 0.0
+                drawn = _exchanged(draws, seed) if asked is None else _drawn(window, draws, strength, seed)
+                crystals = _through(drawn, window if chosen else ANY)
+                write_crystals(crystals, folder, {"seconds": time.process_time() - began})
+            found[gap, way] = read_crystals(folder)
+            seconds[gap, way] = json.loads((folder / "run.json").read_text())["seconds"]
+            print(f"{folder}: {len(found[gap, way])} found, {seconds[gap, way]:.0f} s of a core", flush=True)
+    for gap in gaps:
+        others = [c for other in gaps if other != gap for c in found[other, "campaign"]]
+        found[gap, "shuffled"], seconds[gap, "shuffled"] = others, float("nan")
+    rows = [_figures(*key, found[key], windows[key[0]], seconds[key]) for key in sorted(found)]
+    table = pd.DataFrame(rows)
+    table.to_csv(out / "discovery.csv", index=False)
+    print(table.round(3).to_string(index=False))
 
 
-def _through(way: Way, window: Window, draws: int) -> list[Crystal]:
-    """The crystals of a way that come through all stages."""
-    windows = (("band_gap", window if way.choose else ANY),)
-    campaign = Campaign(Predictor(("e_above_hull", "band_gap"), windows=windows), windows=windows)
-    crystals = list(way.draw(window, draws))
-    for stage in stages(campaign):
-        crystals = stage.keep(crystals) if crystals else []
-    return crystals
+def _drawn(window: Window, n: int, guidance: float, seed: int) -> Sequence[Crystal]:
+    config = SampleConfig(guidance=guidance, novel=True)
+    asked = {"band_gap": window} if guidance else {}
+    return autoperi.load("mp_20").sample(n, seed, conditions=asked, config=config)
 
 
 def _exchanged(n: int, seed: int) -> list[Crystal]:
     """Training crystals with other elements, symmetrised."""
     crystals = []
-    for k, structure in enumerate(
-        draw_baseline("ion substitution", load_reference("mp_20"), n, seed).structures
-    ):
+    drawn = draw_baseline("ion substitution", load_reference("mp_20"), n, seed)
+    for k, structure in enumerate(drawn.structures):
         try:
             crystals.append(replace(symmetrise(structure), id=f"{k:06d}"))
         except SymmetriseError:
@@ -115,26 +95,35 @@ def _exchanged(n: int, seed: int) -> list[Crystal]:
     return crystals
 
 
+def _through(crystals: Sequence[Crystal], window: Window) -> list[Crystal]:
+    """Those that come through all stages."""
+    windows = (("band_gap", window),)
+    left = list(crystals)
+    for stage in stages(Campaign(Predictor(("e_above_hull", "band_gap"), windows=windows), windows=windows)):
+        left = stage.keep(left) if left else []
+    return left
+
+
 def _figures(
-    crystals: Sequence[Crystal], window: Window, draws: int, seconds: float
-) -> dict[str, float | None]:
+    gap: float, way: str, crystals: Sequence[Crystal], window: Window, seconds: float
+) -> dict[str, object]:
     """What the judge says of crystals."""
-    table = JUDGE.predict(list(crystals))
-    values = table["value"].to_numpy(float)
-    hit = mean_metric("hit_rate", window.hits(values), "crystals", str(window))
-    chance = JUDGE.chances(list(crystals), [window]).mean() if crystals else float("nan")
-    systems = {frozenset(crystal.species.tolist()) for crystal in crystals}
-    return {
-        "draws": draws,
-        "found": len(crystals),
+    row: dict[str, object] = {"gap": gap, "way": way, "found": len(crystals)}
+    if not crystals:
+        return row
+    judge = property_models.load("band_gap", "judge")
+    values = judge.predict(crystals)["value"].to_numpy(float)
+    hits = window.hits(values)
+    hit = mean_metric("hit_rate", hits, "crystals", str(window))
+    return row | {
         "hits": hit.value,
         "low": hit.low,
         "high": hit.high,
-        "expected": float(chance),
-        "mae": float(np.abs(values - (window.low + window.high) / 2).mean()) if crystals else float("nan"),
-        "metals": float((values < 0.05).mean()) if crystals else float("nan"),
-        "systems": len(systems),
-        "seconds_a_hit": seconds / max(1, int(window.hits(values).sum())),
+        "expected": float(judge.chances(crystals, [window]).mean()),
+        "mae": float(np.abs(values - gap).mean()),
+        "metals": float((values < 0.05).mean()),
+        "systems": len({frozenset(c.species.tolist()) for c in crystals}) / len(crystals),
+        "seconds_a_hit": seconds / max(1, int(hits.sum())),
     }
 
 
