@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from ase.io import write
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from autoperi.data.run_folder import FolderError
 from scripts import dft_gap
@@ -243,9 +245,11 @@ GPAW = subprocess.run(["/usr/bin/python3", "-c", "import gpaw"], capture_output=
     GPAW.returncode != 0, reason="/usr/bin/python3 has no GPAW: apt-get install gpaw gpaw-data"
 )
 def test_silicon_and_an_element_without_setup(tmp_path, monkeypatch):
-    """By PBE silicon has 0.6 to 0.7 eV; GPAW has no setup of gadolinium."""
+    """By PBE silicon has 0.6 to 0.7 eV; bands of CaH2 reach above its small gap; gadolinium has no setup."""
     monkeypatch.chdir(tmp_path)
     crystals("Si diamond")
+    hydride = Structure.from_spacegroup(225, Lattice.cubic(5.396), ["Ca", "H"], [[0, 0, 0], [0.25] * 3])
+    write("in.extxyz", AseAtomsAdaptor.get_atoms(hydride, info={"id": "CaH2"}), append=True)
     atoms = prototype("NaCl").to_ase_atoms()
     atoms.symbols[atoms.symbols == "Na"] = "Gd"
     atoms.info = {"id": "GdCl"}
@@ -253,4 +257,5 @@ def test_silicon_and_an_element_without_setup(tmp_path, monkeypatch):
     assert dft_gap.main(Path("in.extxyz"), Path("out")) == 1
     found = table()
     assert 0.55 < found.gap["Si"] < 0.8
+    assert 0.05 < found.gap["CaH2"] < 0.3
     assert 'Could not find required PAW dataset file "Gd.PBE"' in found.problem["GdCl"]
