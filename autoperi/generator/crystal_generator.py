@@ -148,7 +148,8 @@ class CrystalGenerator(nn.Module):
         made.load_state_dict(weights, strict=False)
         for new, old in pairs:
             new.keep(old)
-        made.empirical, made.geometry = Arrays(), Arrays()
+        if self.empirical.state_dict():
+            made.empirical.put(self.empirical_genes().with_conditions(conditions).state_dict())
         return made
 
     @single_precision()

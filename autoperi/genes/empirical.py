@@ -74,6 +74,13 @@ class EmpiricalGenes:
         """The prior that `state_dict` described; columns of its properties are the conditions."""
         return cls(**{name: tensor.cpu().numpy() for name, tensor in state.items()}, conditions=conditions)
 
+    def with_conditions(self, conditions: Mapping[str, Condition]) -> "EmpiricalGenes":
+        """The same crystals with a column for each of these: NaN where there are no labels of one."""
+        columns = dict(zip(self._conditions, self._arrays["properties"].T, strict=True))
+        missing = np.full(len(self), np.nan)
+        rows = np.array([columns.get(name, missing) for name in conditions]).reshape(len(conditions), -1)
+        return EmpiricalGenes(**{**self._arrays, "properties": rows.T}, conditions=conditions)
+
     def __len__(self) -> int:
         """Number of training crystals."""
         return len(self._orbits)

@@ -345,29 +345,29 @@ def _pair_features(
 
 
 def gene_loss(
-    network: GeneNetwork, batch: GeneBatch, generator: torch.Generator | None = None
+    network: GeneNetwork, batch: GeneBatch, generator: torch.Generator | None = None, drop: bool = True
 ) -> dict[str, Tensor]:
     """Negative log-likelihoods of complete crystals in nats: ``group``, ``letters``, ``species``.
 
     The species term is the any-order bound: a uniform number of hidden sites, the cross-entropy of the
-    hidden ones scaled to all sites. Conditions and composition hints are dropped at random. The quarter of
-    the crystals with most sites is read apart from the others, which spares most of the padding.
+    hidden ones scaled to all sites. Composition hints and (if ``drop``) conditions are dropped at random. The
+    quarter of the crystals with most sites is read apart from the others, which spares most of the padding.
     """
     by_size = (batch.wyckoff >= 0).sum(dim=1).argsort()
     parts = [part for part in by_size.split(max(1, 3 * len(batch) // 4)) if len(part)]
     positions = network.positions()
-    sums = [_summed_nll(network, batch.take(part), positions, generator) for part in parts]
+    sums = [_summed_nll(network, batch.take(part), positions, generator, drop) for part in parts]
     terms = torch.stack(sums).sum(dim=0) / len(batch)
     return dict(zip(("group", "letters", "species"), terms, strict=True))
 
 
 def _summed_nll(
-    network: GeneNetwork, batch: GeneBatch, positions: Tensor, generator: torch.Generator | None
+    network: GeneNetwork, batch: GeneBatch, positions: Tensor, generator: torch.Generator | None, drop: bool
 ) -> Float[Tensor, "3"]:
     """Terms of `gene_loss`, summed over crystals."""
     config, device = network.config, batch.wyckoff.device
     crystals, sites = batch.wyckoff.shape
-    conditions = drop_conditions(batch.conditions, generator)
+    conditions = drop_conditions(batch.conditions, generator) if drop else batch.conditions
     kind = torch.randint(1, 4, (crystals,), generator=generator)
     told = torch.rand(crystals, generator=generator)
     is_site = batch.wyckoff >= 0

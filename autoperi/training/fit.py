@@ -224,6 +224,7 @@ _REMARKS = (
     r"The number of training batches .* is smaller than the logging interval",
     r"The '\w+' does not have many workers",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"Found \d+ module\(s\) in eval mode",
 )
 
 
