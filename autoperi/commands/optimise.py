@@ -21,7 +21,7 @@ class Walk:
     """
 
     tolerance: float | None = None
-    steps: int = 20
+    steps: int = 10
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Optimise:
         began = time.perf_counter()
         model, goal = load(self.property), Goal.of(self.property, self.to, self.advanced.tolerance)
         crystal = read_seed(self.path)
-        aim = Aim(model, distilled.load(), goal.value, goal.tolerance)
+        aim = Aim(model.fast(), distilled.load(), goal.value, goal.tolerance)
         means = Means(
             predict=Predictor((self.property,)),
             relax=shipped_descent(),

@@ -28,13 +28,13 @@ _ELEMENTS = [z for z in range(1, 84) if z not in (2, 10, 18, 36, 43, 54, 61)]
 """What may come in: neither noble gases nor what is radioactive."""
 _LIKE = 8
 """Elements likest to one that is exchanged together with another."""
-_RELAXED = 32
+_RELAXED = 24
 """Candidates of a round that are relaxed and led on."""
 _ROUNDS, _SEEDS = 2, 2
 """Rounds of exchanges at most, each from that many of the likeliest of the last."""
 _SHORTEST = 0.5
 """Å between atoms, below which they have met."""
-_SURE = 0.7
+_SURE = 0.5
 """Chance of being there from which no further round is made."""
 
 
