@@ -215,7 +215,8 @@ class Ensemble(nn.Module):
         fitted = dict(self.mixture.named_buffers())
         network = self.config.network
         gated = torch.tensor([t in network.gated for t in network.targets], device=size.device)
-        line = fitted.get("gate", signs.new_tensor([SURE] * len(gated)))
+        sure = torch.tensor([SURE] * len(gated), dtype=signs.dtype, device=signs.device)
+        line = fitted.get("gate", sure)
         logit = share.clamp(1e-6, 1 - 1e-6).logit() * line[:, 0] + line[:, 1]
         scale = (signs * fitted.get("scale", self.blend)).sum(-1).exp()
         nonzero = torch.where(gated, logit.sigmoid(), 1.0)
