@@ -143,7 +143,7 @@ class Discover:
         generator = load(self.checkpoint)
         drawn(campaign, generator, 0, 1)  # refuses what is impossible before anything is begun
         began = time.perf_counter()
-        with run_folder(self.out, self._asked(generator.sha256)) as folder:
+        with run_folder(self.out, self._asked(generator.sha256, campaign.hull.sha256)) as folder:
             known_crystals(campaign, self.advanced.workers)
             with console.progress() as bar:
                 task = bar.add_task("searching", total=self.n)
@@ -179,9 +179,12 @@ class Discover:
         status = console.left_out(found.failures)
         return status or (0 if len(found.crystals) == self.n else _FEWER)
 
-    def _asked(self, checkpoint: str) -> dict:
-        """What decides the results; who works and when it ends do not."""
-        fields = asked(self, checkpoint=checkpoint)
+    def _asked(self, checkpoint: str, hull: str) -> dict:
+        """What decides the results, files by their content; who works and when it ends do not."""
+        from autoperi.data.run_folder import content_hash
+
+        known = [content_hash(name) for name in self.finds.known if Path(name).exists()]
+        fields = asked(self, checkpoint=checkpoint, hull=hull, known=" ".join(known))
         finds = {name: value for name, value in fields["finds"].items() if name not in ("draws", "budget")}
         return {**{name: value for name, value in fields.items() if name != "ray"}, "finds": finds}
 

@@ -78,3 +78,15 @@ def test_what_cannot_be_is_refused_before_anything_is_drawn(tmp_path, capsys, se
     assert told in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "no").exists()
+
+
+def test_another_hull_of_the_same_name_is_another_run(tmp_path, capsys, sets):
+    """Shards that were chosen by the old one are not taken over."""
+    hull = tmp_path / "hull.csv"
+    hull.write_text("composition,formation_energy_per_atom\nNaCl,-2.1\n")
+    words = ("discover", "--n", 1, "--formula", "NaCl", "--bulk-modulus", "5000:", "--draws", 1, *sets)
+    words = (*words, "--hull", hull, "--out", tmp_path / "out")
+    assert command(*words) == 3
+    hull.write_text("composition,formation_energy_per_atom\nNaCl,-2.2\n")
+    assert command(*words) == 2
+    assert "holds another run" in capsys.readouterr().err
