@@ -19,8 +19,8 @@ import autoperi
 from autoperi.data.files import crystal_of_record
 from autoperi.flow.relatives import Relatives
 from autoperi.generator import CrystalGenerator, save
-from autoperi.genes.kin import KIN
-from autoperi.genes.stability import LabelledGenes, StabilityConfig, StabilityCritic, stability_loss
+from autoperi.genes.critics.kin import KIN
+from autoperi.genes.critics.stability import LabelledGenes, StabilityConfig, StabilityCritic, stability_loss
 from autoperi.training.fit import BatchData, FitConfig, Training, fit, seeded
 from autoperi.training.states import averaged_weights
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from autoperi.crystals.crystal import Crystal
 from autoperi.flow.relatives import Relatives
 from autoperi.generator.settings import SampleConfig
+from autoperi.genes.critics.kin import KIN
+from autoperi.genes.critics.stability import StabilityCritic
 from autoperi.genes.empirical import EmpiricalGenes
-from autoperi.genes.kin import KIN
 from autoperi.genes.prior import Excess
-from autoperi.genes.stability import StabilityCritic
 
 Keep = Callable[[Sequence[Crystal]], list[Crystal | str]]
 """Each crystal, with what was found of it, or why it is refused."""

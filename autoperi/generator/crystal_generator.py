@@ -24,13 +24,13 @@ from autoperi.generator.choice import Keep, chosen_by, judged
 from autoperi.generator.delivery import DeliveryWarning, NothingDrawnError, fitting, generic, misfit, unseen
 from autoperi.generator.geometry import Descent, Progress, drawn_geometry, in_threads, silent
 from autoperi.generator.settings import SampleConfig
-from autoperi.genes.critic import CriticConfig, GeneCritic
+from autoperi.genes.critics.kin import KIN
+from autoperi.genes.critics.real import CriticConfig, GeneCritic
+from autoperi.genes.critics.stability import StabilityConfig, StabilityCritic
 from autoperi.genes.empirical import EmpiricalGenes
-from autoperi.genes.kin import KIN
 from autoperi.genes.network import GeneConfig, GeneNetwork
 from autoperi.genes.prior import LearnedGenes
 from autoperi.genes.request import GeneRequest
-from autoperi.genes.stability import StabilityConfig, StabilityCritic
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import Arrays, readable
 from autoperi.networks.condition import Targets

@@ -16,10 +16,10 @@ from torch import Tensor
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.wyckoff import relabellings
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.critic import GeneCritic
+from autoperi.genes.critics.kin import KIN, KinDistances
+from autoperi.genes.critics.real import GeneCritic
 from autoperi.genes.draw import LetterDraw, draw_hidden, request_hint
 from autoperi.genes.empirical import gene_crystal
-from autoperi.genes.kin import KIN, KinDistances
 from autoperi.genes.likelihood import gene_log_prob, species_log_prob
 from autoperi.genes.network import GeneNetwork
 from autoperi.genes.request import GeneRequest

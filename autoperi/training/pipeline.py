@@ -17,9 +17,9 @@ from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.flow.velocity import VelocityNetwork
 from autoperi.generator import CrystalGenerator
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.critic import GeneCritic, RealVsDrawn
+from autoperi.genes.critics.kin import KIN
+from autoperi.genes.critics.real import GeneCritic, RealVsDrawn
 from autoperi.genes.empirical import EmpiricalGenes
-from autoperi.genes.kin import KIN
 from autoperi.genes.network import GeneNetwork
 from autoperi.genes.prior import LearnedGenes
 from autoperi.networks.autoencoder import Autoencoder

@@ -14,7 +14,7 @@ from autoperi.data.dataset import CrystalDataset
 from autoperi.flow.loss import RelativeStarts, matching_loss
 from autoperi.flow.velocity import VelocityNetwork
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.critic import GeneCritic, RealVsDrawn, critic_loss
+from autoperi.genes.critics.real import GeneCritic, RealVsDrawn, critic_loss
 from autoperi.genes.network import GeneNetwork, gene_loss
 from autoperi.networks.autoencoder import Autoencoder, Encoder, Latents
 from autoperi.networks.physics import Physics

@@ -10,9 +10,9 @@ from autoperi.crystals.symmetry import symmetrise
 from autoperi.flow.relatives import Relatives
 from autoperi.generator.choice import chosen_by
 from autoperi.generator.settings import SampleConfig
+from autoperi.genes.critics.kin import KIN
+from autoperi.genes.critics.stability import StabilityConfig, StabilityCritic
 from autoperi.genes.empirical import EmpiricalGenes
-from autoperi.genes.kin import KIN
-from autoperi.genes.stability import StabilityConfig, StabilityCritic
 from tests.prototypes import prototype
 
 

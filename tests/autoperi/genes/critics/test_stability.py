@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.kin import KIN
-from autoperi.genes.stability import (
+from autoperi.genes.critics.kin import KIN
+from autoperi.genes.critics.stability import (
     KINDS,
     LabelledGenes,
     StabilityConfig,

@@ -15,8 +15,8 @@ from torch.nn.functional import huber_loss, one_hot
 
 from autoperi.crystals.crystal import MAX_Z, Crystal
 from autoperi.genes.batch import GeneBatch
+from autoperi.genes.critics.kin import KIN_FEATURES, kin_features
 from autoperi.genes.features import GeneDescription
-from autoperi.genes.kin import KIN_FEATURES, kin_features
 from autoperi.networks.config import check
 
 _LEVELS, _FEWEST = 200, 50

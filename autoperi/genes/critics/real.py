@@ -19,8 +19,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from autoperi.crystals.crystal import Crystal
 from autoperi.genes.batch import GeneBatch
+from autoperi.genes.critics.kin import KIN_FEATURES, kin_features
 from autoperi.genes.features import GeneDescription
-from autoperi.genes.kin import KIN_FEATURES, kin_features
 from autoperi.networks.config import check
 from autoperi.networks.layers import mlp
 

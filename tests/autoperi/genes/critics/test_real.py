@@ -7,8 +7,8 @@ import torch
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.critic import CriticConfig, GeneCritic, RealVsDrawn, critic_loss
-from autoperi.genes.kin import KIN
+from autoperi.genes.critics.kin import KIN
+from autoperi.genes.critics.real import CriticConfig, GeneCritic, RealVsDrawn, critic_loss
 from autoperi.genes.network import GeneConfig, GeneNetwork
 from autoperi.genes.prior import LearnedGenes
 from autoperi.genes.settings import DrawConfig

@@ -1,0 +1,1 @@
+"""Second thoughts on drawn genes with species, before geometry is paid for."""
