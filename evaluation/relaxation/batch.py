@@ -222,6 +222,7 @@ def _key(structure: Structure, settings: BatchSettings) -> str:
     digest = hashlib.sha256(structure.lattice.matrix.round(6).tobytes())
     digest.update(structure.frac_coords.round(6).tobytes())
     digest.update(str(structure.atomic_numbers).encode())
+    digest.update(str(structure.site_properties.get("selective_dynamics", "")).encode())
     relaxer = settings.relaxer
     package = relaxer.package if isinstance(relaxer, BatchRelaxer) else "ase"
     code = (_SCHEMA, versions("autoperi-gnn", package, "pymatgen"))

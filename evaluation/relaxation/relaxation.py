@@ -18,6 +18,7 @@ from evaluation.relaxation.settings import RelaxationSettings
 _STANDARD = RelaxationSettings()
 Key = TypeVar("Key")
 _FULL = 1.0  # gigabytes at which a batch takes no more
+_GPA = 1 / 160.21766208  # eV/Å³
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def relax_together(
             descent.keep(kept)
             continue
         try:
-            result = _symmetric(potential([c.graph for c in active], positions, list(cells)), active)
+            result = _allowed(potential([c.graph for c in active], positions, list(cells)), active, settings)
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
@@ -206,12 +207,14 @@ class _Crystal:
         frac = np.array(structure.frac_coords, dtype=float)
         if np.linalg.det(self.cell) == 0:
             raise ValueError("cell without volume")
+        self.mobile = _mobile(structure, settings)
         self.operations = Operations.identity(len(frac))
         self.projection: Projection | None = None
         if settings.keep_symmetry:
             exact = symmetric_crystal(self.cell, frac, self.numbers, settings.symprec)
             self.cell, frac, self.numbers = exact.cell, exact.frac, exact.numbers
             self.operations = exact.operations
+            self.mobile = np.ones((len(frac), 3), dtype=bool)
             self.projection = Projection(self.operations.images, self.operations.cartesian(self.cell))
         self.cart = frac @ self.cell
         self.seconds = 0.0
@@ -259,16 +262,33 @@ class _Crystal:
         self._built_cart, self._built_cell = self.cart, self.cell
 
 
-def _symmetric(result: Forces, active: Sequence[_Crystal]) -> Forces:
-    """The result with gradients and virials projected where symmetry is kept."""
+def _allowed(result: Forces, active: Sequence[_Crystal], settings: RelaxationSettings) -> Forces:
+    """Slopes of the enthalpy along what may move: symmetric displacements, atoms not held, the cell."""
     gradients, virials = result.gradients, result.virials
     start = 0
     for k, crystal in enumerate(active):
         atoms = slice(start, start := start + len(crystal.numbers))
+        virials[k] += settings.pressure * _GPA * abs(np.linalg.det(crystal.cell)) * np.eye(3)
+        gradients[atoms] *= crystal.mobile
         if crystal.projection is not None:
             gradients[atoms] = crystal.projection.vectors(gradients[atoms])
             virials[k] = crystal.projection.tensor(virials[k])
-    return Forces(result.energies, gradients, virials)
+    return Forces(result.energies, gradients, virials * (not settings.keep_cell))
+
+
+def _mobile(structure: Structure, settings: RelaxationSettings) -> np.ndarray:
+    """Directions in which each atom may move, [atoms, 3].
+
+    Raises:
+        ValueError: atoms that are held in a cell that is not kept, or in a symmetry that is.
+    """
+    told = structure.site_properties.get("selective_dynamics")
+    if told is None:
+        return np.ones((len(structure), 3), dtype=bool)
+    mobile = np.array([[True] * 3 if row is None else row for row in told], dtype=bool)
+    if not mobile.all() and (settings.keep_symmetry or not settings.keep_cell):
+        raise ValueError("expected keep_cell and no keep_symmetry for a crystal with atoms that are held")
+    return mobile
 
 
 def _share_time(active: Sequence[_Crystal], seconds: float) -> None:
@@ -279,14 +299,15 @@ def _share_time(active: Sequence[_Crystal], seconds: float) -> None:
 
 
 def relax_with_calculator(structure: Structure, calculator: Any, settings: RelaxationSettings) -> Relaxed:
-    """Relax atoms and cell of one crystal with an ASE calculator: FIRE, FrechetCellFilter.
+    """Relax one crystal with an ASE calculator: FIRE, FrechetCellFilter where the cell moves.
 
     Raises:
         TimeoutError: after `max_seconds`.
-        ValueError: when it ends at no finite energy. Whatever the calculator raises passes through.
+        ValueError: when it ends at no finite energy, or holds atoms that cannot be held. Whatever the
+            calculator raises passes through.
     """
     from ase import Atoms
-    from ase.constraints import FixSymmetry
+    from ase.constraints import FixCartesian, FixSymmetry
     from ase.filters import FrechetCellFilter
     from ase.optimize import FIRE
 
@@ -298,7 +319,10 @@ def relax_with_calculator(structure: Structure, calculator: Any, settings: Relax
     atoms = Atoms(numbers, scaled_positions=frac, cell=cell, pbc=True, calculator=calculator)
     if settings.keep_symmetry:
         atoms.set_constraint(FixSymmetry(atoms, symprec=settings.symprec))
-    both = FrechetCellFilter(atoms)
+    elif not (mobile := _mobile(structure, settings)).all():
+        atoms.set_constraint([FixCartesian(k, ~mobile[k]) for k in np.flatnonzero(~mobile.all(axis=1))])
+    pressed = settings.pressure * _GPA
+    both = atoms if settings.keep_cell else FrechetCellFilter(atoms, scalar_pressure=pressed)
     optimizer = FIRE(both, logfile=None)  # type: ignore[arg-type]
     started, converged = time.perf_counter(), False
     start = float(atoms.get_potential_energy()) / len(atoms)

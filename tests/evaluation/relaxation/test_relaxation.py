@@ -12,6 +12,7 @@ from evaluation.relaxation import relaxation
 from evaluation.relaxation.chgnet import CHGNET, CHGNetPotential, chgnet
 from evaluation.relaxation.potential import BatchRelaxer
 from evaluation.relaxation.relaxation import (
+    AseRelaxer,
     RelaxationSettings,
     relax,
     relax_together,
@@ -203,3 +204,46 @@ def test_a_calculator_keeps_its_trajectory_too():
     assert found.trajectory[-1].energy_per_atom == pytest.approx(found.energy_per_atom)
     assert found.trajectory[-1].largest_force < 0.01 < found.trajectory[0].largest_force
     assert relax_with_calculator(stretched, EMT(), plain).trajectory == ()
+
+
+def test_under_pressure_energy_rises_by_it_with_the_volume_that_is_lost():
+    """-dE/dV is the pressure that a cell was relaxed under: of the batch, and of a calculator."""
+    from ase.calculators.emt import EMT
+    from ase.units import GPa
+
+    salt = rocksalt(a=5.6).get_primitive_structure()
+    copper = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
+    settings = RelaxationSettings(fmax=0.001, pressure=8.0)
+    own = AseRelaxer("EMT", EMT)
+    for relaxer, found in (
+        (CHGNET, relax(salt, replace(settings, keep_symmetry=True))),
+        (own, relax_with_calculator(copper, EMT(), settings)),
+    ):
+        around_it = [found.structure.copy().scale_lattice(f * found.structure.volume) for f in (0.99, 1.01)]
+        low, high = relaxer.static_energies(around_it)
+        slope = (high - low) * len(found.structure) / (0.02 * found.structure.volume)
+        assert -slope / GPa == pytest.approx(8.0, rel=0.05)
+    assert "on atoms and cell at 8 GPa" in str(settings)
+    with pytest.raises(ValueError, match="none where the cell is kept: got 8"):
+        replace(settings, keep_cell=True)
+
+
+def test_held_atoms_and_a_kept_cell_stay_where_they_are():
+    from ase.calculators.emt import EMT
+
+    crystal = Structure(Lattice.cubic(3.6), ["Cu", "Au", "Cu", "Cu"], fcc_sites()).perturb(0.2, seed=0)
+    held = crystal.copy(site_properties={"selective_dynamics": [[False] * 3, [True] * 3] * 2})
+    settings = RelaxationSettings(max_steps=5, keep_cell=True)
+    for found in (relax(held, settings), relax_with_calculator(held, EMT(), settings)):
+        moved = np.linalg.norm(found.structure.cart_coords - crystal.cart_coords, axis=1)
+        assert (moved[[0, 2]] < 1e-12).all()
+        assert (moved[[1, 3]] > 0.01).all()
+        assert (found.structure.lattice.matrix == crystal.lattice.matrix).all()
+        assert found.energy_per_atom < found.start_energy_per_atom
+    for wrong in (RelaxationSettings(), replace(settings, keep_symmetry=True)):
+        with pytest.raises(ValueError, match="expected keep_cell and no keep_symmetry"):
+            relax(held, wrong)
+
+
+def fcc_sites():
+    return [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
