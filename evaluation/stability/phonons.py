@@ -1,15 +1,19 @@
-"""Dynamic stability: the least phonon frequency of a crystal by finite displacements and a potential."""
+"""Phonons of a crystal by finite displacements and a potential: dynamic stability, harmonic free energy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from ase.units import _e, _hplanck, kB
 from pymatgen.core import Structure
 
 from autoperi.data.cache import required
 from evaluation.relaxation.operations import Operations
 from evaluation.relaxation.potential import BatchRelaxer, Potential
 from evaluation.relaxation.settings import RelaxationSettings
+
+_QUANTUM = 1e12 * _hplanck / _e  # eV of a THz
+_VANISHING = 0.01  # THz
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,45 @@ class PhononSettings:
         )
 
 
+@dataclass(frozen=True)
+class Spectrum:
+    """Phonon frequencies of a primitive cell on a mesh of wave vectors.
+
+    Attributes:
+        frequencies: THz, those of imaginary phonons negative. [wave vectors, 3 atoms]
+        weights: of the wave vectors, which add up to 1. [wave vectors]
+    """
+
+    frequencies: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def least(self) -> float:
+        """The least frequency, THz."""
+        return float(self.frequencies.min())
+
+    def free_energy(self, temperatures: np.ndarray) -> np.ndarray:
+        """Harmonic free energy, zero-point energy included, eV a cell; [temperatures] in K.
+
+        Frequencies that vanish or are imaginary are left out.
+        """
+        rows, _ = kept = np.nonzero(self.frequencies > _VANISHING)
+        quanta, weights = _QUANTUM * self.frequencies[kept], self.weights[rows]
+        thermal = kB * np.maximum(temperatures, 1e-3)[:, None]  # at 0 K the second term vanishes
+        return (quanta / 2 + thermal * np.log1p(-np.exp(-quanta / thermal))) @ weights
+
+
 def least_frequency(
     structure: Structure, relaxer: BatchRelaxer, settings: PhononSettings = PhononSettings()
 ) -> float:
-    """The least phonon frequency on a mesh of wave vectors, THz; that of an imaginary one is negative.
+    """The least phonon frequency of `spectrum`, THz; that of an imaginary one is negative."""
+    return spectrum(structure, relaxer, settings).least
+
+
+def spectrum(
+    structure: Structure, relaxer: BatchRelaxer, settings: PhononSettings = PhononSettings()
+) -> Spectrum:
+    """The phonons of a crystal on a mesh of wave vectors.
 
     Force constants are made symmetric and free of drift (acoustic sum rule) by phonopy (Togo,
     J. Phys. Soc. Jpn. 92, 012001, 2023); no correction for long-ranged electric fields is made.
@@ -83,7 +122,8 @@ def least_frequency(
     mesh = np.maximum(1, np.round(settings.spacing / np.array(structure.lattice.abc))).astype(int)
     phonons.run_mesh(mesh, is_gamma_center=True)
     assert isinstance(phonons.mesh, Mesh)
-    return float(phonons.mesh.frequencies.min())
+    weights = np.array(phonons.mesh.weights, dtype=float)
+    return Spectrum(np.array(phonons.mesh.frequencies), weights / weights.sum())
 
 
 def repeats(structure: Structure, settings: PhononSettings) -> np.ndarray:

@@ -1,0 +1,45 @@
+"""Which polymorph is stable at which temperature and pressure: map.png, map.csv and map.json.
+
+Run: python scripts/stability_map.py quartz.cif coesite.cif stishovite.cif --out runs/silica
+     python scripts/stability_map.py a.cif b.cif --temperatures 0:1500 --pressures 0:9 --by sevennet --out map
+The same command goes on where it was stopped.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import tyro
+from pymatgen.core import Structure
+
+from autoperi.cli import status_of
+from autoperi.commands import console
+from autoperi.crystals.labels import Window
+from evaluation.options import PotentialName
+from evaluation.settings import potential
+from evaluation.stability.quasiharmonic import stability_map
+
+
+def main(
+    paths: tyro.conf.Positional[tuple[Path, ...]],
+    out: Path,
+    temperatures: str = "0:2000",
+    pressures: str = "0:20",
+    by: PotentialName = "chgnet",
+) -> int:
+    """Polymorphs are called by the names of their files; ranges are in K and GPa."""
+    t, p = Window.of(temperatures, "K"), Window.of(pressures, "GPa")
+    polymorphs = {path.stem: Structure.from_file(path) for path in paths}
+    axes = np.linspace(t.low, t.high, 41), np.linspace(p.low, p.high, 81)
+    out.mkdir(parents=True, exist_ok=True)
+    found = stability_map(polymorphs, *axes, potential(by), out=out)
+    found.picture().savefig(out / "map.png", dpi=150)
+    found.table().to_csv(out / "map.csv", index=False)
+    (out / "map.json").write_text(json.dumps(found.record(), indent=1))
+    console.out.print("\n".join(map(str, found.transitions(300))) or "no transition at 300 K")
+    return console.left_out((name, found.formula, reason) for name, reason in found.left_out.items())
+
+
+if __name__ == "__main__":
+    sys.exit(status_of(lambda: tyro.cli(main)))
