@@ -17,7 +17,7 @@ _ALONE = 20.0
 
 
 class PotentialCalculator(Calculator):
-    """Energy (eV), forces (eV/Å) and stress (eV/Å³, Voigt) of atoms, periodic or not.
+    """Energy (eV) and that of each atom, forces (eV/Å) and stress (eV/Å³, Voigt) of atoms, periodic or not.
 
     A molecule, or a slab, is put into a cell in which no atom reaches its images; it has no stress.
 
@@ -25,7 +25,7 @@ class PotentialCalculator(Calculator):
         potential: of this room.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
@@ -43,15 +43,16 @@ class PotentialCalculator(Calculator):
         cell = _periodic_cell(here)
         frac = here.get_positions() @ np.linalg.inv(cell)
         crystal = Crystal.without_symmetry(cell, frac, here.numbers)
-        like = next(self.potential.parameters())
-        batch = CrystalBatch.from_crystals([crystal]).to(like.device, like.dtype)
+        # in double precision, which a network of single precision rounds when distances are small numbers
+        batch = CrystalBatch.from_crystals([crystal]).to(next(self.potential.parameters()).device)
         with torch.no_grad():
             found = self.potential(batch)
         # rows of the batch's cell are those of ours, turned
         turn = np.linalg.solve(cell, batch.lattice()[0].double().cpu().numpy())
-        energy = float(found.energy[0]) * len(here)
+        energies = found.site_energies.double().cpu().numpy()
+        energy = float(energies.sum())
         forces = found.forces.double().cpu().numpy() @ turn.T
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+        self.results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
         if here.pbc.all():
             stress = turn @ found.stress[0].double().cpu().numpy() @ turn.T
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)

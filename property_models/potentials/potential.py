@@ -27,6 +27,7 @@ class EnergyForcesStress:
 
     Attributes:
         energy: eV/atom.
+        site_energies: of one atom of each site, eV.
         forces: on the sites, eV/Å, in the frame of ``batch.lattice()``; the other atoms of an orbit have
             them turned (``atom_forces``). They lie in the free directions of their sites.
         stress: (1/V) dE/dε for cell <- cell (1 + ε), eV/Å³ (divided by ``ase.units.GPa``: GPa), positive
@@ -34,6 +35,7 @@ class EnergyForcesStress:
     """
 
     energy: Float[Tensor, "crystals"]
+    site_energies: Float[Tensor, "sites"]
     forces: Float[Tensor, "sites 3"]
     stress: Float[Tensor, "crystals 3 3"]
 
@@ -93,7 +95,7 @@ class Potential(nn.Module):
         """
         weights = self._weights(batch, species)
         bonds = self.bonds(batch)
-        return self._energy(batch, weights, bonds, bonds.vector)
+        return self._mean(batch, self.site_energies(weights, bonds, bonds.vector.to(weights)))
 
     def forward(
         self, batch: CrystalBatch, species: Float[Tensor, "sites elements"] | None = None
@@ -107,15 +109,12 @@ class Potential(nn.Module):
             weights = self._weights(batch, species)
             bonds = self.bonds(batch)
             vector = bonds.vector if bonds.vector.requires_grad else bonds.vector.detach().requires_grad_()
-            energy = self._energy(batch, weights, bonds, vector)
-            total = (energy * batch.n_atoms()).sum()
+            sites = self.site_energies(weights, bonds, vector.to(weights))
+            total = (sites * batch.multiplicity()).sum()
             (slope,) = torch.autograd.grad(total, vector, create_graph=again)
-            answer = EnergyForcesStress(
-                energy, _forces(batch, bonds, slope), _stress(batch, bonds, vector, slope)
-            )
-        if again:
-            return answer
-        return EnergyForcesStress(answer.energy.detach(), answer.forces.detach(), answer.stress.detach())
+            forces, stress = _forces(batch, bonds, slope), _stress(batch, bonds, vector, slope)
+            answer = self._mean(batch, sites), sites, forces, stress
+        return EnergyForcesStress(*(answer if again else (tensor.detach() for tensor in answer)))
 
     def _weights(self, batch: CrystalBatch, species: Tensor | None) -> Float[Tensor, "sites elements"]:
         like = next(self.parameters())
@@ -127,10 +126,9 @@ class Potential(nn.Module):
             )
         return species.to(like)
 
-    def _energy(self, batch: CrystalBatch, weights: Tensor, bonds: Bonds, vector: Tensor) -> Tensor:
-        energies = self.site_energies(weights, bonds, vector.to(weights))
-        total = sum_by(energies * batch.multiplicity(), batch.crystal, batch.n_crystals)
-        return total / batch.n_atoms()
+    @staticmethod
+    def _mean(batch: CrystalBatch, sites: Tensor) -> Float[Tensor, "crystals"]:
+        return sum_by(sites * batch.multiplicity(), batch.crystal, batch.n_crystals) / batch.n_atoms()
 
 
 def element_weights(batch: CrystalBatch) -> Float[Tensor, "sites elements"]:
