@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from autoperi.data.reading import read_structures
     from evaluation.facts.reference import Reference
     from evaluation.metrics.coverage import CoverageSettings
+    from evaluation.report.classes import evaluate_class
     from evaluation.report.report import Report
     from evaluation.report.suite import evaluate
     from evaluation.settings import EvaluationSettings
@@ -24,10 +25,19 @@ _HOME = {
     "Reference": "evaluation.facts.reference",
     "Report": "evaluation.report.report",
     "evaluate": "evaluation.report.suite",
+    "evaluate_class": "evaluation.report.classes",
     "read_structures": "autoperi.data.reading",
 }
 
-__all__ = ["CoverageSettings", "EvaluationSettings", "Reference", "Report", "evaluate", "read_structures"]
+__all__ = [
+    "CoverageSettings",
+    "EvaluationSettings",
+    "Reference",
+    "Report",
+    "evaluate",
+    "evaluate_class",
+    "read_structures",
+]
 
 
 def __getattr__(name: str) -> Any:

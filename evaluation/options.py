@@ -6,6 +6,7 @@ from typing import Literal
 from evaluation.relaxation.settings import RelaxationSettings
 
 ProtocolName = Literal["cdvae", "wyformer", "mattergen", "strict"]
+ClassName = Literal["zeolite", "perovskite", "carbon"]
 PotentialName = Literal["chgnet", "sevennet"]
 HEADLINE: ProtocolName = "wyformer"
 

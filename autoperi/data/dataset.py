@@ -19,7 +19,7 @@ from autoperi.crystals.labels import DEFAULT_CONDITIONS
 from autoperi.crystals.symmetry import SymmetriseConfig
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.data.cache import cache_folder, cached
-from autoperi.data.download import DATASETS, SPLITS, dataset_file
+from autoperi.data.download import DATASETS, SPLITS, dataset_file, fold, split_folds
 from autoperi.data.preprocess import prepare
 
 
@@ -220,7 +220,8 @@ def load_dataset(
     What fails is left out, counted in one warning, listed in ``failures`` and in a CSV file of the cache.
 
     Args:
-        name_or_path: mp_20, perov_5, carbon_24, mpts_52, or a path that ``reading.iterate_rows`` understands.
+        name_or_path: mp_20, perov_5, carbon_24, mpts_52, zeolites, or a path that ``reading.iterate_rows``
+            understands.
         split: train, val or test: of a public data set, or of a folder of ``<split>.csv`` files. Any other
             file or folder is one training set; with None a path is read whole.
         data_dir: folder that holds ``<name>/<split>.csv(.gz)``; default ``AUTOPERI_DATA``, else download.
@@ -254,14 +255,19 @@ def load_dataset(
         key: torch.from_numpy(arrays[key])
         for key in ("space_group", "lattice_coords", "site_start", "wyckoff", "species", "free")
     }
-    return CrystalDataset(
+    public = str(name_or_path) in DATASETS
+    dataset = CrystalDataset(
         **flat,
         ids=arrays["ids"],
         labels={**{key: missing.copy() for key in DEFAULT_CONDITIONS}, **labels},
         symprec=arrays["symprec"],
         failures=failures,
-        name=f"{name_or_path}/{split}" if str(name_or_path) in DATASETS else str(file),
+        name=f"{name_or_path}/{split}" if public else str(file),
     )
+    folds = split_folds(str(name_or_path), split) if public and split else None
+    if folds is None:
+        return dataset
+    return dataset.select([i for i, name in enumerate(dataset.ids) if fold(str(name)) in folds])
 
 
 def fill_e_above_hull(datasets: Sequence[CrystalDataset], overwrite: bool = False) -> list[CrystalDataset]:

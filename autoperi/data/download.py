@@ -25,9 +25,13 @@ _BLOBS = {
 }
 """Git blob ids, the only hashes that the homes publish; the home of mpts_52 has none that we could check."""
 
-DATASETS = tuple(_HOMES)
+_WHOLE = {"zeolites": "zeolites_iza/iza_zeolites"}
+"""Data sets of one file that has no public home: the IZA publishes a CIF a framework."""
+
+DATASETS = (*_HOMES, *_WHOLE)
 """Names of the public data sets."""
 SPLITS = ("train", "val", "test")
+_FOLDS = 10
 
 
 class DownloadError(RuntimeError):
@@ -35,7 +39,7 @@ class DownloadError(RuntimeError):
 
 
 def dataset_file(name: str, split: str, data_dir: str | Path | None = None) -> Path:
-    """The CSV file of one split of a public data set.
+    """The CSV file of one split of a public data set; of ``zeolites``, that of all splits (`fold`).
 
     Looked for in ``data_dir``, else in the folder named by ``AUTOPERI_DATA``, as ``<name>/<split>.csv``,
     gzipped or not. With neither given it is downloaded to the cache, once, and its git blob id checked.
@@ -45,19 +49,44 @@ def dataset_file(name: str, split: str, data_dir: str | Path | None = None) -> P
         FileNotFoundError: a local folder was given and does not hold it.
         DownloadError: no network, or the downloaded file is not the published one.
     """
-    if name not in _HOMES:
+    if name not in DATASETS:
         raise ValueError(f"expected a data set among {', '.join(DATASETS)} or a path: got {name!r}")
     if split not in SPLITS:
         raise ValueError(f"expected a split among {', '.join(SPLITS)}: got {split!r}")
     folder = data_dir or os.environ.get("AUTOPERI_DATA")
+    if name in _WHOLE:
+        return _whole_file(name, folder)
     if folder:
         return _local_file(Path(folder).expanduser(), name, split)
     return _downloaded(name, f"{name}/{split}.csv")
 
 
+def fold(id: str) -> int:
+    """Which of ten parts a crystal belongs to, by its name alone."""
+    return int.from_bytes(hashlib.sha256(id.encode()).digest()[:4], "big") % _FOLDS
+
+
+def split_folds(name: str, split: str) -> tuple[int, ...] | None:
+    """Folds of a split: test 0 and 1, val 2, train the others; None where each split has its own file."""
+    return {"test": (0, 1), "val": (2,), "train": tuple(range(3, _FOLDS))}[split] if name in _WHOLE else None
+
+
 def git_blob_id(content: bytes) -> str:
     """The id under which git stores a file of this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _whole_file(name: str, folder: str | Path | None) -> Path:
+    stem = _WHOLE[name]
+    for suffix in (".csv.gz", ".csv"):
+        if folder and (file := Path(folder).expanduser() / f"{stem}{suffix}").exists():
+            return file
+    where = f"in {folder}" if folder else "in data_dir or the folder named by AUTOPERI_DATA"
+    raise FileNotFoundError(
+        f"expected {stem}.csv or .csv.gz {where}: found neither, and there is no public file to download; "
+        "make it of the CIFs of https://www.iza-structure.org/databases, with columns framework (the code) "
+        "and cif"
+    )
 
 
 def _local_file(folder: Path, name: str, split: str) -> Path:

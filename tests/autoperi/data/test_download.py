@@ -7,7 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from autoperi.data import download
-from autoperi.data.download import DownloadError, dataset_file, git_blob_id
+from autoperi.data.download import SPLITS, DownloadError, dataset_file, fold, git_blob_id, split_folds
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +77,26 @@ def test_corrupted_download_is_refused(server, tmp_path):
 
 def test_git_blob_id_is_git_s():
     assert git_blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+def test_zeolites_are_of_one_file_that_must_be_there(tmp_path, monkeypatch):
+    monkeypatch.delenv("AUTOPERI_DATA", raising=False)
+    with pytest.raises(
+        FileNotFoundError, match=r"iza_zeolites\.csv.*AUTOPERI_DATA.*no public file.*framework"
+    ):
+        dataset_file("zeolites", "train")
+    file = tmp_path / "zeolites_iza" / "iza_zeolites.csv.gz"
+    file.parent.mkdir()
+    file.touch()
+    assert {dataset_file("zeolites", split, tmp_path) for split in SPLITS} == {file}
+
+
+def test_folds_are_of_the_name_alone_and_make_up_every_split_once():
+    codes = [f"{a}{b}{c}" for a in "ABC" for b in "DEFGHIJKLM" for c in "NOPQRSTUVW"]
+    counts = [sum(fold(code) == k for code in codes) for k in range(10)]
+    assert sum(counts) == len(codes)
+    assert min(counts) > 15
+    assert [fold(code) for code in ("MFI", "FAU", "SOD")] == [0, 2, 5]
+    folds = [k for split in SPLITS for k in split_folds("zeolites", split) or ()]
+    assert sorted(folds) == list(range(10))
+    assert split_folds("mp_20", "train") is None
