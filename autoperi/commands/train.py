@@ -101,6 +101,10 @@ class Train:
 
     def _all(self, recipe: "Recipe") -> int:
         """Each stage in a process of its own, so that DDP can start anew."""
+        if "RANK" in os.environ:
+            raise ValueError(
+                "expected --stage with torchrun, whose processes meet once: launch one stage each"
+            )
         from autoperi.training.recipe import FITTED
 
         trained = [stage for stage in FITTED if recipe.fit(stage).epochs]
@@ -122,6 +126,8 @@ class Train:
         stage = self.advanced.stage
         assert stage != "all"
         found = run_stage(recipe, self.out, stage, self.advanced.data_dir, training_figures, training_physics)
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # the first of the processes that train together
+        if (
+            os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+        ):  # the first of the processes that train together
             console.summary(f"training in {self.out}", {stage: str(found)})
         return 0

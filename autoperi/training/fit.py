@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import signal
 import threading
 import warnings
@@ -39,7 +40,8 @@ class FitConfig:
         clip: gradient norm.
         ema: decay of the weight average that is validated and shipped (`warming_average`).
         seed: of initialisation, order and noise.
-        devices: processes (DDP when above 1); ``auto`` takes all GPUs, or one process without.
+        devices: processes (DDP when above 1); ``auto`` takes all GPUs, or one process without. Where torchrun
+            has started the processes, on one machine or many, they are as many as it says.
         mixed: matrix products in bfloat16 where that is safe (`Mixable`).
         check_every: epochs between validations; the last is always validated.
     """
@@ -73,14 +75,20 @@ class FitConfig:
         )
 
     def processes(self) -> int:
-        """How many processes train here; raises ConfigError for more than there are GPUs, or crystals."""
-        gpus = torch.cuda.device_count()
-        wanted = max(1, gpus) if self.devices == "auto" else self.devices
+        """How many processes of this machine train; ConfigError for more than there are GPUs, or crystals."""
+        gpus, launched = torch.cuda.device_count(), os.environ.get("LOCAL_WORLD_SIZE")
+        asked = max(1, gpus) if self.devices == "auto" else self.devices
+        wanted = int(launched) if launched else asked
         if gpus and wanted > gpus:
             raise ConfigError("devices", f"expected at most {gpus}, the GPUs of this machine: got {wanted}")
-        if wanted > self.batch_size:
-            raise ConfigError("batch_size", f"expected a crystal for each of {wanted} processes")
+        if (together := wanted * machines()) > self.batch_size:
+            raise ConfigError("batch_size", f"expected a crystal for each of {together} processes")
         return wanted
+
+
+def machines() -> int:
+    """How many train together: torchrun says so to the processes that it starts."""
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1"))
 
 
 @runtime_checkable
@@ -267,7 +275,8 @@ def fit(
         trainer = lightning.Trainer(
             accelerator="gpu" if torch.cuda.is_available() else "cpu",
             devices=processes,
-            strategy="ddp" if processes > 1 else "auto",
+            num_nodes=machines(),
+            strategy="ddp" if processes * machines() > 1 else "auto",
             max_epochs=config.epochs,
             gradient_clip_val=config.clip,
             check_val_every_n_epoch=config.check_every,

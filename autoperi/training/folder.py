@@ -86,6 +86,9 @@ def occupied(folder: Path) -> Iterator[None]:
     Raises:
         FolderError: another training runs there.
     """
+    if os.environ.get("RANK", "0") != "0":  # torchrun's first process holds it for all
+        yield
+        return
     outer = os.environ.get(_HOLDER, "")
     parent, _, held = outer.partition(":")
     joined = held == str(folder.resolve()) and int(parent) != os.getpid()

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -131,6 +132,33 @@ def test_fit_in_two_processes(tmp_path):
     command = [sys.executable, "-m", "tests.autoperi.training.test_fit", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
+    assert last(tmp_path)["global_step"] == 2
+
+
+@pytest.mark.slow
+def test_fit_on_two_machines(tmp_path):
+    """Two launches of torchrun meet as two machines and train together, in the steps of two processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    launch = [
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        "2",
+        "--nproc-per-node",
+        "1",
+        "--rdzv-backend",
+        "c10d",
+    ]
+    meet = ["--rdzv-endpoint", f"localhost:{port}", "-m", "tests.autoperi.training.test_fit", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    machines = [
+        subprocess.Popen([sys.executable, *launch, *meet], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    told = [machine.communicate(timeout=300)[1].decode() for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], told
     assert last(tmp_path)["global_step"] == 2
 
 
