@@ -11,9 +11,10 @@ import torch
 import tyro
 
 import property_models
+from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.symmetry import as_found
 from autoperi.data.dataset import load_dataset
-from autoperi.discovery.seeded import Goal, Means, likeliest, optimised
+from autoperi.discovery.seeded import Goal, Means, NothingLedError, likeliest, optimised
 from property_models.physics.descent import Descent, shipped_descent
 from property_models.potentials import distilled
 from property_models.uses.aim import Aim
@@ -36,7 +37,7 @@ def main(n: int = 50, seed: int = 0, steps: int = 10) -> None:
         by = [Means(Predictor(("band_gap",)), shipped_descent(), lead, way) for way in (exchanged, None)]
         best = likeliest(substitution_scan(crystal, [guide]), goal)
         plain = substitutions(crystal)[best[0] - 1][1] if best else None
-        found = [optimised(crystal, goal, means)[0] for means in by]
+        found = [_led(crystal, goal, means) for means in by]
         for name, one in zip(rows, [*found, plain], strict=True):
             there = one is not None and (one is plain or goal.reached(one))
             value = judge.predict([one or crystal])["value"].item()
@@ -47,6 +48,14 @@ def main(n: int = 50, seed: int = 0, steps: int = 10) -> None:
     for name, told in rows.items():
         reached, hits, groups = np.mean(told, axis=0)
         print(f"{name}: n {len(told)}, guide {reached:.0%}, judge {hits:.0%}, groups {groups:.1%}")
+
+
+def _led(crystal: Crystal, goal: Goal, means: Means) -> Crystal | None:
+    """The best on the way, if anything on it has the gene."""
+    try:
+        return optimised(crystal, goal, means)[0]
+    except NothingLedError:
+        return None
 
 
 if __name__ == "__main__":

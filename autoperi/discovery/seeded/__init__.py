@@ -2,13 +2,22 @@
 
 from autoperi.discovery.seeded.edit import Kept, edit_table, edited
 from autoperi.discovery.seeded.interpolate import Way, path, path_picture, path_table, way_between
-from autoperi.discovery.seeded.optimise import Goal, Means, likeliest, optimised, walk_picture, walk_table
+from autoperi.discovery.seeded.optimise import (
+    Goal,
+    Means,
+    NothingLedError,
+    likeliest,
+    optimised,
+    walk_picture,
+    walk_table,
+)
 from autoperi.discovery.seeded.seed import read_seed
 
 __all__ = [
     "Goal",
     "Kept",
     "Means",
+    "NothingLedError",
     "Way",
     "edit_table",
     "edited",

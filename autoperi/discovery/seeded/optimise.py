@@ -38,6 +38,10 @@ _SURE = 0.5
 """Chance of being there from which no further round is made."""
 
 
+class NothingLedError(ValueError):
+    """Nothing on the way from a crystal has its gene."""
+
+
 @dataclass(frozen=True)
 class Goal:
     """A value of a property, and what counts as reaching it.
@@ -125,7 +129,7 @@ def optimised(crystal: Crystal, goal: Goal, means: Means) -> Crystals:
     the same model. In provenance ``exchanged`` and ``round``.
 
     Raises:
-        ValueError: nothing on the way has the gene of the crystal.
+        NothingLedError: nothing on the way has the gene of the crystal.
     """
     gene, told = GeneRequest(gene=crystal.gene), {"exchanged": "", "round": 0}
     start = replace(crystal, properties={}, provenance={**crystal.provenance, **told})
@@ -143,7 +147,7 @@ def optimised(crystal: Crystal, goal: Goal, means: Means) -> Crystals:
         found += last
         seeds = sorted(last, key=goal.rank)[:_SEEDS]
     if not found:
-        raise ValueError(f"nothing on the way from {crystal.formula} has its gene, {crystal.gene}")
+        raise NothingLedError(f"nothing on the way from {crystal.formula} has its gene, {crystal.gene}")
     named = enumerate(sorted(found, key=goal.rank))
     return Crystals(
         replace(c, id=f"{i:03d}", provenance={**c.provenance, "led": crystal.id}) for i, c in named
