@@ -2,10 +2,11 @@
 
 Run: python scripts/check_discovery.py --draws 500 --gaps 0.5 1.3 2.5 4.0 --out runs/discovery
 Each way draws as many crystals and passes them through the same stages: valid, unique, likely stable, new,
-relaxed, within 0.05 eV/atom by CHGNet. Unasked: drawn without a target, none chosen by it. Asked: drawn for
-it, none chosen. Filter: drawn without, chosen by the guide, before and after relaxation. Campaign: both.
-Exchange: elements of training crystals exchanged for like ones, chosen as in Filter. Shuffled: the hits that
-the crystals of the campaigns for the other gaps have in this window. What is found is kept in --out.
+relaxed, within 0.05 eV/atom by CHGNet. Unasked: drawn without a target, none chosen by it. Steered: drawn for
+it by guidance alone. Asked: genes chosen by their chance to have it too, as `sample` does. Filter: drawn
+without, chosen by the guide, before and after relaxation. Campaign: asked, and chosen by the guide. Exchange:
+elements of training crystals exchanged for like ones, chosen as in Filter. Shuffled: the hits that the
+crystals of the campaigns for the other gaps have in this window. What is found is kept in --out.
 """
 
 import json
@@ -35,20 +36,20 @@ from property_models.uses.screen import Predictor
 
 ANY = Window(-np.inf, np.inf)
 WAYS = {
-    "unasked": (False, False),
-    "asked": (True, False),
-    "filter": (False, True),
-    "campaign": (True, True),
+    "unasked": (SampleConfig(guidance=0.0), False),
+    "steered": (SampleConfig(guidance=2.0, likely=0.0), False),
+    "asked": (SampleConfig(), False),
+    "filter": (SampleConfig(guidance=0.0), True),
+    "campaign": (SampleConfig(), True),
     "exchange": (None, True),
 }
-"""Whether draws are asked for the gap, None without the generator; whether the guide chooses by it."""
+"""How crystals are drawn (None: not by the generator; guidance 0: no target); whether the guide chooses."""
 
 
 def main(
     out: Path,
     draws: int = 500,
     gaps: tuple[float, ...] = (0.5, 1.3, 2.5, 4.0),
-    guidance: float = 2.0,
     seed: int = 0,
 ) -> None:
     """A row for each way and gap; an interrupted run goes on."""
@@ -57,12 +58,11 @@ def main(
     found: dict[tuple[float, str], list[Crystal]] = {}
     seconds: dict[tuple[float, str], float] = {}
     for gap, window in windows.items():
-        for way, (asked, chosen) in WAYS.items():
+        for way, (config, chosen) in WAYS.items():
             folder = out / (way if way == "unasked" else f"{way}-{gap:g}")
             if not (folder / "run.json").exists():
                 began = time.process_time()
-                strength = guidance if asked else 0.0
-                drawn = _exchanged(draws, seed) if asked is None else _drawn(window, draws, strength, seed)
+                drawn = _drawn(window, draws, config, seed) if config else _exchanged(draws, seed)
                 crystals = _through(drawn, window if chosen else ANY)
                 write_crystals(crystals, folder, {"seconds": time.process_time() - began})
             found[gap, way] = read_crystals(folder)
@@ -77,10 +77,9 @@ def main(
     print(table.round(3).to_string(index=False))
 
 
-def _drawn(window: Window, n: int, guidance: float, seed: int) -> Sequence[Crystal]:
-    config = SampleConfig(guidance=guidance, novel=True)
-    asked = {"band_gap": window} if guidance else {}
-    return autoperi.load("mp_20").sample(n, seed, conditions=asked, config=config)
+def _drawn(window: Window, n: int, config: SampleConfig, seed: int) -> Sequence[Crystal]:
+    asked = {"band_gap": window} if config.guidance else {}
+    return autoperi.load("mp_20").sample(n, seed, conditions=asked, config=replace(config, novel=True))
 
 
 def _exchanged(n: int, seed: int) -> list[Crystal]:

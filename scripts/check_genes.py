@@ -36,7 +36,8 @@ def main(n: int = 10_000, seed: int = 0, stability: float | None = None, novel: 
     torch.set_num_threads(1)
     generator = autoperi.load("mp_20")
     config = SampleConfig(stability=stability, novel=novel)
-    excess = chosen_by(config, generator.stability, generator.relatives(), generator.empirical_genes())
+    known, relatives = generator.empirical_genes(), generator.relatives()
+    excess = chosen_by(config, generator.stability, generator.targets, relatives, known)
     drawn = generator.learned_genes().sample(range(n), seed, config=config.draw, excess=excess)
     rows = {
         "drawn": _shares(drawn, generator),

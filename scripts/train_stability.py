@@ -19,8 +19,10 @@ import autoperi
 from autoperi.data.files import crystal_of_record
 from autoperi.flow.relatives import Relatives
 from autoperi.generator import CrystalGenerator, save
+from autoperi.genes.batch import GeneBatch
+from autoperi.genes.critics.described import LabelledGenes
 from autoperi.genes.critics.kin import KIN
-from autoperi.genes.critics.stability import LabelledGenes, StabilityConfig, StabilityCritic, stability_loss
+from autoperi.genes.critics.stability import StabilityConfig, StabilityCritic, stability_loss
 from autoperi.training.fit import BatchData, FitConfig, Training, fit, seeded
 from autoperi.training.states import averaged_weights
 
@@ -71,12 +73,13 @@ def _fitted(
     rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     crystals = [crystal_of_record(row["crystal"]) for row in rows]
     energies = [row["e_above_hull"] for row in rows]
-    data = LabelledGenes.of(crystals, relatives.distances(crystals, KIN), energies)
+    labelled = [replace(c, properties={"e": e}) for c, e in zip(crystals, energies, strict=True)]
+    data = LabelledGenes(GeneBatch.from_crystals(labelled, ["e"]), relatives.distances(crystals, KIN))
     held = len(data) // 10
     seen, held_out = (data.select(part) for part in arange(len(data)).split([len(data) - held, held]))
     with seeded(FIT.seed):
         critic = StabilityCritic(sizes)
-    critic.standardise(seen)
+    critic.standardise(seen.genes, seen.kin)
     best = fit(StabilityTraining(critic, FIT), BatchData(seen, held_out, FIT.batch_size, FIT.seed), FIT, out)
     critic.load_state_dict(averaged_weights(best))
     critic.eval()
@@ -85,7 +88,7 @@ def _fitted(
     expected = critic.expected(crystals[-held:], held_out.kin)
     print(f"{len(seen)} labels, {held} held out")
     for name, own in (("all", np.ones(held, bool)), ("new formula", new)):
-        _say(name, np.array(expected)[own], held_out.e_above_hull.numpy()[own])
+        _say(name, np.array(expected)[own], held_out.genes.conditions[:, 0].numpy()[own])
     return critic, len(seen)
 
 

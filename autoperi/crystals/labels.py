@@ -112,9 +112,15 @@ class Window:
             )
         return Window(*ends, self.target, condition.unit)
 
-    def draw(self, rng: np.random.Generator) -> float:
-        """The target, or where there is none a uniformly drawn value of a finite window."""
-        return self.target if self.target is not None else float(rng.uniform(self.low, self.high))
+    def draw(self, rng: np.random.Generator, known: np.ndarray | None = None) -> float:
+        """The target, or one of the known values in the window; without any, uniform in it.
+
+        Conditional draws whose targets are spread over a window as labels are draws from the window.
+        """
+        if self.target is not None:
+            return self.target
+        inside = known[self.hits(known)] if known is not None else np.empty(0)
+        return float(rng.choice(inside)) if len(inside) else float(rng.uniform(self.low, self.high))
 
     def hits(self, values: np.ndarray) -> np.ndarray:
         """Which values lie inside, ends included; NaN does not."""

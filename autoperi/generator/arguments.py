@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from autoperi.crystals.labels import Asked, Condition, Window
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.request import GeneRequest
 
@@ -33,3 +34,16 @@ def check_types(n: object, seed: object, request: object, conditions: object, co
     for name, value, kind, example in remedies:
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"expected a {kind.__name__} as {name}, e.g. {example}: got {value!r}")
+
+
+def windows_within(asked: Mapping[str, Asked] | None, known: Mapping[str, Condition]) -> dict[str, Window]:
+    """Windows by name, open ends closed by the conditions' ranges; ValueError for what is no window."""
+    windows: dict[str, Window] = {}
+    for name, one in sorted((asked or {}).items()):
+        if name not in known:
+            raise ValueError(f"expected conditions among {sorted(known)}: got {name!r}")
+        try:
+            windows[name] = Window.of(one).within(known[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return windows

@@ -19,7 +19,7 @@ from autoperi.flow.relatives import Relatives
 from autoperi.flow.sampler import FlowModel
 from autoperi.flow.steering import Guide
 from autoperi.flow.velocity import VelocityConfig
-from autoperi.generator.arguments import check_count, check_types
+from autoperi.generator.arguments import check_count, check_types, windows_within
 from autoperi.generator.choice import Keep, chosen_by, judged
 from autoperi.generator.delivery import DeliveryWarning, NothingDrawnError, fitting, generic, misfit, unseen
 from autoperi.generator.geometry import Descent, Progress, drawn_geometry, in_threads, silent
@@ -27,9 +27,10 @@ from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critics.kin import KIN
 from autoperi.genes.critics.real import CriticConfig, GeneCritic
 from autoperi.genes.critics.stability import StabilityConfig, StabilityCritic
+from autoperi.genes.critics.targets import TargetConfig, TargetCritic
 from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.network import GeneConfig, GeneNetwork
-from autoperi.genes.prior import LearnedGenes
+from autoperi.genes.prior import Excess, LearnedGenes
 from autoperi.genes.request import GeneRequest
 from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import Arrays, readable
@@ -51,7 +52,7 @@ class GeneratorConfig:
 
     Attributes:
         autoencoder, velocity, genes, critic: sizes of the networks.
-        stability: of the critic of stability, where the checkpoint has one.
+        stability, targets: of the critics of stability and of targets, where the checkpoint has them.
         conditions: the labels that gene network and velocity are conditioned on, by name.
     """
 
@@ -60,6 +61,7 @@ class GeneratorConfig:
     genes: GeneConfig = field(default_factory=GeneConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     stability: StabilityConfig | None = None
+    targets: TargetConfig | None = None
     conditions: dict[str, Condition] = field(default_factory=lambda: dict(DEFAULT_CONDITIONS))
 
     def __post_init__(self) -> None:
@@ -86,6 +88,7 @@ class CrystalGenerator(nn.Module):
         self.gene_network = GeneNetwork(config.genes, config.conditions)
         self.critic = GeneCritic(config.critic)
         self.stability = StabilityCritic(config.stability) if config.stability else None
+        self.targets = TargetCritic(config.targets) if config.targets else None
         self.empirical, self.geometry = Arrays(), Arrays()
         self.name, self.sha256 = "", ""
         self.about: dict[str, Any] = {}
@@ -100,6 +103,7 @@ class CrystalGenerator(nn.Module):
             "gene network": self.gene_network,
             "critic of genes": self.critic,
             **({"critic of stability": self.stability} if self.stability else {}),
+            **({"critic of targets": self.targets} if self.targets else {}),
         }
         sizes = {n: f"{sum(p.numel() for p in net.parameters()):,} parameters" for n, net in networks.items()}
         return {**sizes, "sha256": self.sha256, **readable(self.about)}
@@ -208,16 +212,20 @@ class CrystalGenerator(nn.Module):
                 "expected species from the prior where elements are asked for: the flow knows none"
             )
         pending = list(range(first, first + n))
-        targets, aims = self._aims(pending, seed, conditions, config)
+        windows = windows_within(conditions, self.config.conditions)
+        targets, aims = self._aims(pending, seed, windows, config)
         if self.empirical.state_dict():
             for strange in unseen(request, self.empirical_genes()):
                 warnings.warn(strange, DeliveryWarning, stacklevel=4)
+        choice = self._choice(config, windows)
         exact, whole = request.constrains_symmetry, {}
         wrong: Counter[str] = Counter()
         strays: set[int] = set()
         for attempt in range(_REFUSALS if keep else _ROUNDS if exact else 1):
             told = progress if attempt == 0 else silent
-            genes = self._fitting(pending, first, seed, request, targets, config, told, attempt, wrong)
+            genes = self._fitting(
+                pending, first, seed, request, targets, config, told, attempt, wrong, choice
+            )
             if not genes:
                 break
             count = {"refused": attempt} if keep else {}
@@ -268,6 +276,7 @@ class CrystalGenerator(nn.Module):
         progress: Progress,
         attempt: int,
         wrong: Counter[str],
+        excess: Excess | None,
     ) -> dict[int, Crystal]:
         """Genes by number, drawn anew while they have another symmetry or cell, or no relative, if asked for.
 
@@ -278,7 +287,7 @@ class CrystalGenerator(nn.Module):
         left = list(numbers)
         for again in range(attempt * _TRIES, (attempt + 1) * _TRIES):
             own = targets.select([i - first for i in left])
-            genes = self._genes(left, seed, request, own, config, progress, again)
+            genes = self._genes(left, seed, request, own, config, progress, again, excess)
             progress = silent
             for i, gene in zip(left, genes, strict=True):
                 real = generic(gene) if request.constrains_symmetry else gene
@@ -308,34 +317,29 @@ class CrystalGenerator(nn.Module):
     ) -> Crystals:
         """Geometry (and unknown species) for given genes: structure prediction when species are known."""
         config, numbers = config or SampleConfig(), range(len(genes))
-        targets, aims = self._aims(numbers, seed, conditions, config)
+        windows = windows_within(conditions, self.config.conditions)
+        targets, aims = self._aims(numbers, seed, windows, config)
         genes = [replace(g, provenance={**g.provenance, **a}) for g, a in zip(genes, aims, strict=True)]
         keys = [(i,) for i in numbers]
         return self._geometry(genes, keys, seed, targets, config, progress, guide, descent)
 
     def _aims(
-        self,
-        numbers: Sequence[int],
-        seed: int,
-        conditions: Mapping[str, Asked] | None,
-        config: SampleConfig,
+        self, numbers: Sequence[int], seed: int, windows: Mapping[str, Window], config: SampleConfig
     ) -> tuple[Targets, list[dict[str, float]]]:
         """Targets of crystals, drawn from windows, and what their provenance says of them."""
-        windows: dict[str, Window] = {}
-        for name, asked in sorted((conditions or {}).items()):
-            known = self.config.conditions
-            if name not in known:
-                raise ValueError(f"expected conditions among {sorted(known)}: got {name!r}")
-            try:
-                windows[name] = Window.of(asked).within(known[name])
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
+        training = self._priors()[1]
+        known = {name: training.labels(name) for name in windows} if training else {}
         values = []
         for i in numbers:
             rng = np.random.default_rng([seed, i, 5])
-            values.append({name: window.draw(rng) for name, window in windows.items()})
+            values.append({name: window.draw(rng, known.get(name)) for name, window in windows.items()})
         aims = [{f"target_{name}": value for name, value in row.items()} for row in values]
         return self.gene_network.condition.targets(values, config.guidance), aims
+
+    def _choice(self, config: SampleConfig, windows: Mapping[str, Window]) -> Excess | None:
+        """By what genes are chosen."""
+        _, training, relatives = self._priors()
+        return chosen_by(config, self.stability, self.targets, relatives, training, windows)
 
     def _genes(
         self,
@@ -345,13 +349,13 @@ class CrystalGenerator(nn.Module):
         targets: Targets,
         config: SampleConfig,
         progress: Progress,
-        attempt: int = 0,
+        attempt: int,
+        excess: Excess | None,
     ) -> list[Crystal]:
         """Genes, with species where these are the prior's, from one-threaded workers."""
         choice, network = config.draw, self.learned_genes()
         size = min(2 * choice.batch_size, math.ceil(len(numbers) / config.workers))
         empirical = self.empirical_genes() if config.genes == "empirical" else None
-        excess = chosen_by(config, self.stability, self.relatives(), empirical or self._priors()[1])
 
         def part(first: int) -> list[Crystal]:
             some = range(first, min(first + size, len(numbers)))

@@ -29,6 +29,9 @@ class SampleConfig:
         stability: share of the draws of each kind of chemistry that are refused as too far above the hull,
             before geometry is drawn: 0 refuses none, 0.5 keeps the better half; by default what the
             checkpoint finds best, none where it has no critic of stability.
+        likely: least chance, foretold from the gene alone, that each value or range asked for is met; the
+            likeliest of thirty-two genes is drawn where none has it, and with 0 the first is. Without a
+            critic of targets in the checkpoint nothing is chosen so.
         tries: geometries drawn for each gene, from its nearest relatives and from noise; the one whose energy
             is lowest after a few steps down the shipped potential, a pupil of CHGNet, is kept. Figures of raw
             crystals are those of one try.
@@ -42,6 +45,7 @@ class SampleConfig:
     species: Species = "prior"
     guidance: float = 1.0
     stability: float | None = None
+    likely: float = 0.5
     tries: int = 1
     novel: bool = False
     draw: Annotated[DrawConfig, arg(name="")] = field(default_factory=DrawConfig)
@@ -59,6 +63,8 @@ class SampleConfig:
             raise ValueError(f"expected a finite guidance: got {self.guidance}")
         if self.stability is not None and not 0 <= self.stability <= _STRICTEST:
             raise ValueError(f"expected a stability from 0 to {_STRICTEST}: got {self.stability}")
+        if not 0 <= self.likely < 1:
+            raise ValueError(f"expected a chance from 0 to less than 1: got {self.likely}")
         if not 1 <= self.tries <= _MOST_TRIES:
             raise ValueError(f"expected 1 to {_MOST_TRIES} tries: got {self.tries}")
         if self.species == "flow" and self.flow.start.kind == "relative":

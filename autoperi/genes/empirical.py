@@ -85,6 +85,11 @@ class EmpiricalGenes:
         """Number of training crystals."""
         return len(self._orbits)
 
+    def labels(self, name: str) -> np.ndarray:
+        """Known values of a condition, in its unit."""
+        values = self._arrays["properties"][:, list(self._conditions).index(name)]
+        return values[np.isfinite(values)]
+
     def elements(self) -> set[int]:
         """Atomic numbers of the training set."""
         return set(self._arrays["species"].tolist())

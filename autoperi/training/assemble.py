@@ -35,8 +35,10 @@ def assemble(
     generator = CrystalGenerator(recipe.generator)
     for stage in FITTED:
         part_of(generator, stage).load_state_dict(weights[stage])
-    if generator.stability and start and start.stability:
-        generator.stability.load_state_dict(start.stability.state_dict())
+    for name in ("stability", "targets"):
+        critic = getattr(generator, name)
+        if critic and start:
+            critic.load_state_dict(getattr(start, name).state_dict())
     refuse_other_scales(generator)
     generator.geometry.put(Relatives.from_crystals(train).state_dict())
     generator.empirical.put(EmpiricalGenes.from_crystals(train, recipe.generator.conditions).state_dict())

@@ -60,6 +60,11 @@ class Recipe:
         idle = [name for name in FITTED if self.fit(name).epochs == 0]
         if self.start is None and idle:
             raise ConfigError("start", f"expected a checkpoint that has {', '.join(idle)}, with epochs = 0")
+        for name in ("stability", "targets"):
+            if self.start is None and getattr(self.generator, name):
+                raise ConfigError(
+                    f"generator.{name}", f"no stage fits it: use scripts/train_{name}.py after training"
+                )
 
     def fit(self, stage: Stage) -> FitConfig:
         """How the network of a stage is fitted."""

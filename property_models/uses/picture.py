@@ -42,31 +42,31 @@ def predicted_distributions(table: "pd.DataFrame", targets: Sequence[str]) -> Fi
 
 
 def steered_distributions(
-    values: Mapping[tuple[float, float], np.ndarray], base: np.ndarray, tolerance: float, name: str
+    values: Mapping[tuple[float, str], np.ndarray], base: np.ndarray, tolerance: float, name: str
 ) -> Figure:
-    """What crystals asked for a value turned out to be: a row for each value, a column for each guidance.
+    """What crystals asked for a value turned out to be: a row for each value, a column for each way to ask.
 
     Args:
-        values: of the crystals, by (value asked for, guidance); NaN where a crystal has none.
+        values: of the crystals, by (value asked for, how); NaN where a crystal has none.
         base: values of the training crystals, drawn behind.
         tolerance: half the width of the band that counts as a hit.
         name: of the property, with its unit.
     """
-    asked, strengths = (sorted({key[axis] for key in values}) for axis in (0, 1))
+    asked, ways = (list(dict.fromkeys(key[axis] for key in values)) for axis in (0, 1))
     edges = np.linspace(0, max(np.nanmax(v) for v in (*values.values(), base)), 41).tolist()
-    shape = len(asked), len(strengths)
+    shape = len(asked), len(ways)
     figure = Figure(figsize=(2.6 * shape[1], 1.7 * shape[0]), layout="constrained")
     panels = figure.subplots(*shape, squeeze=False, sharex=True, sharey="row")
     for i, value in enumerate(asked):
-        for axes, strength in zip(panels[i], strengths, strict=True):
-            found = values[value, strength]
+        for axes, way in zip(panels[i], ways, strict=True):
+            found = values[value, way]
             hits = np.mean(np.abs(found - value) <= tolerance)
             axes.axvspan(value - tolerance, value + tolerance, color=_OUTSIDE, alpha=0.3, lw=0)
             for drawn, style in ((base, {"color": "#bbbbbb"}), (found, {"color": _INSIDE})):
                 real = drawn[np.isfinite(drawn)]
                 weights = np.full(len(real), 1 / len(drawn))
                 axes.hist(real, bins=edges, weights=weights, histtype="step", lw=1.5, **style)
-            axes.set_title(f"asked {value:g}, guidance {strength:g}: {hits:.0%}", fontsize="small")
+            axes.set_title(f"asked {value:g}, {way}: {hits:.0%}", fontsize="small")
             axes.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(name)
     figure.supylabel("share of crystals (grey: training set)")

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import huber_loss, one_hot
+from torch.nn.functional import huber_loss
 
-from autoperi.crystals.crystal import MAX_Z, Crystal
+from autoperi.crystals.crystal import Crystal
 from autoperi.genes.batch import GeneBatch
-from autoperi.genes.critics.kin import KIN_FEATURES, kin_features
-from autoperi.genes.features import GeneDescription
+from autoperi.genes.critics.described import LabelledGenes, StandardisedGenes, member
 from autoperi.networks.config import check
 
 _LEVELS, _FEWEST = 200, 50
@@ -50,7 +49,7 @@ class StabilityConfig:
         check(self, width=(1, 8192), dropout=(0, 1), members=(1, 64), refused=(0, 1))
 
 
-class StabilityCritic(GeneDescription):
+class StabilityCritic(StandardisedGenes):
     """Expected energy above the hull of a gene with species, eV/atom.
 
     Attributes:
@@ -58,18 +57,15 @@ class StabilityCritic(GeneDescription):
             [kinds, levels]: the same share is refused in each, or easy chemistry would crowd out the rest.
     """
 
-    mean: Tensor
-    spread: Tensor
     levels: Tensor
 
     def __init__(self, config: StabilityConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or StabilityConfig()
-        inputs = self.n_described + 2 * MAX_Z + KIN_FEATURES
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("spread", torch.ones(inputs))
         self.register_buffer("levels", torch.full((KINDS, _LEVELS), torch.inf))
-        self.members = nn.ModuleList(_member(inputs, config) for _ in range(config.members))
+        self.members = nn.ModuleList(
+            member(self.n_inputs, config.width, 1, config.dropout) for _ in range(config.members)
+        )
 
     def forward(
         self, batch: GeneBatch, kin: Float[Tensor, "crystals kin"]
@@ -80,8 +76,8 @@ class StabilityCritic(GeneDescription):
             batch: genes with species; conditions and hints are not read.
             kin: distances of the nearest relatives, nearest first, infinite where there are no more.
         """
-        scaled = ((self._inputs(batch, kin) - self.mean) / self.spread).clamp(-6, 6)
-        found = torch.stack([member(scaled).squeeze(-1) for member in self.members])
+        scaled = self.inputs(batch, kin)
+        found = torch.stack([one(scaled).squeeze(-1) for one in self.members])
         return found * _SCALE + _CENTRE
 
     @torch.no_grad()
@@ -97,13 +93,6 @@ class StabilityCritic(GeneDescription):
         return limits[kinds(crystals).to(limits.device)].tolist()
 
     @torch.no_grad()
-    def standardise(self, data: "LabelledGenes") -> None:
-        """Take mean and spread of the inputs from a training set."""
-        inputs = self._inputs(data.genes, data.kin)
-        self.mean.copy_(inputs.mean(dim=0))
-        self.spread.copy_(inputs.std(dim=0) + 1e-2)
-
-    @torch.no_grad()
     def calibrate(self, crystals: Sequence[Crystal], kin: Float[Tensor, "crystals kin"]) -> None:
         """Take the levels from unconditional draws; kinds of under 50 take those of all."""
         expected, kind = torch.tensor(self.expected(crystals, kin), dtype=torch.float64), kinds(crystals)
@@ -111,16 +100,6 @@ class StabilityCritic(GeneDescription):
         for k, levels in enumerate(self.levels):
             own = expected[kind == k]
             levels.copy_(torch.quantile(own if len(own) >= _FEWEST else expected, share))
-
-    def _inputs(
-        self, batch: GeneBatch, kin: Float[Tensor, "crystals kin"]
-    ) -> Float[Tensor, "crystals inputs"]:
-        is_site = batch.wyckoff >= 0
-        atoms = self.multiplicity[batch.wyckoff.clamp(min=0)] * is_site
-        amounts = (one_hot(batch.species, MAX_Z + 1) * atoms[..., None]).sum(dim=1)[:, 1:].to(kin)
-        share = amounts / amounts.sum(dim=1, keepdim=True)
-        parts = [self.described(batch).to(kin), share, (share > 0).to(kin), kin_features(kin)]
-        return torch.cat(parts, dim=1)
 
 
 def kinds(crystals: Sequence[Crystal]) -> Int[Tensor, "crystals"]:
@@ -133,47 +112,8 @@ def kinds(crystals: Sequence[Crystal]) -> Int[Tensor, "crystals"]:
     return torch.tensor(found, dtype=torch.long)
 
 
-def _member(inputs: int, config: StabilityConfig) -> nn.Module:
-    drop, width = config.dropout, config.width
-    return nn.Sequential(
-        *(nn.Dropout(drop / 2), nn.Linear(inputs, width), nn.SiLU()),
-        *(nn.Dropout(drop), nn.Linear(width, width), nn.SiLU()),
-        *(nn.Dropout(drop), nn.Linear(width, 1)),
-    )
-
-
-@dataclass(frozen=True)
-class LabelledGenes:
-    """Draws and the energies above the hull that they relaxed to."""
-
-    genes: GeneBatch
-    kin: Float[Tensor, "crystals kin"]
-    e_above_hull: Float[Tensor, "crystals"]
-    """eV/atom."""
-
-    @classmethod
-    def of(
-        cls, crystals: Sequence[Crystal], kin: Float[Tensor, "crystals kin"], energies: Sequence[float]
-    ) -> "LabelledGenes":
-        """A set of crystals with their energies above the hull, eV/atom."""
-        genes = GeneBatch.from_crystals([replace(c, properties={}) for c in crystals])
-        return cls(genes, kin.float(), torch.tensor(energies).float())
-
-    def __len__(self) -> int:
-        """Number of crystals."""
-        return len(self.e_above_hull)
-
-    def select(self, index: Int[Tensor, "chosen"]) -> "LabelledGenes":
-        """Some of them."""
-        return type(self)(self.genes.take(index), self.kin[index], self.e_above_hull[index])
-
-    def to(self, device: torch.device) -> "LabelledGenes":
-        """Move everything."""
-        return type(self)(self.genes.to(device), self.kin.to(device), self.e_above_hull.to(device))
-
-
 def stability_loss(critic: StabilityCritic, batch: LabelledGenes) -> Float[Tensor, ""]:
-    """Huber loss of every member, in units of the labels' spread."""
+    """Huber loss of every member, in units of the labels' spread; labels: heights above the hull, eV/atom."""
     found = critic(batch.genes, batch.kin)
-    labels = batch.e_above_hull.clamp(_LOWEST, _HIGHEST).expand_as(found)
+    labels = batch.genes.conditions[:, 0].clamp(_LOWEST, _HIGHEST).expand_as(found)
     return huber_loss(found, labels, delta=_ROBUST) / (_SCALE * _ROBUST)

@@ -68,6 +68,17 @@ def test_values_are_drawn_uniformly_and_a_target_is_met():
     assert Window.around(1.5, 0.3).draw(np.random.default_rng(0)) == 1.5
 
 
+def test_known_values_in_the_window_are_drawn():
+    """As often as there are of each; none inside, and the window is drawn from uniformly."""
+    known = np.array([0.0, 0.0, 2.5, 2.5, 2.5, 4.0, 9.0])
+    window = Window.of("2:").within(GAP)
+    drawn = np.array([window.draw(np.random.default_rng(i), known) for i in range(2000)])
+    assert set(drawn) == {2.5, 4.0}
+    assert (drawn == 2.5).mean() == pytest.approx(0.75, abs=0.05)
+    assert 5 <= Window(5.0, 6.0).draw(np.random.default_rng(0), known) <= 6
+    assert Window.around(1.5, 0.3).draw(np.random.default_rng(0), known) == 1.5
+
+
 @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (0.0, math.inf), (math.nan, 1.0)])
 def test_a_condition_has_a_range(low, high):
     with pytest.raises(ValueError, match="low < high"):

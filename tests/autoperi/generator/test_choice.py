@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from autoperi.crystals.labels import DEFAULT_CONDITIONS, Window
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.flow.relatives import Relatives
 from autoperi.generator.choice import chosen_by
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critics.kin import KIN
 from autoperi.genes.critics.stability import StabilityConfig, StabilityCritic
+from autoperi.genes.critics.targets import TargetConfig, TargetCritic
 from autoperi.genes.empirical import EmpiricalGenes
 from tests.prototypes import prototype
 
@@ -28,7 +30,7 @@ def parts(crystals):
     critic = StabilityCritic(StabilityConfig(width=8, members=1)).eval()
     relatives = Relatives.from_crystals(crystals[:3])
     critic.calibrate(crystals, relatives.distances(crystals, KIN))
-    return critic, relatives, EmpiricalGenes.from_crystals(crystals[:3])
+    return critic, None, relatives, EmpiricalGenes.from_crystals(crystals[:3])
 
 
 def test_the_better_half_is_kept(crystals, parts):
@@ -54,7 +56,7 @@ def test_without_a_critic_nothing_is_refused_unless_asked(parts):
     with pytest.raises(ValueError, match="no critic of stability: ask for stability 0"):
         chosen_by(SampleConfig(stability=0.5), None, *parts[1:])
     with pytest.raises(ValueError, match="cannot tell what is novel"):
-        chosen_by(SampleConfig(novel=True), None, None, None)
+        chosen_by(SampleConfig(novel=True), None, None, None, None)
 
 
 @pytest.mark.parametrize("other", [{"genes": "empirical"}, {"species": "flow"}])
@@ -63,3 +65,28 @@ def test_other_ways_of_drawing_are_not_chosen_from(parts, other):
     assert chosen_by(SampleConfig(**other), *parts) is None
     with pytest.raises(ValueError, match="expected learned genes"):
         chosen_by(SampleConfig(stability=0.5, **other), *parts)
+
+
+def test_the_likeliest_to_meet_what_is_asked_for_are_kept(crystals, parts):
+    """A chance as asked is enough; below, the less likely misses more; nothing foretold, nothing chosen."""
+    torch.manual_seed(0)
+    critic = TargetCritic(
+        TargetConfig({"band_gap": DEFAULT_CONDITIONS["band_gap"]}, width=8, members=1)
+    ).eval()
+    _, _, relatives, training = parts
+    windows = {"band_gap": Window(0.0, 4.0)}
+    chances = critic.chances(crystals, relatives.distances(crystals, KIN), windows).squeeze(1).tolist()
+    least = sorted(chances)[1]
+    config = SampleConfig(stability=0.0, likely=least)
+    excess = chosen_by(config, None, critic, relatives, training, windows)
+    assert excess is not None
+    missed = excess(crystals)
+    assert sum(miss <= 0 for miss in missed) == 3
+    assert np.argmax(missed) == np.argmin(chances)
+    for idle, asked in (
+        (replace(config, likely=0.0), windows),
+        (config, {}),
+        (config, {"other": Window(0, 1)}),
+    ):
+        assert chosen_by(idle, None, critic, relatives, training, asked) is None
+    assert chosen_by(config, None, None, relatives, training, windows) is None

@@ -92,15 +92,24 @@ def test_a_missing_recipe_names_the_shipped_ones():
 def test_shipped_recipes_are_complete_and_train_the_shipped_sizes(name):
     """Every field is written; but for devices all are the default's, and the sizes the checkpoint's."""
     recipe = read_recipe(Path(name))
-    assert recipe.generator == replace(load("mp_20").config, stability=None)  # which is fitted apart
+    assert recipe.generator == replace(load("mp_20").config, stability=None, targets=None)  # fitted apart
     assert tuple(recipe.fit(stage).devices for stage in FITTED) == DEVICES[name]
     alike = {stage: replace(recipe.fit(stage), devices="auto") for stage in FITTED}
     assert replace(recipe, **alike) == Recipe()
     written = tomllib.loads((RECIPES / f"{name}.toml").read_text())
     assert set(written) == {f.name for f in fields(Recipe)} - {"start"}
-    assert _names(written["generator"]) == _names(asdict(recipe.generator)) - {"stability"}
+    assert _names(written["generator"]) == _names(asdict(recipe.generator)) - {"stability", "targets"}
     for stage in FITTED:
         assert set(written[stage]) == {f.name for f in fields(FitConfig)}
+
+
+@pytest.mark.parametrize("critic", ["stability", "targets"])
+def test_critics_that_no_stage_fits_are_refused(critic, tmp_path):
+    """Without a start they would be shipped as they were initialised."""
+    file = tmp_path / "mine.toml"
+    file.write_text(f"[generator.{critic}]\nwidth = 8\n")
+    with pytest.raises(ConfigError, match=f"generator.{critic}: no stage fits it"):
+        read_recipe(file)
 
 
 def _names(values: dict) -> set[str]:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from autoperi.genes.batch import GeneBatch
+from autoperi.genes.critics.described import LabelledGenes
 from autoperi.genes.critics.kin import KIN
 from autoperi.genes.critics.stability import (
     KINDS,
-    LabelledGenes,
     StabilityConfig,
     StabilityCritic,
     kinds,
@@ -27,7 +27,10 @@ def labelled() -> LabelledGenes:
     """Energies that follow from the distance of the nearest relative alone."""
     crystals = [small_crystal(group, seed) for group in SOME_GROUPS for seed in range(3)]
     kin = torch.rand(len(crystals), KIN, generator=torch.Generator().manual_seed(0)).sort(dim=1).values
-    return LabelledGenes.of(crystals, kin, (0.4 * kin[:, 0]).tolist())
+    told = [
+        replace(c, properties={"e": e}) for c, e in zip(crystals, (0.4 * kin[:, 0]).tolist(), strict=True)
+    ]
+    return LabelledGenes(GeneBatch.from_crystals(told, ["e"]), kin)
 
 
 def made() -> StabilityCritic:
@@ -38,7 +41,7 @@ def made() -> StabilityCritic:
 def test_it_learns_what_labels_follow_from(labelled):
     """A few steps of gradient descent rank the crystals."""
     critic = made()
-    critic.standardise(labelled)
+    critic.standardise(labelled.genes, labelled.kin)
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
     for _ in range(60):
         optimizer.zero_grad()
@@ -47,7 +50,7 @@ def test_it_learns_what_labels_follow_from(labelled):
         optimizer.step()
     found = critic(labelled.genes, labelled.kin).mean(dim=0)
     assert loss < 0.5
-    assert torch.corrcoef(torch.stack([found, labelled.e_above_hull]))[0, 1] > 0.9
+    assert torch.corrcoef(torch.stack([found, labelled.genes.conditions[:, 0]]))[0, 1] > 0.9
 
 
 def test_order_of_sites_and_company_do_not_matter(labelled):
@@ -103,17 +106,10 @@ def test_kinds_are_those_of_anions_and_lanthanides():
 def test_far_labels_count_as_far(labelled):
     """A crystal that exploded weighs no more than one that is merely bad."""
     critic = made()
-    broken = replace(labelled, e_above_hull=labelled.e_above_hull + 1e3)
+    genes = labelled.genes
+    broken = replace(labelled, genes=replace(genes, conditions=genes.conditions + 1e3))
     assert torch.isfinite(stability_loss(critic, broken))
     assert stability_loss(critic, broken) < 100
-
-
-def test_a_set_is_taken_apart_and_moved(labelled):
-    """As training does."""
-    part = labelled.select(torch.tensor([3, 1])).to(torch.device("cpu"))
-    assert len(part) == 2
-    assert isinstance(part.genes, GeneBatch)
-    torch.testing.assert_close(part.kin, labelled.kin[[3, 1]])
 
 
 @pytest.mark.parametrize("wrong", [{"refused": 1.5}, {"members": 0}, {"dropout": -0.1}])
