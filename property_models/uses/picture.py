@@ -52,7 +52,10 @@ def steered_distributions(
         tolerance: half the width of the band that counts as a hit.
         name: of the property, with its unit.
     """
-    asked, ways = (list(dict.fromkeys(key[axis] for key in values)) for axis in (0, 1))
+    asked, ways = (
+        list(dict.fromkeys(value for value, _ in values)),
+        list(dict.fromkeys(way for _, way in values)),
+    )
     edges = np.linspace(0, max(np.nanmax(v) for v in (*values.values(), base)), 41).tolist()
     shape = len(asked), len(ways)
     figure = Figure(figsize=(2.6 * shape[1], 1.7 * shape[0]), layout="constrained")
