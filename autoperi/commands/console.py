@@ -14,8 +14,10 @@ from autoperi.data.names import one_line
 _WIDE = 240
 """Columns of a file or a pipe, which has no edge: wide tables are not folded into a terminal's 80."""
 
-out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE, markup=False)
-err = Console(stderr=True, markup=False)
+out = Console(
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE, markup=False, emoji=False
+)
+err = Console(stderr=True, markup=False, emoji=False)  # else the gene 221:abc would have a picture
 
 
 def summary(title: str, rows: Mapping[str, str]) -> None:

@@ -193,6 +193,7 @@ class Discover:
         from autoperi.discovery.campaign import Campaign
         from evaluation.settings import potential
         from evaluation.stability.hull_choice import HullChoice
+        from property_models.physics.descent import shipped_descent
         from property_models.uses.screen import Predictor
 
         windows = self.ranges.windows()
@@ -215,6 +216,7 @@ class Discover:
             checkpoint=self.checkpoint,
             seed=self.seed,
             config=self.advanced,
+            descent=shipped_descent,
             judges=judges,
             hull=HullChoice.of(self.finds.hull),
             phonons=phonons,

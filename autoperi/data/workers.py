@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -180,22 +181,32 @@ def _started(
     context = cast("SpawnContext | ForkContext", multiprocessing.get_context(start))
     here, there = context.Pipe()
     inherited = [*others, here] if start == "fork" else []
-    arguments = (work, there, together, os.getpid(), inherited)
+    arguments = (work, there, together, os.getpid(), inherited, warnings.filters)
     process = context.Process(target=_worker, args=arguments, daemon=True)
     process.start()
     there.close()
     return here, process
 
 
-def _worker(work: Work, pipe: Connection, together: int, parent: int, inherited: list[Connection]) -> None:
+def _worker(
+    work: Work,
+    pipe: Connection,
+    together: int,
+    parent: int,
+    inherited: list[Connection],
+    filters: Sequence[Any],
+) -> None:
     """What a process does: ask, work, answer, until nothing is left or nobody listens."""
     end_with(parent)
+    warnings.filters = filters  # what the parent does not tell of, nor does this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to answer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for end in inherited:  # else this process would keep the pipes of others open
         end.close()
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # the processes are the parallelism
+    if tqdm := sys.modules.get("tqdm"):  # its own lock is one between processes, which a killed one leaves
+        tqdm.tqdm.set_lock(threading.RLock())
     answers = []
     told = time.monotonic()
 

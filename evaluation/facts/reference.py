@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -150,6 +151,10 @@ def load_reference(
     Raises:
         FileNotFoundError: when the data is nowhere to be found; the message says what to do.
         DownloadError: when it is not at hand and cannot be fetched.
+        ReadError: when nothing in it can be read as a crystal.
+
+    Warns:
+        UserWarning: when some of it cannot.
     """
     path = _locate(str(source), settings)
     digest = _digest(path)
@@ -159,6 +164,11 @@ def load_reference(
     folder = settings.cache_dir or cache_folder() / "evaluation"
     file = folder / f"{digest[:20]}-{_LAYOUT}-{made_with}-{tolerance}.npz"
     table, arrays, unreadable = cached(file, _read, lambda: _build(path, settings), _write)
+    if table.empty:
+        raise ReadError(f"expected crystals to compare with in {path}: got {unreadable} unreadable items")
+    if unreadable:
+        told = f"{unreadable} of {unreadable + len(table)} crystals of the reference {path}"
+        warnings.warn(f"{told} could not be read: they are not compared with", stacklevel=2)
     return Reference(name, digest, table, arrays, unreadable, path)
 
 

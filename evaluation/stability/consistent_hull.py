@@ -71,6 +71,7 @@ def consistent_hull(
     references: ElementReferences,
     energies_of: Callable[[Sequence[Structure]], Iterator[float]] = CHGNET.static_energies,
     kept: Path | None = None,
+    progress: bool = True,
 ) -> tuple[ConvexHull, ElementReferences]:
     """Hull of a potential's energies of known phases as they stand, and the references to use with it.
 
@@ -86,13 +87,14 @@ def consistent_hull(
         energies_of: energies per atom of crystals, NaN where there is none; CHGNet by default.
         kept: JSON lines file of energies computed before, by one potential; new ones are added as they
             come, so that an interrupted run goes on.
+        progress: whether a bar shows how many are done.
     """
     systems = {frozenset(Composition(c).get_el_amt_dict()) for c in targets}
     compositions = [Composition(f) for f in formulas]
     elements = [frozenset(c.get_el_amt_dict()) for c in compositions]
     wanted = {e for e in set(elements) if any(e <= system for system in systems)}
     inside = [k for k, e in enumerate(elements) if e in wanted]
-    energies = _energies(inside, formulas, structure, energies_of, kept)
+    energies = _energies(inside, formulas, structure, energies_of, kept, progress)
     known = {k: e for k, e in energies.items() if np.isfinite(e)}
     lowest = dict(references.energies)
     for k in sorted((k for k in known if len(elements[k]) == 1), key=known.__getitem__, reverse=True):
@@ -109,6 +111,7 @@ def _energies(
     structure: Callable[[int], Structure],
     energies_of: Callable[[Sequence[Structure]], Iterator[float]],
     kept: Path | None,
+    progress: bool,
 ) -> dict[int, float]:
     """Energy per atom of each phase, from the file where it holds it; phases are read as they are needed."""
     phases = hashlib.sha256("\n".join(formulas).encode()).hexdigest()[:16]
@@ -127,7 +130,8 @@ def _energies(
             part = todo[start : start + _CHUNK]
             yield from zip(part, energies_of([structure(k) for k in part]), strict=True)
 
-    for k, energy in track(computed(), total=len(todo), description="phases of the hull"):
+    shown = track(computed(), "phases of the hull", len(todo), disable=not progress)
+    for k, energy in shown:
         energies[k] = energy
         if kept:
             append(kept, {"phases": phases, "phase": k, "energy": energy if np.isfinite(energy) else None})

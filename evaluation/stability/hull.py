@@ -67,7 +67,11 @@ class ConvexHull:
         missing = {composition, energy} - set(table.columns)
         if missing:
             raise ValueError(f"no column {sorted(missing)}: the table has {list(table.columns)}")
-        energies = np.asarray(pd.to_numeric(table[energy].replace("", np.nan)), dtype=float)
+        told = table[energy].replace("", np.nan)
+        energies = np.asarray(pd.to_numeric(told, errors="coerce"), dtype=float)
+        if strange := told[told.notna() & ~np.isfinite(energies)].tolist():
+            some = ", ".join(map(repr, strange[:3]))
+            raise ValueError(f"expected numbers in column {energy}, eV/atom, or nothing: got {some}")
         return cls(table[composition].tolist(), energies.tolist())
 
     @classmethod
@@ -114,13 +118,24 @@ def _amounts(composition: Composition | str) -> dict[int, float]:
     if isinstance(composition, str) and _FLAT.fullmatch(composition):
         pairs = [(symbol, float(n or 1)) for symbol, n in _PAIR.findall(composition)]
     else:
-        pairs = list(Composition(composition).get_el_amt_dict().items())
+        pairs = list(_composition(composition).get_el_amt_dict().items())
     amounts: dict[int, float] = {}
     for symbol, amount in pairs:
         amounts[_number(symbol)] = amounts.get(_number(symbol), 0.0) + amount
+    if not sum(amounts.values()) > 0:
+        raise ValueError(f"expected the formula of a phase: got {composition!r}")
     return amounts
+
+
+def _composition(formula: Composition | str) -> Composition:
+    try:
+        return Composition(formula)
+    except ValueError as error:
+        raise ValueError(f"expected the formula of a phase: got {formula!r} ({error})") from error
 
 
 @cache
 def _number(symbol: str) -> int:
+    if not Element.is_valid_symbol(symbol):
+        raise ValueError(f"expected formulas of elements from H to Og: got {symbol!r} in one of the phases")
     return Element(symbol).Z

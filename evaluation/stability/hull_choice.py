@@ -69,6 +69,7 @@ def load_hull(
     targets: Iterable[Composition | str],
     relaxer: BatchRelaxer | AseRelaxer = CHGNET,
     cache_dir: Path | str | None = None,
+    progress: bool = True,
 ) -> tuple[ConvexHull, ElementReferences]:
     """The hull, and the references that turn the potential's energies into formation energies on it.
 
@@ -78,6 +79,7 @@ def load_hull(
         targets: compositions that will be judged.
         relaxer: the potential.
         cache_dir: folder that keeps the energies of phases, for `consistent`.
+        progress: whether a bar shows how many of these are done.
 
     Raises:
         ValueError: when a potential of one's own comes without references fitted to it, or the table has
@@ -99,4 +101,6 @@ def load_hull(
         return ConvexHull.from_table(choice.phases), references
     name = re.sub(r"[^A-Za-z0-9.]+", "-", relaxer.name)
     kept = Path(cache_dir) / f"phases-{name}.jsonl" if cache_dir else None
-    return consistent_hull(*known_phases(data_dir), targets, references, relaxer.static_energies, kept)
+    return consistent_hull(
+        *known_phases(data_dir), targets, references, relaxer.static_energies, kept, progress
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.labels import Window
+from autoperi.generator.geometry import Descent
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.request import GeneRequest
 from evaluation.facts.levels import LEVELS, Level
@@ -36,6 +37,7 @@ class Campaign:
         checkpoint: the generator.
         seed: of all randomness.
         config: how crystals are drawn.
+        descent: gives that by whose energy one of several tries is kept.
         judges: further potentials that tell heights above their own hulls, never chosen by.
         hull: what heights are above.
         phonons: the potential by which crystals without imaginary phonons alone are kept; None asks of none.
@@ -53,6 +55,7 @@ class Campaign:
     checkpoint: str = "mp_20"
     seed: int = 0
     config: SampleConfig = field(default_factory=SampleConfig)
+    descent: Callable[[], Descent] | None = None
     judges: tuple[PotentialName, ...] = ()
     hull: HullChoice = field(default_factory=HullChoice)
     phonons: PotentialName | None = None

@@ -78,7 +78,9 @@ def searched(campaign: bytes, number: int) -> Shard:
 def _prepared(campaign: bytes) -> tuple[Campaign, CrystalGenerator, list[Stage]]:
     torch.set_num_threads(1)  # shards are the parallelism
     asked: Campaign = pickle.loads(campaign)
-    return asked, load(asked.checkpoint), stages(asked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is known: told once, where the campaign begins
+        return asked, load(asked.checkpoint), stages(asked)
 
 
 def drawn(campaign: Campaign, generator: CrystalGenerator, first: int, count: int) -> list[Crystal]:
@@ -96,6 +98,7 @@ def drawn(campaign: Campaign, generator: CrystalGenerator, first: int, count: in
                 request=campaign.request,
                 conditions=steered,
                 config=campaign.drawn(),
+                descent=campaign.descent() if campaign.descent and campaign.config.tries > 1 else None,
                 first=first,
             )
         )

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Structure
 
 from autoperi.crystals.crystal import Crystal
+from autoperi.data.element_references import ElementReferences
 from autoperi.data.reading import Sample
 from autoperi.discovery.campaign.known import Known
 from autoperi.discovery.campaign.settings import ENERGY, Campaign
@@ -21,9 +23,12 @@ from evaluation.relaxation.batch import BatchSettings, relax_all
 from evaluation.relaxation.chgnet import CHGNET
 from evaluation.relaxation.potential import BatchRelaxer
 from evaluation.settings import potential
+from evaluation.stability.hull import ConvexHull
 from evaluation.stability.hull_choice import load_hull
 from evaluation.stability.phonons import PhononSettings, least_frequency
 from evaluation.stability.stability import suffix
+
+_HullOf = Callable[[Sequence[Composition]], tuple[ConvexHull, ElementReferences]]
 
 
 @dataclass(frozen=True)
@@ -138,22 +143,34 @@ class _Stable:
 
     def __init__(self, campaign: Campaign) -> None:
         self._limit = campaign.stable
-        self._hull, self._references = load_hull(campaign.hull, campaign.data_dir, (), CHGNET)
+        self._hull_of = _hulls(campaign, CHGNET)
 
     def __call__(self, crystals: list[Crystal]) -> list[Crystal]:
-        told = [self._told(crystal) for crystal in crystals]
-        return [c for c in told if c is not None and c.properties[ENERGY] <= self._limit]
+        compositions = [crystal.to_structure().composition for crystal in crystals]
+        hull, references = self._hull_of(compositions)
+        found = []
+        for crystal, composition in zip(crystals, compositions, strict=True):
+            try:
+                formation = references.formation_energy(composition, crystal.properties["energy"])
+            except KeyError:  # an element without a reference
+                continue
+            if (above := hull.above(composition, formation)) <= self._limit:
+                properties = {**crystal.properties, "formation_energy": formation, ENERGY: above}
+                provenance = {**crystal.provenance, "decomposes_to": hull.decomposition(composition)}
+                found.append(replace(crystal, properties=properties, provenance=provenance))
+        return found
 
-    def _told(self, crystal: Crystal) -> Crystal | None:
-        composition = crystal.to_structure().composition
-        try:
-            formation = self._references.formation_energy(composition, crystal.properties["energy"])
-        except KeyError:  # an element without a reference
-            return None
-        above = self._hull.above(composition, formation)
-        properties = {**crystal.properties, "formation_energy": formation, ENERGY: above}
-        provenance = {**crystal.provenance, "decomposes_to": self._hull.decomposition(composition)}
-        return replace(crystal, properties=properties, provenance=provenance)
+
+def _hulls(campaign: Campaign, relaxer: BatchRelaxer) -> _HullOf:
+    """The hull that crystals of some compositions are measured against.
+
+    A `consistent` one has the phases of their chemical systems alone: too many to have all of them ready.
+    """
+    of = partial(load_hull, campaign.hull, campaign.data_dir, relaxer=relaxer, progress=False)
+    if campaign.hull.phases == "consistent":
+        return of
+    ready = of(())
+    return lambda _: ready
 
 
 class _Dynamic:
@@ -183,19 +200,19 @@ class _Judged:
     def __init__(self, campaign: Campaign) -> None:
         self._judge = campaign.judge
         self._potentials: list[BatchRelaxer] = [potential(name) for name in campaign.judges]
-        self._hulls = [load_hull(campaign.hull, campaign.data_dir, (), one) for one in self._potentials]
+        self._hulls = [_hulls(campaign, one) for one in self._potentials]
 
     def __call__(self, crystals: list[Crystal]) -> list[Crystal]:
         out = list(self._judge(crystals)) if self._judge and crystals else list(crystals)
-        for relaxer, (hull, references) in zip(self._potentials, self._hulls, strict=True):
-            name = suffix(relaxer)
+        compositions = [crystal.to_structure().composition for crystal in crystals]
+        for relaxer, hull_of in zip(self._potentials, self._hulls, strict=True):
+            name, (hull, references) = suffix(relaxer), hull_of(compositions)
             for record in relax_all(_samples(crystals), BatchSettings(RELAXATION, relaxer=relaxer)):
                 k = record["number"]
                 told = {f"formation_energy{name}": float("nan"), f"{ENERGY}{name}": float("nan")}
                 if not record["error"]:
-                    composition = Structure.from_dict(record["relaxed"]).composition
-                    formation = references.formation_energy(composition, record["energy_per_atom"])
-                    above = hull.above(composition, formation)
+                    formation = references.formation_energy(compositions[k], record["energy_per_atom"])
+                    above = hull.above(compositions[k], formation)
                     told = {f"formation_energy{name}": formation, f"{ENERGY}{name}": above}
                 out[k] = replace(out[k], properties={**out[k].properties, **told})
         return out

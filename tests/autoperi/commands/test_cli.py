@@ -92,6 +92,8 @@ def test_names_on_the_terminal_are_text(capsys):
     assert "a[/b]" in shown
     assert "\\x1b[31mred" in shown
     assert "\x1b" not in shown
+    console.complain("gene 221:abc: keep [/less]")
+    assert capsys.readouterr().err == "gene 221:abc: keep [/less]\n"
 
 
 def test_sample_writes_everything(tmp_path):

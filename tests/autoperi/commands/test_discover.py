@@ -58,6 +58,14 @@ def test_what_is_out_of_reach_ends_with_status_three(tmp_path, capsys, sets):
     assert command(*wanted, "--draws", 1) == 3
 
 
+def test_the_best_of_several_tries_goes_on(tmp_path, sets):
+    """By the shipped potential, as in `sample`."""
+    wanted = ("--n", 1, "--formula", "NaCl", "--space-group", 225, "--tries", 2, "--novelty", "duplicate")
+    assert command("discover", *wanted, *sets, "--out", tmp_path / "found") == 0
+    (found,) = read_crystals(tmp_path / "found")
+    assert found.provenance["tries"] == 2
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -94,6 +95,44 @@ def test_what_the_function_raises_is_raised():
 def crawl(item):
     time.sleep(0.5)
     return item
+
+
+def warning(items):
+    for number, item in items:
+        warnings.warn("this is no news", UserWarning, stacklevel=1)
+        yield number, item
+
+
+def test_what_is_not_told_here_is_not_told_by_others(capfd):
+    """Processes that are started anew have filters of their own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "this is no news")
+        assert sorted(piped(warning, [1, 2, 3], 2, lost)) == [1, 2, 3]
+    assert "no news" not in capfd.readouterr().err
+
+
+BARS = """
+import tqdm
+from autoperi.data.workers import piped
+from tests.autoperi.data.test_workers import lost
+def barred(items):
+    for item in items:
+        tqdm.tqdm.get_lock()
+        yield item
+if __name__ == "__main__":
+    work = piped(barred, range(1000), 2, lost)
+    print(next(work))
+    work.close()
+"""
+
+
+def test_processes_that_are_ended_leave_nothing_to_complain_about(tmp_path):
+    script = tmp_path / "bars.py"
+    script.write_text(BARS)
+    where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=where, check=True)
+    assert done.stdout.strip().isdigit()
+    assert not done.stderr
 
 
 CRAWL = """

@@ -4,6 +4,7 @@ import pytest
 
 from autoperi.data import download
 from autoperi.data.download import DATASETS
+from autoperi.data.reading import ReadError
 from evaluation.facts.reference import Reference, ReferenceSettings, held_out, load_reference
 from tests.autoperi.data.reading.test_formats import write_npz
 from tests.evaluation.crystals import rocksalt, zoo
@@ -55,6 +56,19 @@ def test_a_missing_data_set_says_what_to_do(tmp_path):
         load_reference("mp_20", ReferenceSettings(data_dir=tmp_path))
     with pytest.raises(FileNotFoundError, match="mp_20"):
         load_reference("no_such_set")
+
+
+def test_what_cannot_be_read_is_told(tmp_path):
+    """Nothing would be known of it, so that everything were new."""
+    settings = ReferenceSettings(cache_dir=tmp_path / "cache")
+    (tmp_path / "none.csv").write_text("cif\nno crystal\n")
+    for _ in range(2):  # from the cache too
+        with pytest.raises(ReadError, match=r"expected crystals .*none\.csv: got 1 unreadable"):
+            load_reference(tmp_path / "none.csv", settings)
+    rows = pd.DataFrame({"cif": [zoo()[0].to(fmt="cif"), "no crystal"]})
+    rows.to_csv(tmp_path / "some.csv", index=False)
+    with pytest.warns(UserWarning, match="1 of 2 crystals of the reference .*some.csv could not be read"):
+        assert len(load_reference(tmp_path / "some.csv", settings)) == 1
 
 
 def _without(key):

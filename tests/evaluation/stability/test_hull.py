@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,8 +37,25 @@ def test_any_table_makes_a_hull(tmp_path):
         assert hull.hull_energy("Na3Cl") == pytest.approx(-1.0)
     with pytest.raises(ValueError, match=r"no column \['composition'.*the table has \['formula', 'e_f'\]"):
         ConvexHull.from_table(table)
-    with pytest.raises(ValueError, match="many"):
-        ConvexHull.from_table(pd.DataFrame({"composition": ["H"], "formation_energy_per_atom": ["many"]}))
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("H,many", "expected numbers in column formation_energy_per_atom, eV/atom, or nothing: got 'many'"),
+        ("H,inf", "or nothing: got 'inf'"),
+        ("Xx2,-1", "got 'Xx'"),
+        ("Na(Cl,-1", "the formula of a phase: got 'Na(Cl'"),
+        ("Na0,-1", "the formula of a phase: got 'Na0'"),
+        (",-1", "the formula of a phase: got ''"),
+    ],
+)
+def test_a_row_that_is_no_phase_is_named(tmp_path, row, told):
+    """On purpose: what a library says of it would not reach a user in a line."""
+    (tmp_path / "hull.csv").write_text(f"composition,formation_energy_per_atom\nNaCl,-2.1\n{row}\n")
+    with pytest.raises(ValueError, match=re.escape(told)) as raised:
+        ConvexHull.from_table(tmp_path / "hull.csv")
+    assert raised.traceback[-1].path.name == "hull.py"
 
 
 FORMULAS = ["LiO", "Li2O", "FeO", "Fe2O3", "LiFe", "LiFeO2", "Li2FeO3", "Li5FeO4"]

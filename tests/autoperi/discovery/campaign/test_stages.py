@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from autoperi.crystals.crystal import Crystal
@@ -10,6 +11,7 @@ from autoperi.discovery.campaign import stages as module
 from autoperi.discovery.campaign.known import Known
 from autoperi.genes.request import GeneRequest
 from evaluation.facts.reference import Reference
+from evaluation.relaxation.chgnet import CHGNET
 from evaluation.stability.hull_choice import HullChoice
 from tests.autoperi.discovery.campaign.campaigns import campaign
 from tests.prototypes import prototype
@@ -96,6 +98,21 @@ def test_relaxed_in_its_space_group_and_measured_against_the_hull(tmp_path):
     assert abs(told.properties["e_above_hull"]) < 0.1
     assert told.properties["formation_energy"] == pytest.approx(-2.1 + told.properties["e_above_hull"])
     assert module._Stable(replace(asked, stable=-1.0))([relaxed]) == []
+
+
+def test_a_consistent_hull_has_the_phases_of_what_is_measured(tmp_path):
+    """Rock salt lies on it; without them it would be above the elements alone, 2 eV/atom below."""
+    (tmp_path / "mp_20").mkdir()
+    salt = prototype("NaCl")
+    for split in ("train", "val", "test"):
+        rows = [(f"mp-{split}", salt.to(fmt="cif"), "NaCl")]
+        table = pd.DataFrame(rows, columns=["material_id", "cif", "pretty_formula"])
+        table.to_csv(tmp_path / "mp_20" / f"{split}.csv.gz", index=False)
+    asked = campaign(hull=HullChoice.of("consistent"), data_dir=tmp_path)
+    (energy,) = CHGNET.static_energies([salt])
+    (told,) = module._Stable(asked)([replace(symmetrise(salt), properties={"energy": energy})])
+    assert told.properties["e_above_hull"] == pytest.approx(0, abs=1e-4)
+    assert told.provenance["decomposes_to"] == "NaCl"
 
 
 def test_phonons_choose():
