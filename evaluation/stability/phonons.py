@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from ase.units import _e, _hplanck, kB
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 
 from autoperi.data.cache import required
 from evaluation.relaxation.operations import Operations
@@ -112,6 +112,9 @@ def spectrum(
         symbols=[site.specie.symbol for site in structure],
         cell=structure.lattice.matrix,
         scaled_positions=structure.frac_coords,
+        masses=[
+            float(Element(site.specie.symbol).atomic_mass) for site in structure
+        ],  # phonopy's table ends with uranium
     )
     phonons = Phonopy(cell, np.diag(repeats(structure, settings)), primitive_matrix="P", symprec=1e-3)
     phonons.generate_displacements(distance=settings.displacement)

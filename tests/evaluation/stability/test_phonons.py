@@ -29,6 +29,13 @@ def test_a_stable_crystal_has_no_imaginary_phonon_and_a_stretched_one_has():
     assert "imaginary below -0.1 THz" in str(settings)
 
 
+def test_elements_beyond_uranium_have_masses():
+    """Phonopy's own table has none."""
+    pytest.importorskip("phonopy", reason="phonopy is not installed")
+    cell = Structure(Lattice.cubic(2.95), ["Pu", "N"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert np.isfinite(least_frequency(cell, CHGNET, PhononSettings(extent=4.0)))
+
+
 def test_the_free_energy_is_that_of_harmonic_oscillators():
     """Against ASE's of the same quanta; what is imaginary or vanishes adds nothing."""
     from ase.thermochemistry import HarmonicThermo
