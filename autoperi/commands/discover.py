@@ -260,6 +260,9 @@ class Discover:
             narrow = funnel.narrowest()
             at = f"; fewest passed: {narrow.stage} ({narrow.left} of {narrow.entered})" if narrow else ""
             rows["ended"] = f"{why}{at}; more --draws or --budget go on from here"
+            if missed := funnel.missed():
+                told = ", ".join(f"{name} by {far:.3g}" for name, far in missed.items())
+                rows["nearest"] = f"no crystal came into the range: {told} at least"
         for rank, crystal in enumerate(found.crystals[:5], 1):
             rows[str(rank)] = self._told(crystal)
         console.summary(f"crystals found in {self.out}", rows)

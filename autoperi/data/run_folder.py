@@ -236,12 +236,19 @@ def _differences(other: dict[str, Any], asked: dict[str, Any]) -> str:
     """In words, the first three."""
     if not other:
         return "which does not say what was asked of it"
+    other, asked = _flat(other), _flat(asked)
     told = []
     for key in dict.fromkeys([*asked, *other]):
         if other.get(key) != asked.get(key):
             plain = all(len(str(x.get(key))) <= 50 for x in (other, asked))
             told.append(f"{key} {other.get(key)}, now {asked.get(key)}" if plain else f"another {key}")
     return "; ".join(told[:3] + ["…"] * (len(told) > 3))
+
+
+def _flat(fields: dict[str, Any]) -> dict[str, Any]:
+    """Options by the names that a user knows; those that stand in groups too."""
+    groups = [_flat(value) if isinstance(value, dict) else {key: value} for key, value in fields.items()]
+    return {key: value for group in groups for key, value in group.items()}
 
 
 def _read(file: Path) -> Any:

@@ -151,10 +151,8 @@ def _columns(
             raise ConfigError("condition", f"expected NAME or NAME[unit], e.g. hardness[GPa]: got {text!r}")
         name, column = match[1], match[1] if match[1] in known else text
         if column not in known:
-            raise ConfigError(
-                "condition",
-                f"expected a numeric column of {dataset.name} among {', '.join(known)}: got {name!r}",
-            )
+            among = f"among {', '.join(known)}: got {name!r}" if known else f"as {name!r}: it has none"
+            raise ConfigError("condition", f"expected a numeric column of {dataset.name} {among}")
         if name in generator.config.conditions:
             raise ConfigError(
                 "condition",

@@ -101,8 +101,9 @@ def discover(
     Raises:
         ValueError: numbers out of range, an unknown property, a request that cannot be met.
     """
-    if n < 1 or (draws is not None and draws < 1) or not budget > 0:
-        raise ValueError(f"expected positive numbers: got n {n}, draws {draws}, budget {budget:g} s")
+    for name, number in (("n", n), ("draws", 1 if draws is None else draws), ("budget", budget)):
+        if not number > 0:
+            raise ValueError(f"expected {name} above 0: got {number:g}")
     order = ranking(campaign, rank)
     ends = time.monotonic() + budget
     count = -(-(draws or MOST * n) // DRAWS)

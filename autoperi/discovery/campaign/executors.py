@@ -1,5 +1,7 @@
 """Who works on the shards: processes of this machine, or a Ray cluster. The crystals are the same."""
 
+import logging
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -42,9 +44,24 @@ def on_ray(address: str = "") -> Executor:
 
     Raises:
         ImportError: without the package ray, which the extra ``ray`` installs.
+        ValueError: nothing answers at the address; ray itself would go on asking for minutes.
     """
     required("ray", "ray")
+    if address not in ("", "auto"):
+        _answers(address)
     return partial(_on_ray, address)
+
+
+def _answers(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise ValueError(f"expected a Ray cluster as HOST:PORT, auto or local: got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ValueError(
+            f"no Ray cluster answers at {address} ({error}): give the address that `ray start --head` told"
+        ) from error
 
 
 def _on_ray(address: str, campaign: bytes, numbers: Sequence[int]) -> Iterator[Shard]:
@@ -52,7 +69,13 @@ def _on_ray(address: str, campaign: bytes, numbers: Sequence[int]) -> Iterator[S
 
     mine = not ray.is_initialized()
     if mine:
-        ray.init(address=address or None, log_to_driver=False)
+        try:
+            ray.init(address=address or None, log_to_driver=False, logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise ValueError(
+                "no Ray cluster runs on this machine: begin with `ray start --head`, or give another "
+                "address, or local"
+            ) from error
     try:
         yield from _with_ray(ray, campaign, numbers)
     finally:

@@ -1,7 +1,7 @@
 """The funnel of a campaign: how many crystals entered and left each stage, and what it cost."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from html import escape
 
 from autoperi.crystals.viewer.page import Section
@@ -16,12 +16,14 @@ class Passed:
         entered: crystals.
         left: crystals that are still there after it.
         seconds: of a core.
+        missed: of each window, by its name, how far the nearest prediction was from it.
     """
 
     stage: str
     entered: int
     left: int
     seconds: float
+    missed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Funnel:
                     old.entered + one.entered,
                     old.left + one.left,
                     old.seconds + one.seconds,
+                    {**old.missed, **{k: min(far, old.missed.get(k, far)) for k, far in one.missed.items()}},
                 )
         return cls(tuple(total.values()))
 
@@ -78,9 +81,15 @@ class Funnel:
         entered = [one for one in self.stages if one.entered]
         return min(entered, key=lambda one: one.left / one.entered, default=None)
 
+    def missed(self) -> dict[str, float]:
+        """Windows that no crystal came into, and how far the nearest was from them."""
+        told = next((one.missed for one in self.stages if one.missed), {})
+        return {name: far for name, far in told.items() if far > 0}
+
     def record(self) -> dict:
         """As plain values."""
-        stages = [{**asdict(one), "seconds": round(one.seconds, 3)} for one in self.stages]
+        told = ({**asdict(one), "seconds": round(one.seconds, 3)} for one in self.stages)
+        stages = [{name: value for name, value in one.items() if value != {}} for one in told]
         return {
             "stages": stages,
             "cpu_seconds": round(self.seconds, 3),

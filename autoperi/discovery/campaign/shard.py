@@ -14,7 +14,7 @@ from autoperi.crystals.crystal import Crystal
 from autoperi.data.files import crystal_of_record, crystal_record
 from autoperi.discovery.campaign.funnel import Funnel, Passed
 from autoperi.discovery.campaign.settings import Campaign
-from autoperi.discovery.campaign.stages import Stage, stages
+from autoperi.discovery.campaign.stages import Stage, misses, stages
 from autoperi.generator import CrystalGenerator, load
 from autoperi.generator.delivery import DeliveryWarning, NothingDrawnError
 
@@ -40,7 +40,7 @@ class Shard:
 
     def record(self) -> dict[str, Any]:
         """As plain values."""
-        passed = [[p.stage, p.entered, p.left, p.seconds] for p in self.funnel.stages]
+        passed = [[p.stage, p.entered, p.left, p.seconds, dict(p.missed)] for p in self.funnel.stages]
         return {
             "number": self.number,
             "funnel": passed,
@@ -69,8 +69,10 @@ def searched(campaign: bytes, number: int) -> Shard:
     passed = [Passed("drawn", DRAWS, len(crystals), time.perf_counter() - began)]
     for step in steps:
         began, before = time.perf_counter(), len(crystals)
-        crystals = step.keep(crystals) if crystals else []
-        passed.append(Passed(step.name, before, len(crystals), time.perf_counter() - began))
+        told = step.tell(crystals) if crystals else []
+        crystals = step.keep(told) if told else []
+        missed = misses(asked, told) if step.tell is asked.guide else {}
+        passed.append(Passed(step.name, before, len(crystals), time.perf_counter() - began, missed))
     return Shard(number, Funnel(tuple(passed)), crystals)
 
 

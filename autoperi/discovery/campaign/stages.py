@@ -38,10 +38,12 @@ class Stage:
     Attributes:
         name: in the funnel.
         keep: those that go on, in order.
+        tell: what `keep` reads of each.
     """
 
     name: str
     keep: Callable[[list[Crystal]], list[Crystal]]
+    tell: Callable[[list[Crystal]], list[Crystal]] = list
 
 
 def stages(campaign: Campaign) -> list[Stage]:
@@ -50,12 +52,12 @@ def stages(campaign: Campaign) -> list[Stage]:
     return [
         Stage("valid", _valid),
         Stage("unique", _unique),
-        Stage("on target", lambda crystals: _on_target(campaign, campaign.guide(crystals))),
+        Stage("on target", partial(_on_target, campaign), campaign.guide),
         Stage("likely stable", lambda crystals: [c for c in crystals if _height(c) <= campaign.stable]),
         Stage("unknown", lambda crystals: _unknown(campaign, known, crystals)),
         Stage("relaxed", lambda crystals: _relaxed(campaign, crystals)),
         Stage("stable", _Stable(campaign)),
-        Stage("on target, relaxed", lambda crystals: _on_target(campaign, campaign.guide(crystals))),
+        Stage("on target, relaxed", partial(_on_target, campaign), campaign.guide),
         Stage("new, relaxed", lambda crystals: _new(campaign, known, _unique(crystals))),
         *([Stage("without imaginary phonons", _Dynamic(campaign.phonons))] if campaign.phonons else []),
         Stage("judged", _Judged(campaign)),
@@ -92,6 +94,16 @@ def _on_target(campaign: Campaign, crystals: Sequence[Crystal]) -> list[Crystal]
         )
         inside &= window.hits(values) & (chances >= campaign.sure)
     return [crystal for crystal, hit in zip(crystals, inside, strict=True) if hit]
+
+
+def misses(campaign: Campaign, crystals: Sequence[Crystal]) -> dict[str, float]:
+    """How far the guide's prediction that is nearest to each window is from it."""
+    found = {}
+    for name, window in campaign.windows:
+        far = window.errors(np.array([c.properties[f"predicted_{name}"] for c in crystals]))
+        if not np.isnan(far).all():
+            found[name] = float(np.nanmin(far))
+    return found
 
 
 def _height(crystal: Crystal) -> float:

@@ -70,6 +70,12 @@ def test_another_run_is_refused_by_what_differs(tmp_path, other):
     assert contents(tmp_path) == before
 
 
+def test_an_option_of_a_group_is_named_by_itself(tmp_path):
+    run(tmp_path, {"table.csv": "1"}, ASKED | {"ranges": {"band_gap": "1:2", "bulk_modulus": None}})
+    with pytest.raises(FolderError, match=r"\(bulk_modulus None, now 9:\)"):
+        run(tmp_path, {"table.csv": "1"}, ASKED | {"ranges": {"band_gap": "1:2", "bulk_modulus": "9:"}})
+
+
 def test_another_input_of_the_same_name_is_refused(tmp_path):
     (tmp_path / "in.csv").write_text("1")
     run(tmp_path / "out", {"table.csv": "1"}, reads=tmp_path / "in.csv")

@@ -24,6 +24,26 @@ def test_one_process_is_this_one(monkeypatch):
     assert [s.number for s in in_processes(1)(b"", [4, 5])] == [4, 5]
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("nonsense", "expected a Ray cluster as HOST:PORT, auto or local: got 'nonsense'"),
+        ("127.0.0.1:99999", "expected a Ray cluster"),
+        ("ray://:1", "expected a Ray cluster"),
+        ("127.0.0.1:9", "no Ray cluster answers at 127.0.0.1:9 "),
+    ],
+)
+def test_where_nothing_answers_nothing_is_waited_for(address, told):
+    """Told before anything is drawn."""
+    with pytest.raises(ValueError, match=told):
+        executors.on_ray(address)
+
+
+def test_a_machine_without_a_cluster_says_how_to_begin_one():
+    with pytest.raises(ValueError, match="no Ray cluster runs on this machine: begin with `ray start"):
+        next(executors.on_ray("auto")(b"", [0]))
+
+
 @pytest.fixture
 def cluster():
     """Two nodes of one core on this machine."""

@@ -18,6 +18,14 @@ def test_sums_and_rates():
     }
 
 
+def test_the_nearest_of_all_shards_tells_how_far_a_window_is():
+    """Windows that were met are not missed."""
+    shards = [{"gap": 1.5, "modulus": 0.0}, {"gap": 0.7, "modulus": 3.0}, {}]
+    both = Funnel.summed(Funnel((Passed("on target", 9, 0, 1.0, missed),)) for missed in shards)
+    assert both.missed() == {"gap": 0.7}
+    assert Funnel().missed() == {}
+
+
 def test_nothing_has_no_rate():
     empty = Funnel.summed([])
     assert (empty.drawn, empty.found, empty.per_hour(), empty.narrowest()) == (0, 0, 0.0, None)
