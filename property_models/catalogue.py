@@ -12,7 +12,7 @@ _KINDS = (loading, model, distilled)
 
 def shipped() -> dict[str, Path]:
     """Folder of every shipped checkpoint by its name."""
-    folders = [*loading.PRETRAINED.iterdir(), *model.PRETRAINED.iterdir(), distilled.SHIPPED]
+    folders = [*loading.shipped().values(), *model.PRETRAINED.iterdir(), distilled.SHIPPED]
     return {folder.name: folder for folder in sorted(folders)}
 
 

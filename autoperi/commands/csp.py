@@ -60,11 +60,13 @@ class Csp:
         from autoperi.discovery.ranker import load as load_ranker
         from autoperi.discovery.relaxed import RELAXATION
         from autoperi.generator import load
+        from autoperi.generator.frameworks import refuse_nets
 
         began = time.perf_counter()
         formulas = read_formulas(self.formula)
         torch.set_num_threads(1)  # processes are the parallelism
         generator, ranker = load(self.checkpoint), load_ranker()
+        refuse_nets(generator.config)
         content = {"checkpoint": generator.sha256, "ranker": ranker.about["sha256"]}
         with run_folder(self.out, {**asked(self, **content), "formula": formulas}) as folder:
             with console.progress() as bar:

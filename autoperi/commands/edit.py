@@ -60,6 +60,7 @@ class Edit:
         from autoperi.data.run_folder import run_folder
         from autoperi.discovery.seeded import Kept, edit_table, edited, read_seed
         from autoperi.generator import load
+        from autoperi.generator.frameworks import refuse_nets
         from property_models.physics.descent import energies
 
         began = time.perf_counter()
@@ -72,6 +73,7 @@ class Edit:
             redraw=self.parts.redraw,
         )
         generator = load(self.advanced.checkpoint, self.advanced.device)
+        refuse_nets(generator.config)
         with run_folder(self.out, asked(self, checkpoint=generator.sha256), self.path) as folder:
             crystals = edited(generator, crystal, kept, self.n, self.seed)
             table = edit_table(crystal, crystals, kept, energies)

@@ -27,7 +27,8 @@ class Encode:
     Attributes:
         path: anything readable: CIF, folder or zip of CIFs, CSV with a CIF column, extxyz, POSCAR, JSON.
         out: folder for latents.csv (site by site) and run.json.
-        checkpoint: a shipped checkpoint or a checkpoint folder.
+        checkpoint: a shipped checkpoint or a checkpoint folder; of zeolite the tetrahedral sites of SiO2
+            frameworks are encoded.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
@@ -44,7 +45,7 @@ class Encode:
 
         generator = load(self.checkpoint, self.advanced.device)
         with run_folder(self.out, asked(self, checkpoint=generator.sha256), self.path) as folder:
-            dataset = load_dataset(self.path, None, workers=self.advanced.workers)
+            dataset = generator.seen(load_dataset(self.path, None, workers=self.advanced.workers))
             crystals = list(dataset)
             table = latents_table(crystals, generator.flow.encode(crystals))
             without_formulas(table).to_csv(folder.new / "latents.csv", index=False)

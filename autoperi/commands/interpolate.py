@@ -41,12 +41,14 @@ class Interpolate:
         from autoperi.data.run_folder import content_hash, run_folder
         from autoperi.discovery.seeded import path, path_picture, path_table, read_seed
         from autoperi.generator import load
+        from autoperi.generator.frameworks import refuse_nets
         from property_models.physics.descent import energies
         from property_models.uses.screen import Predictor
 
         first, second = map(read_seed, self.path)
         predicted = Predictor(self.property) if self.property else list
         generator = load(self.advanced.checkpoint, self.advanced.device)
+        refuse_nets(generator.config)
         content = {"checkpoint": generator.sha256, "to": content_hash(self.path[1])}
         with run_folder(self.out, asked(self, **content), self.path[0]) as folder:
             found, way = path(generator, first, second, self.steps)

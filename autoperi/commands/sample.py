@@ -128,19 +128,22 @@ class Sample:
         autoperi sample --n 100 --formula BaTiO3 --space-group 99 --out batio3
         autoperi sample --n 100 --band-gap 1.1:1.7 --guidance 2 --elements Ga As In P --out gaps
         autoperi sample --n 100 --novel --stable 0.05 --out novel
+        autoperi sample --n 200 --class zeolite --out zeolites
 
     Attributes:
         out: folder for crystals.extxyz, cif/, crystals.csv and run.json.
         n: how many crystals.
         seed: of all randomness; crystal i depends on (seed, i) alone.
-        checkpoint: a shipped checkpoint or a checkpoint folder.
+        kind: class of crystals: a small shipped checkpoint of its own draws them (autoperi info lists these).
+        checkpoint: folder of a checkpoint of your own; by default mp_20, inorganic crystals of any kind.
         device: cpu, cuda or cuda:N.
     """
 
     out: Path
     n: int = 100
     seed: int = 0
-    checkpoint: str = "mp_20"
+    kind: Annotated[str | None, arg(name="class", metavar="NAME")] = None
+    checkpoint: Annotated[str | None, arg(metavar="FOLDER")] = None
     device: str = "cpu"
     chemistry_and_symmetry: Annotated[Chemistry, OmitArgPrefixes] = field(default_factory=Chemistry)
     targets: Annotated[Targets, OmitArgPrefixes] = field(default_factory=Targets)
@@ -163,7 +166,7 @@ class Sample:
         began = time.perf_counter()
         predicted, keep = self._predictor(), self._keep()
         torch.set_num_threads(1)  # the workers are the parallelism: more threads would only contend
-        generator = load(self.checkpoint, self.device)
+        generator = load(self._checkpoint(), self.device)
         loaded = time.perf_counter()
         request, conditions = self.chemistry_and_symmetry.request(), self.targets.windows()
         with run_folder(self.out, asked(self, checkpoint=generator.sha256)) as folder:
@@ -203,6 +206,18 @@ class Sample:
             rows["kept"] = f"{len(crystals)} of {draws} draws ({len(crystals) / draws:.0%})"
         console.summary(f"{found['crystals']} crystals in {self.out}", rows)
         return 0 if found["crystals"] == self.n else 1
+
+    def _checkpoint(self) -> str | Path:
+        from autoperi.generator.loading import USUAL, of_class
+
+        if self.kind is None:
+            return self.checkpoint or USUAL
+        if self.checkpoint is not None:
+            raise ValueError(
+                f"expected --class or --checkpoint: got both, {self.kind!r} and {self.checkpoint!r}; a class "
+                "is drawn by its shipped checkpoint"
+            )
+        return of_class(self.kind)
 
     def _predictor(self) -> "Callable[[Sequence[Crystal]], list[Crystal]] | None":
         """What adds predictions to crystals; refuses unknown names before anything is drawn."""

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,61 +13,40 @@ import torch
 from torch import nn
 
 from autoperi.crystals.crystal import Crystal, Crystals
-from autoperi.crystals.labels import DEFAULT_CONDITIONS, Asked, Condition, Window
+from autoperi.crystals.labels import Asked, Condition, Window
 from autoperi.crystals.precision import single_precision
+from autoperi.data.dataset import CrystalDataset
 from autoperi.flow.relatives import Relatives
 from autoperi.flow.sampler import FlowModel
 from autoperi.flow.steering import Guide
-from autoperi.flow.velocity import VelocityConfig
+from autoperi.frameworks import net
 from autoperi.generator.arguments import check_count, check_types, windows_within
 from autoperi.generator.choice import Keep, chosen_by, judged
+from autoperi.generator.config import GeneratorConfig
 from autoperi.generator.delivery import DeliveryWarning, NothingDrawnError, fitting, generic, misfit, unseen
+from autoperi.generator.frameworks import completing, net_request
 from autoperi.generator.geometry import Descent, Progress, drawn_geometry, in_threads, silent
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.critics.kin import KIN
-from autoperi.genes.critics.real import CriticConfig, GeneCritic
-from autoperi.genes.critics.stability import StabilityConfig, StabilityCritic
-from autoperi.genes.critics.targets import TargetConfig, TargetCritic
+from autoperi.genes.critics.real import GeneCritic
+from autoperi.genes.critics.stability import StabilityCritic
+from autoperi.genes.critics.targets import TargetCritic
 from autoperi.genes.empirical import EmpiricalGenes
-from autoperi.genes.network import GeneConfig, GeneNetwork
+from autoperi.genes.network import GeneNetwork
 from autoperi.genes.prior import Excess, LearnedGenes
 from autoperi.genes.request import GeneRequest
-from autoperi.networks.autoencoder import AutoencoderConfig
 from autoperi.networks.checkpoint import Arrays, readable
 from autoperi.networks.condition import Targets
-from autoperi.networks.config import ConfigError
 
 _ROUNDS, _TRIES, _ENOUGH = 6, 16, 256
 """Geometries and, for each, genes drawn for a crystal until it is what was asked for; and genes of which
 none fits, after which none will."""
 _REFUSALS = 32
 """Rounds in which refused crystals are drawn again."""
+_NETS = 128
+"""The same for nets, of which one in ten makes a framework."""
 _AGAIN = 1 << 17
 """Keeps the noise of further geometries apart from all other noise."""
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """Everything needed to rebuild the networks of a checkpoint.
-
-    Attributes:
-        autoencoder, velocity, genes, critic: sizes of the networks.
-        stability, targets: of the critics of stability and of targets, where the checkpoint has them.
-        conditions: the labels that gene network and velocity are conditioned on, by name.
-    """
-
-    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    velocity: VelocityConfig = field(default_factory=VelocityConfig)
-    genes: GeneConfig = field(default_factory=GeneConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
-    stability: StabilityConfig | None = None
-    targets: TargetConfig | None = None
-    conditions: dict[str, Condition] = field(default_factory=lambda: dict(DEFAULT_CONDITIONS))
-
-    def __post_init__(self) -> None:
-        if self.velocity.latent != self.autoencoder.latent:
-            expected = f"expected the autoencoder's, {self.autoencoder.latent}: got {self.velocity.latent}"
-            raise ConfigError("velocity.latent", expected)
 
 
 class CrystalGenerator(nn.Module):
@@ -125,6 +104,14 @@ class CrystalGenerator(nn.Module):
     def relatives(self) -> Relatives | None:
         """The training crystals with their geometry; None for a checkpoint that carries none."""
         return self._priors()[2]
+
+    def seen(self, dataset: CrystalDataset) -> CrystalDataset:
+        """What its networks know of crystals: every atom, or of SiO2 frameworks the tetrahedral sites.
+
+        Raises:
+            ValueError: not one is a framework, where it is these that are known.
+        """
+        return dataset if self.config.sites == "all" else net.nets(dataset, self.config.genes.n_max)
 
     def _priors(self) -> "_Made":
         parts = (self.gene_network, self.critic, self.empirical, self.geometry)
@@ -211,6 +198,10 @@ class CrystalGenerator(nn.Module):
             raise ValueError(
                 "expected species from the prior where elements are asked for: the flow knows none"
             )
+        nets = self.config.sites == "tetrahedral"
+        if nets:
+            request, keep = net_request(request, guide, descent), completing(request, keep)
+            config = config.from_noise()  # from their relatives come the frameworks that are known
         pending = list(range(first, first + n))
         windows = windows_within(conditions, self.config.conditions)
         targets, aims = self._aims(pending, seed, windows, config)
@@ -221,7 +212,7 @@ class CrystalGenerator(nn.Module):
         exact, whole = request.constrains_symmetry, {}
         wrong: Counter[str] = Counter()
         strays: set[int] = set()
-        for attempt in range(_REFUSALS if keep else _ROUNDS if exact else 1):
+        for attempt in range(_NETS if nets else _REFUSALS if keep else _ROUNDS if exact else 1):
             told = progress if attempt == 0 else silent
             genes = self._fitting(
                 pending, first, seed, request, targets, config, told, attempt, wrong, choice
@@ -252,7 +243,7 @@ class CrystalGenerator(nn.Module):
                 progress("geometry", len(kept))
             whole |= kept
             pending = [i for i in pending if i not in whole]
-            if not pending or (attempt >= _ROUNDS and not whole):
+            if not pending or (attempt >= _ROUNDS and not whole and not nets):
                 break
         if pending:
             reasons = "; ".join(f"{reason} ({count} times)" for reason, count in wrong.most_common(3))
@@ -315,7 +306,10 @@ class CrystalGenerator(nn.Module):
         guide: Guide | None = None,
         descent: Descent | None = None,
     ) -> Crystals:
-        """Geometry (and unknown species) for given genes: structure prediction when species are known."""
+        """Geometry (and unknown species) for given genes: structure prediction when species are known.
+
+        A generator of frameworks gives the nets of their tetrahedral sites (`autoperi.frameworks`).
+        """
         config, numbers = config or SampleConfig(), range(len(genes))
         windows = windows_within(conditions, self.config.conditions)
         targets, aims = self._aims(numbers, seed, windows, config)

@@ -79,7 +79,8 @@ def add_conditions(start: str, columns: Sequence[str], data: Path, out: Path, se
         ValueError: not one crystal could be read.
     """
     with occupied(out):
-        generator, dataset = load(start), load_dataset(data, None)
+        generator = load(start)
+        dataset = generator.seen(load_dataset(data, None))
         units = _columns(columns, dataset, generator)
         labels = {name: dataset.labels[column] for name, (column, _) in units.items()}
         labelled = np.any([np.isfinite(values) for values in labels.values()], axis=0)

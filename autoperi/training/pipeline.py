@@ -15,6 +15,7 @@ from autoperi.flow.relatives import Relatives
 from autoperi.flow.sampler import FlowModel
 from autoperi.flow.settings import FlowSettings, Restart, Solver
 from autoperi.flow.velocity import VelocityNetwork
+from autoperi.frameworks.net import nets
 from autoperi.generator import CrystalGenerator
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.critics.kin import KIN
@@ -85,6 +86,8 @@ def run_stage(
     try:
         splits = (load_dataset(recipe.data, split, data_dir, fill_hull=True) for split in ("train", "val"))
         train, val = splits
+        if recipe.generator.sites == "tetrahedral":
+            train, val = (nets(part, recipe.generator.genes.n_max) for part in (train, val))
         for part in (train, val):
             part.conditions([], recipe.generator.conditions)  # refuses conditions without a label
     except (ValueError, FileNotFoundError) as error:
@@ -270,6 +273,8 @@ def _of_recipe(recipe: Recipe, stage: Stage, start: CrystalGenerator | None) -> 
         told["physics"] = asdict(recipe.physics)
     if stage in ("genes", "flow"):
         told |= {"sampled": recipe.sampled, "sample_every": recipe.sample_every}
+    if recipe.generator.sites != "all":
+        told["sites"] = recipe.generator.sites
     return told
 
 

@@ -15,8 +15,8 @@ Stage = Literal["autoencoder", "genes", "critic", "flow", "assemble"]
 """In their order; all but the last fit a network."""
 FITTED: tuple[Stage, ...] = get_args(Stage)[:-1]
 
-RECIPES = PRETRAINED / "mp_20" / "recipes"
-"""Complete recipes, one TOML file each, with every field and what it means."""
+RECIPES = {file.stem: file for file in sorted(PRETRAINED.glob("*/recipes/*.toml"))}
+"""Shipped recipes by name: of the classes, and the complete ones of mp_20, with every field explained."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read_recipe(config: Path | None, seed: int | None = None) -> Recipe:
     """The default recipe, or what a TOML file changes of it; ``seed`` replaces the seeds of all stages.
 
     Args:
-        config: a file, or the name of one in ``RECIPES``, such as ``four_gpus``.
+        config: a file, or a name in ``RECIPES``, such as ``four_gpus``.
         seed: of all stages.
 
     Raises:
@@ -84,11 +84,11 @@ def read_recipe(config: Path | None, seed: int | None = None) -> Recipe:
     """
     recipe = Recipe()
     if config is not None:
-        shipped = RECIPES / f"{config}.toml"
-        if not config.exists() and not shipped.exists():
-            known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-            raise ConfigError("", f"expected a TOML file or a recipe among {known}: got {config}")
-        recipe = merged_from_toml(recipe, config if config.exists() else shipped)
+        if not config.exists() and str(config) not in RECIPES:
+            raise ConfigError(
+                "", f"expected a TOML file or a recipe among {', '.join(RECIPES)}: got {config}"
+            )
+        recipe = merged_from_toml(recipe, config if config.exists() else RECIPES[str(config)])
     if seed is not None:
         recipe = replace(recipe, **{name: replace(recipe.fit(name), seed=seed) for name in FITTED})
     if recipe.start is None:

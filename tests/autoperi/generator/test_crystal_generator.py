@@ -16,7 +16,7 @@ from autoperi.generator import (
     CrystalGenerator,
     GeneratorConfig,
     SampleConfig,
-    crystal_generator,
+    config,
     load,
     save,
 )
@@ -290,5 +290,5 @@ def test_shipped_checkpoint_samples():
 def test_shipped_weights_name_their_own_conditions(monkeypatch):
     """Whatever the defaults become, they stand in the checkpoint that was trained with them."""
     more = {**DEFAULT_CONDITIONS, "energy_per_atom": Condition("eV/atom", -10.0, 0.0)}
-    monkeypatch.setattr(crystal_generator, "DEFAULT_CONDITIONS", more)
+    monkeypatch.setattr(config, "DEFAULT_CONDITIONS", more)
     assert list(load().config.conditions) == ["band_gap", "formation_energy", "e_above_hull"]

@@ -84,7 +84,7 @@ def test_wrong_recipes_are_refused_in_a_line(tmp_path, content, text):
 
 
 def test_a_missing_recipe_names_the_shipped_ones():
-    with pytest.raises(ConfigError, match="a recipe among cpu, four_gpus, one_gpu: got nowhere"):
+    with pytest.raises(ConfigError, match=r"a recipe among .*cpu, four_gpus, one_gpu.*: got nowhere"):
         read_recipe(Path("nowhere"))
 
 
@@ -96,7 +96,7 @@ def test_shipped_recipes_are_complete_and_train_the_shipped_sizes(name):
     assert tuple(recipe.fit(stage).devices for stage in FITTED) == DEVICES[name]
     alike = {stage: replace(recipe.fit(stage), devices="auto") for stage in FITTED}
     assert replace(recipe, **alike) == Recipe()
-    written = tomllib.loads((RECIPES / f"{name}.toml").read_text())
+    written = tomllib.loads(RECIPES[name].read_text())
     assert set(written) == {f.name for f in fields(Recipe)} - {"start"}
     assert _names(written["generator"]) == _names(asdict(recipe.generator)) - {"stability", "targets"}
     for stage in FITTED:

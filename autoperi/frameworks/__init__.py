@@ -1,0 +1,1 @@
+"""Four-connected frameworks: nets of tetrahedral sites, their oxygen bridges, distance least squares."""
