@@ -58,10 +58,13 @@ class Spectrum:
     Attributes:
         frequencies: THz, those of imaginary phonons negative. [wave vectors, 3 atoms]
         weights: of the wave vectors, which add up to 1. [wave vectors]
+        commensurate: least frequency at the wave vectors that fit into the supercell, THz: what is imaginary
+            between them alone is an artefact of the interpolation, as is common near Γ.
     """
 
     frequencies: np.ndarray
     weights: np.ndarray
+    commensurate: float
 
     @property
     def least(self) -> float:
@@ -71,10 +74,10 @@ class Spectrum:
     def free_energy(self, temperatures: np.ndarray) -> np.ndarray:
         """Harmonic free energy, zero-point energy included, eV a cell; [temperatures] in K.
 
-        Frequencies that vanish or are imaginary are left out.
+        Frequencies that vanish are left out; those that are imaginary count as if they were real.
         """
-        rows, _ = kept = np.nonzero(self.frequencies > _VANISHING)
-        quanta, weights = _QUANTUM * self.frequencies[kept], self.weights[rows]
+        rows, _ = kept = np.nonzero(np.abs(self.frequencies) > _VANISHING)
+        quanta, weights = _QUANTUM * np.abs(self.frequencies[kept]), self.weights[rows]
         thermal = kB * np.maximum(temperatures, 1e-3)[:, None]  # at 0 K the second term vanishes
         return (quanta / 2 + thermal * np.log1p(-np.exp(-quanta / thermal))) @ weights
 
@@ -116,7 +119,8 @@ def spectrum(
             float(Element(site.specie.symbol).atomic_mass) for site in structure
         ],  # phonopy's table ends with uranium
     )
-    phonons = Phonopy(cell, np.diag(repeats(structure, settings)), primitive_matrix="P", symprec=1e-3)
+    times = repeats(structure, settings)
+    phonons = Phonopy(cell, np.diag(times), primitive_matrix="P", symprec=1e-3)
     phonons.generate_displacements(distance=settings.displacement)
     supercells = phonons.supercells_with_displacements or []
     phonons.forces = np.array(list(_forces(supercells, relaxer.load("cpu"))))
@@ -125,8 +129,10 @@ def spectrum(
     mesh = np.maximum(1, np.round(settings.spacing / np.array(structure.lattice.abc))).astype(int)
     phonons.run_mesh(mesh, is_gamma_center=True)
     assert isinstance(phonons.mesh, Mesh)
-    weights = np.array(phonons.mesh.weights, dtype=float)
-    return Spectrum(np.array(phonons.mesh.frequencies), weights / weights.sum())
+    frequencies, weights = np.array(phonons.mesh.frequencies), np.array(phonons.mesh.weights, dtype=float)
+    phonons.run_qpoints(np.stack(np.meshgrid(*(np.arange(n) / n for n in times)), axis=-1).reshape(-1, 3))
+    exact = np.array(phonons.get_qpoints_dict()["frequencies"])
+    return Spectrum(frequencies, weights / weights.sum(), float(exact.min()))
 
 
 def repeats(structure: Structure, settings: PhononSettings) -> np.ndarray:

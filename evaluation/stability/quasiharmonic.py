@@ -5,7 +5,8 @@ energy F(V, T) = E(V) + F_vib(V, T), phonopy's fit of an equation of state (Vine
 least F + pV over the volumes Gibbs energies. No correction for long-ranged electric fields, no electrons.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,8 @@ from matplotlib.patches import Patch
 from pymatgen.core import Composition, Structure
 
 from autoperi.data.cache import required
-from autoperi.data.reading import Sample
+from autoperi.data.names import unique_ids
+from autoperi.data.reading import Sample, read_structures
 from evaluation.relaxation.batch import BatchSettings, relax_all
 from evaluation.relaxation.journal import append, read_journal
 from evaluation.relaxation.potential import BatchRelaxer
@@ -38,12 +40,13 @@ class QuasiharmonicSettings:
     """At which volumes phonons are computed, and how.
 
     Attributes:
-        phonons: at each volume; volumes with imaginary ones are left out.
+        phonons: at each volume; volumes with imaginary ones at wave vectors that fit into the supercell are
+            left out.
         tension: pressure below the lowest asked for down to which cells are expanded, as heat does, GPa.
         volumes: of each polymorph.
     """
 
-    phonons: PhononSettings = field(default_factory=lambda: PhononSettings(extent=8.0))
+    phonons: PhononSettings = field(default_factory=PhononSettings)
     tension: float = 6.0
     volumes: int = 9
 
@@ -143,7 +146,8 @@ class StabilityMap:
                 {
                     "pressure": c.pressure,
                     "volume": c.volume if np.isfinite(c.volume) else None,
-                    "least_frequency": None if c.phonons is None else round(c.phonons.least, 3),
+                    "least_frequency": None if c.phonons is None else round(c.phonons.commensurate, 3),
+                    "interpolated": None if c.phonons is None else round(c.phonons.least, 3),
                     "problem": c.problem,
                 }
                 for c in points
@@ -151,6 +155,12 @@ class StabilityMap:
             for name, points in self.compressed.items()
         }
         return {"formula": self.formula, "transitions": found, "left_out": self.left_out, "volumes": volumes}
+
+    def save(self, out: Path) -> None:
+        """Write ``map.png``, ``map.csv`` and ``map.json`` into a folder."""
+        self.picture().savefig(out / "map.png", dpi=150)
+        self.table().to_csv(out / "map.csv", index=False)
+        (out / "map.json").write_text(json.dumps(self.record(), indent=1))
 
     def picture(self) -> Figure:
         """The polymorph of least Gibbs energy over pressure and temperature; beside it G at 300 K of each.
@@ -179,6 +189,19 @@ class StabilityMap:
         return figure
 
 
+def read_polymorphs(paths: Iterable[Path]) -> tuple[dict[str, Structure], list[tuple[str, str, str]]]:
+    """Crystals of files by the files' names, and (id, where, reason) of what is none.
+
+    Raises:
+        FileNotFoundError, ReadError: nothing there, or a kind of file that is not known.
+    """
+    read = [read_structures(path) for path in paths]
+    samples = [sample for part in read for sample in part.samples]
+    names = unique_ids(sample.id for sample in samples)
+    failures = [(f.id, f.where, f.reason) for part in read for f in part.failures]
+    return dict(zip(names, (sample.structure for sample in samples), strict=True)), failures
+
+
 def stability_map(
     polymorphs: Mapping[str, Structure],
     temperatures: Sequence[float] | np.ndarray,
@@ -195,7 +218,7 @@ def stability_map(
         pressures: GPa, two or more, rising.
         relaxer: whose energies and forces are taken.
         settings: how.
-        out: a folder for journals, from which an interrupted run goes on.
+        out: a folder for journals, from which an interrupted run goes on; made if it is not there.
 
     Raises:
         ValueError: fewer than two polymorphs, several formulas, temperatures below 0 K, pressures that do
@@ -204,12 +227,18 @@ def stability_map(
     """
     required("phonopy", "phonons")
     t, p = np.asarray(temperatures, dtype=float), np.asarray(pressures, dtype=float)
-    if len(t) < 1 or t.min() < 0 or len(p) < 2 or (np.diff(p) <= 0).any():
-        raise ValueError(f"expected temperatures from 0 K up and rising pressures: got {t} K, {p} GPa")
+    finite = np.isfinite(t).all() and np.isfinite(p).all()
+    if not (finite and len(t) and len(p) > 1 and t.min() >= 0 and (np.diff(p) > 0).all()):
+        told = f"{t[:1]} to {t[-1:]} K, {p[:1]} to {p[-1:]} GPa"
+        raise ValueError(
+            f"expected finite temperatures from 0 K up and rising pressures, two or more: got {told}"
+        )
     formulas = {name: s.composition.reduced_formula for name, s in polymorphs.items()}
     if len(polymorphs) < 2 or len(set(formulas.values())) > 1:
         told = ", ".join(f"{name} ({formula})" for name, formula in formulas.items())
         raise ValueError(f"expected two or more polymorphs of one formula: got {told or 'none'}")
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
     compressed = _compressed(polymorphs, settings.pressures(p), relaxer, settings, out)
     gibbs, left_out = {}, {}
     for name, points in compressed.items():
@@ -279,13 +308,19 @@ def _compressed(
             phonons = known.get((record["key"], str(settings.phonons)))
             if phonons is None:
                 made = spectrum(structure, relaxer, settings.phonons)
-                values = {"frequencies": made.frequencies.round(6).tolist(), "weights": made.weights.tolist()}
-                phonons = {"key": record["key"], "how": str(settings.phonons), **values}
+                phonons = {
+                    "key": record["key"],
+                    "how": str(settings.phonons),
+                    "frequencies": made.frequencies.round(6).tolist(),
+                    "weights": made.weights.tolist(),
+                    "commensurate": made.commensurate,
+                }
                 if journal:
                     append(journal, phonons)
-            made = Spectrum(np.array(phonons["frequencies"]), np.array(phonons["weights"]))
+            arrays = np.array(phonons["frequencies"]), np.array(phonons["weights"])
+            made = Spectrum(*arrays, phonons["commensurate"])
             units = _formula_units(structure.composition)
-            least = f"{made.least:.2f} THz"
+            least = f"{made.commensurate:.2f} THz"
             found[record["id"]].append(
                 Compressed(
                     pressure,
@@ -293,7 +328,7 @@ def _compressed(
                     record["energy_per_atom"] * len(structure) / units,
                     units,
                     made,
-                    "" if settings.phonons.stable(made.least) else f"imaginary phonons, {least}",
+                    "" if settings.phonons.stable(made.commensurate) else f"imaginary phonons, {least}",
                 )
             )
     return found

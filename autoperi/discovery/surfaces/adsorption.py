@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from ase.io import write
 from pymatgen.core import Structure
 
 from autoperi.discovery.surfaces.adsorbates import Adsorbate, symbols
@@ -88,6 +91,17 @@ def adsorb(
             state = f"{state}, not at rest"
         found[k] = Adsorbed(starts[k], energy, state, outcome.structure, outcome.steps)
     return [found[k] for k in range(len(starts))]
+
+
+def save(found: Sequence[Adsorbed], out: Path) -> pd.DataFrame:
+    """Write ``adsorption.csv`` and ``placed.extxyz``, strongest first; the table is returned."""
+    strongest = sorted(found, key=lambda one: (np.isnan(one.energy), one.energy))
+    rows = [{"energy": one.energy, "state": one.state, "steps": one.steps} for one in strongest]
+    out.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(rows)
+    table.to_csv(out / "adsorption.csv", index_label="number")
+    write(out / "placed.extxyz", [one.structure.to_ase_atoms() for one in strongest if one.structure])
+    return table
 
 
 def _state(structure: Structure, slab: int, adsorbate: Adsorbate) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from pymatgen.core import Structure
-from pymatgen.core.surface import Slab, SlabGenerator
+from pymatgen.core.surface import Slab, SlabGenerator, get_symmetrically_distinct_miller_indices
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from autoperi.data.reading import read_structures
@@ -66,10 +66,16 @@ def miller_index(text: str) -> tuple[int, int, int]:
     return h, k, l
 
 
+def low_planes(bulk: Structure) -> list[tuple[int, int, int]]:
+    """Planes of indices up to 1 that symmetry tells apart."""
+    conventional = SpacegroupAnalyzer(bulk).get_conventional_standard_structure()
+    return get_symmetrically_distinct_miller_indices(conventional, 1)  # type: ignore[return-value]
+
+
 def cut(
     bulk: Structure, miller: tuple[int, int, int], settings: SlabSettings = SlabSettings()
-) -> tuple[list[Slab], list[str]]:
-    """Slabs of every termination of a plane with the composition of the bulk, and why others are left out.
+) -> tuple[dict[int, Slab], list[str]]:
+    """Slabs of a plane's terminations by number, of the bulk's composition, and why others are left out.
 
     Indices are those of the conventional cell. Slabs of formal charges (pymatgen's guess) with a dipole along
     the normal are left out: alone they would have no finite energy (Tasker, J. Phys. C 12, 4977, 1979).
@@ -84,7 +90,7 @@ def cut(
     generator = SlabGenerator(
         conventional, miller, settings.thickness, settings.vacuum, center_slab=True, primitive=True
     )
-    found, left_out = [], []
+    found, left_out = {}, []
     for number, slab in enumerate(generator.get_slabs()):
         if slab.is_polar(tol_dipole_per_unit_area=0.01):
             left_out.append(f"termination {number}: polar, {abs(slab.dipole[2]) / slab.surface_area:.2f} e/Å")
@@ -92,7 +98,7 @@ def cut(
         slab = slab.get_orthogonal_c_slab()
         slab.remove_oxidation_states()
         slab.make_supercell([*_repeats(slab, settings.width), 1])
-        found.append(slab)
+        found[number] = slab
     return found, left_out
 
 
@@ -106,7 +112,7 @@ def slab_for_molecules(bulk: Structure, miller: tuple[int, int, int]) -> Slab:
     if not found:
         told = "; ".join(left_out) or "pymatgen finds no termination"
         raise ValueError(f"expected a slab of {bulk.reduced_formula} {miller} that can stand alone: {told}")
-    return found[0]
+    return next(iter(found.values()))
 
 
 def vacuum_of(slab: Structure) -> float:

@@ -39,6 +39,11 @@ class SurfaceEnergy:
     converged: bool
     slab: Structure
 
+    @property
+    def name(self) -> str:
+        """Plane and termination, for a file."""
+        return f"{''.join(map(str, self.miller))}-{self.termination}"
+
     def row(self) -> dict[str, object]:
         """For a table."""
         plane, sides = "".join(map(str, self.miller)), "equal" if self.symmetric else "differ"
@@ -65,7 +70,7 @@ def surface_energies(
     for miller in planes:
         kept, reasons = cut(relaxed.structure, miller, settings or SlabSettings())
         left_out += [("".join(map(str, miller)), reason) for reason in reasons]
-        slabs |= {(miller, number): slab for number, slab in enumerate(kept)}
+        slabs |= {(miller, number): slab for number, slab in kept.items()}
     for name, outcome in relax_together(slabs.items(), _SLAB, relaxer=relaxer):
         (miller, number), slab = name, slabs[name]
         if isinstance(outcome, str):

@@ -14,6 +14,7 @@ from evaluation.stability.quasiharmonic import (
     QuasiharmonicSettings,
     StabilityMap,
     gibbs_energies,
+    read_polymorphs,
     stability_map,
 )
 
@@ -30,7 +31,7 @@ def einstein(structure, *_):
     """Oscillators that stiffen as the volume falls; two neighbours too many are imaginary."""
     frequencies = np.full((1, 3 * len(structure)), 150 / structure.volume)
     imaginary = structure.get_space_group_info(0.01)[1] == 221
-    return Spectrum(frequencies * (-1 if imaginary else 1), np.ones(1))
+    return Spectrum(frequencies, np.ones(1), float(-frequencies[0, 0]) if imaginary else 0.0)
 
 
 def points(energy, volume, modulus, frequency):
@@ -39,7 +40,7 @@ def points(energy, volume, modulus, frequency):
 
     volumes = volume * np.linspace(0.85, 1.1, 8)
     energies = get_eos("vinet")(volumes, np.array([energy, modulus * GPa, 4.0, volume]))
-    spectrum = Spectrum(np.full((1, 6), frequency), np.ones(1))
+    spectrum = Spectrum(np.full((1, 6), frequency), np.ones(1), 0.0)
     pairs = zip(volumes, energies, strict=True)
     return [Compressed(0.0, v, e, 2, spectrum) for v, e in pairs]
 
@@ -48,14 +49,14 @@ def test_gibbs_energies_obey_thermodynamics():
     """dG/dp is the volume, which falls with the bulk modulus; what no volume reaches is NaN."""
     p, t = np.array([0.0, 0.1, 5.0, 100.0]), np.array([0.0, 500.0])
     found = gibbs_energies(points(-20.0, 40.0, 100.0, 8.0), t, p)
-    zero_point = Spectrum(np.full((1, 6), 8.0), np.ones(1)).free_energy(t) / 2
+    zero_point = Spectrum(np.full((1, 6), 8.0), np.ones(1), 0.0).free_energy(t) / 2
     assert found[:, 0] == pytest.approx(-20.0 + zero_point, abs=1e-5)
     assert (found[:, 1] - found[:, 0]) / (0.1 * GPa) == pytest.approx(40.0, rel=1e-3)
     assert (found[:, 2] - found[:, 0]) / (5 * GPa) == pytest.approx(40 * (1 - 5 / 200), rel=0.003)
     assert np.isnan(found[:, 3]).all()
 
 
-def test_transitions_are_where_gibbs_energies_cross():
+def test_transitions_are_where_gibbs_energies_cross(tmp_path):
     p, t = np.linspace(0, 10, 11), np.array([0.0, 300.0])
     flat, falling = np.zeros((2, 11)), np.stack([0.33 - 0.1 * p, 0.55 - 0.1 * p])
     none = np.full((2, 11), np.nan)
@@ -70,7 +71,8 @@ def test_transitions_are_where_gibbs_energies_cross():
     assert set(table[table.pressure == 10].stable) == {""}
     assert table[(table.temperature == 0) & (table.pressure == 4)].stable.item() == "b"
     assert [x["pressure"] for x in found.record()["transitions"]] == pytest.approx([3.3, 5.5])
-    assert len(found.picture().axes) == 2
+    found.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"map.png", "map.csv", "map.json"}
 
 
 def test_a_polymorph_with_imaginary_phonons_is_left_out_by_name(monkeypatch, tmp_path):
@@ -101,6 +103,19 @@ def test_what_cannot_be_compared_says_why(monkeypatch):
         stability_map({"rocksalt": SALT["rocksalt"], "other": potassium}, t, p, CHGNET)
     with pytest.raises(ValueError, match="two polymorphs with phonons: caesium chloride: 0 of 6"):
         stability_map(pair, t, p, CHGNET, QUICK)
-    for wrong in (([-1.0], p), (t, [1.0, 0.0]), (t, [0.0])):
+    for wrong in (([-1.0], p), (t, [1.0, 0.0]), (t, [0.0]), ([np.inf], p), ([], p)):
         with pytest.raises(ValueError, match="from 0 K up and rising pressures"):
             stability_map(pair, *wrong, CHGNET)
+
+
+def test_polymorphs_go_by_the_names_of_their_files(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        SALT["rocksalt"].to(str(tmp_path / name / "salt.cif"))
+    (tmp_path / "broken.cif").write_text("nothing")
+    found, failures = read_polymorphs(
+        [tmp_path / "a" / "salt.cif", tmp_path / "b" / "salt.cif", tmp_path / "broken.cif"]
+    )
+    assert len(found) == 2
+    assert "salt" in found
+    assert [name for name, *_ in failures] == ["broken"]

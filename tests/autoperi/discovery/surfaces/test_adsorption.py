@@ -1,10 +1,11 @@
 """Adsorption: energies against slab and gas, what becomes of molecules, strange ones refused."""
 
+import ase.io
 import numpy as np
 import pytest
 
 from autoperi.discovery.surfaces.adsorbates import Adsorbate
-from autoperi.discovery.surfaces.adsorption import adsorb, prepared
+from autoperi.discovery.surfaces.adsorption import Adsorbed, adsorb, prepared, save
 from autoperi.discovery.surfaces.placement import Placement, by_sites
 from autoperi.discovery.surfaces.slabs import slab_for_molecules
 from evaluation.relaxation.chgnet import CHGNET
@@ -32,7 +33,7 @@ def test_the_gas_is_relaxed_and_an_atom_is_half_of_its_molecule(oxide):
             Adsorbate.of(strange, CHGNET)
 
 
-def test_half_of_the_slab_is_held_and_energies_are_told_against_slab_and_gas(copper, oxide):
+def test_half_of_the_slab_is_held_and_energies_are_told_against_slab_and_gas(copper, oxide, tmp_path):
     assert copper.held.any()
     assert not copper.held.all()
     start = by_sites(copper.structure, oxide, 2, 0)[1]
@@ -45,6 +46,10 @@ def test_half_of_the_slab_is_held_and_energies_are_told_against_slab_and_gas(cop
     moved = np.linalg.norm(near.structure.cart_coords[:n] - copper.structure.cart_coords, axis=1)
     assert moved[copper.held].max() < 1e-9
     assert near.structure.lattice == copper.structure.lattice
+    broken = Adsorbed(start, float("nan"), "no energy")
+    assert save([broken, gone, near], tmp_path).state.tolist() == ["intact", "gone", "no energy"]
+    frames = ase.io.read(tmp_path / "placed.extxyz", ":")
+    assert [len(frame) for frame in frames] == [n + 2, n + 2]
 
 
 def test_a_molecule_that_has_lost_a_bond_is_not_intact(oxide):

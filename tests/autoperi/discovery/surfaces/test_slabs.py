@@ -7,6 +7,7 @@ from pymatgen.core import Lattice, Structure
 from autoperi.discovery.surfaces.slabs import (
     SlabSettings,
     cut,
+    low_planes,
     miller_index,
     read_structure,
     slab_for_molecules,
@@ -21,6 +22,7 @@ MAGNESIA = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.212), ["Mg", "O"],
 def test_planes_are_read_as_people_write_them():
     assert miller_index("110") == (1, 1, 0)
     assert miller_index("1,-1,0") == (1, -1, 0)
+    assert set(low_planes(prototype("Cu fcc"))) == {(1, 1, 1), (1, 1, 0), (1, 0, 0)}
     with pytest.raises(ValueError, match="of a plane: got 0 0 0"):
         miller_index("000")
     for wrong in ("11", "1,1", "abc", ""):
@@ -30,7 +32,8 @@ def test_planes_are_read_as_people_write_them():
 
 def test_a_slab_is_as_thick_wide_and_lonely_as_asked():
     settings = SlabSettings(thickness=8.0, vacuum=12.0, width=5.0)
-    (slab,), left_out = cut(prototype("Cu fcc"), (1, 1, 1), settings)
+    found, left_out = cut(prototype("Cu fcc"), (1, 1, 1), settings)
+    (slab,) = found.values()
     assert left_out == []
     assert vacuum_of(slab) >= 12.0
     heights = slab.cart_coords[:, 2]
@@ -42,12 +45,13 @@ def test_a_slab_is_as_thick_wide_and_lonely_as_asked():
 
 
 def test_polar_slabs_are_left_out_by_name():
-    assert cut(MAGNESIA, (1, 1, 1)) == ([], ["termination 0: polar, 0.91 e/Å"])
+    assert cut(MAGNESIA, (1, 1, 1)) == ({}, ["termination 0: polar, 0.91 e/Å"])
     with pytest.raises(ValueError, match=r"MgO \(1, 1, 1\) that can stand alone: termination 0: polar"):
         slab_for_molecules(MAGNESIA, (1, 1, 1))
-    (slab,), left_out = cut(MAGNESIA, (1, 0, 0))
-    assert left_out == []
-    assert slab.reduced_formula == "MgO"
+    rutile, left_out = cut(prototype("TiO2 rutile"), (1, 1, 0))
+    assert list(rutile) == [1]
+    assert rutile[1].reduced_formula == "TiO2"
+    assert left_out[0].startswith("termination 0: polar")
     assert len(slab_for_molecules(MAGNESIA, (1, 0, 0))) > len(MAGNESIA)
 
 
