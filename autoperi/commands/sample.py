@@ -43,12 +43,12 @@ class Chemistry:
         atoms: fewest and most atoms per primitive cell.
     """
 
-    space_group: tuple[int, ...] = ()
+    space_group: Annotated[tuple[int, ...] | None, arg(metavar="INT ...")] = None
     crystal_system: str | None = None
     formula: str | None = None
     anonymous_formula: str | None = None
     chemical_system: str | None = None
-    elements: tuple[str, ...] = ()
+    elements: Annotated[tuple[str, ...] | None, arg(metavar="STR ...")] = None
     exclude: tuple[str, ...] = ()
     atoms: tuple[int, int] | None = None
 
@@ -57,12 +57,12 @@ class Chemistry:
         from autoperi.genes.request import GeneRequest
 
         return GeneRequest(
-            space_groups=self.space_group or None,
+            space_groups=self.space_group,
             crystal_system=self.crystal_system,
             formula=self.formula,
             anonymous_formula=self.anonymous_formula,
             chemical_system=self.chemical_system,
-            allowed_elements=self.elements or None,
+            allowed_elements=self.elements,
             denied_elements=self.exclude,
             n_atoms=self.atoms,
         )

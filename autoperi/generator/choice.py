@@ -15,6 +15,8 @@ from autoperi.genes.critics.targets import TargetCritic
 from autoperi.genes.empirical import EmpiricalGenes
 from autoperi.genes.prior import Excess
 
+Predict = Callable[[Sequence[Crystal]], list[Crystal]]
+"""Each crystal with predictions among its properties; travels between processes."""
 Keep = Callable[[Sequence[Crystal]], list[Crystal | str]]
 """Each crystal, with what was found of it, or why it is refused."""
 

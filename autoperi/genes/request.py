@@ -166,7 +166,8 @@ class GeneRequest:
         needed = len(ratios or (1,))
         if self.permitted().sum() < needed:
             raise ValueError(
-                f"expected at least {needed} permitted elements: got {int(self.permitted().sum())}"
+                f"expected at least {needed} permitted elements: got {int(self.permitted().sum())}; allow "
+                "more (--elements) or deny fewer (--exclude)"
             )
 
 

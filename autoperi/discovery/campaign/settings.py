@@ -1,12 +1,12 @@
 """What a campaign looks for; with the number of a shard it decides what that finds."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.labels import Window
+from autoperi.generator.choice import Predict
 from autoperi.generator.geometry import Descent
 from autoperi.generator.settings import SampleConfig
 from autoperi.genes.request import GeneRequest
@@ -14,8 +14,6 @@ from evaluation.facts.levels import LEVELS, Level
 from evaluation.options import PotentialName
 from evaluation.stability.hull_choice import HullChoice
 
-Predict = Callable[[Sequence[Crystal]], list[Crystal]]
-"""Each crystal with predictions among its properties; travels between processes."""
 KNOWN = ("mp_20/train", "mp_20/val", "mp_20/test")
 ENERGY = "e_above_hull"
 

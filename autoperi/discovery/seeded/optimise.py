@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 
 from autoperi.crystals.crystal import Crystal, Crystals
 from autoperi.flow.relatives import element_distances
+from autoperi.generator.choice import Predict
 from autoperi.generator.delivery import fitting
 from autoperi.generator.geometry import Descent
 from autoperi.genes.request import GeneRequest
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-Predict = Callable[[Sequence[Crystal]], list[Crystal]]
-"""Adds ``predicted_<property>``, ``…_uncertainty`` and ``…_out_of_domain`` to the properties of crystals."""
 Exchange = Callable[[Crystal, dict[int, int]], Crystal]
 """The crystal with some elements exchanged for others, its volume fitted to them."""
 
@@ -105,7 +104,7 @@ class Means:
     """What a walk goes by.
 
     Attributes:
-        predict: the property, by a model that is no judge.
+        predict: adds ``predicted_<property>``, ``…_uncertainty`` and ``…_out_of_domain``, by no judge.
         relax: down an energy.
         lead: down an energy with a price for the distance from the goal.
         exchange: of elements; None for those that the crystal has.

@@ -115,6 +115,8 @@ def test_sample_writes_everything(tmp_path):
     [
         (("--formula", "Fe2O", "--space-group", "230", "--atoms", "1", "20"), "230"),
         (("--elements", "Xx"), "Xx"),
+        (("--elements",), "permitted elements: got 0"),
+        (("--space-group",), "got none at all"),
         (("--n", "0"), "at least one"),
         (("--checkpoint", "nowhere"), "mp_20"),
         (("--space-group", "231"), "231"),
