@@ -110,7 +110,7 @@ def _known_types(table: Any, crystals: list) -> dict[str, str]:
         zeolite.judge(c.to_structure()).identity: c.id for part in hidden for c in part if c.n_atoms <= 300
     }
     drawn = [zeolite.judge(c.to_structure()).identity for c in crystals]
-    again = sorted({types[label] for label in drawn if label in types})
+    again = sorted({types[label] for label in drawn if label and label in types})
     unseen = {c.gene for c in nets(CrystalDataset.joined(hidden))} - {c.gene for c in known}
     genes = {str(c.provenance.get("net")) for c in crystals} & unseen
     density = table.loc[table["valid"].astype(bool), "framework_density"]

@@ -21,6 +21,10 @@ _FARTHEST, _WIDEST = 0.3, 0.05
 """Longest step of a site (Å) and of a lattice coordinate."""
 
 
+class FrameworkError(ValueError):
+    """A net or a geometry that is no framework; the text says why."""
+
+
 @dataclass(frozen=True)
 class Wishes:
     """Distances that are wanted between atoms, a row each.
@@ -65,9 +69,12 @@ class Contacts:
 
 
 def contacts(crystal: Crystal, cutoff: float) -> Contacts:
-    """All neighbours within ``cutoff`` Å; raises ValueError for a cell too flat to list them."""
+    """All neighbours within ``cutoff`` Å; raises FrameworkError for a cell too flat to list them."""
     batch = CrystalBatch.from_crystals([crystal])
-    graph = orbit_graph(batch, cutoff)
+    try:
+        graph = orbit_graph(batch, cutoff)
+    except ValueError as error:
+        raise FrameworkError(f"a cell has collapsed: {error}") from error
     frac = graph.atoms.positions(batch.site_positions())
     inverse = torch.linalg.inv(graph.lattice[0])
     offset = graph.vector @ inverse - frac[graph.atom] + frac[graph.atoms.first[graph.site]]

@@ -14,7 +14,7 @@ from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.symmetry import SymmetriseConfig, SymmetriseError, symmetrise
 from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.data.dataset import CrystalDataset
-from autoperi.frameworks.distances import Contacts, Wishes, contacts, fitted
+from autoperi.frameworks.distances import Contacts, FrameworkError, Wishes, contacts, fitted
 
 SILICON, OXYGEN = 14, 8
 T_T, T_O, O_O = 3.07, 1.61, 2.629
@@ -31,10 +31,6 @@ _WEIGHTS = (2.0, 0.61, 0.23)
 _MOST = 0.12
 """Root mean square misfit of the distances of a framework, weighted, Å."""
 _BENDS = 3
-
-
-class FrameworkError(ValueError):
-    """A net that is no framework; the text says why."""
 
 
 def framework(net: Crystal) -> Crystal:

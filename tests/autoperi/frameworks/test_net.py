@@ -125,3 +125,9 @@ def test_nets_of_a_data_set_name_what_is_left_out():
     assert "one cation" in reasons["salt"]
     with pytest.raises(ValueError, match=r"expected SiO2 frameworks in three: got none, first SOD"):
         nets(dataset, 1)
+
+
+def test_a_cell_that_collapses_is_no_framework(net):
+    flat = replace(net, lattice_coords=net.lattice_coords - np.array([0, 0, 0, 0, 0, 5.0]))
+    with pytest.raises(FrameworkError, match="a cell has collapsed"):
+        framework(flat)
