@@ -123,7 +123,9 @@ def test_the_judge_finds_what_training_has_downloaded(tmp_path, monkeypatch):
     monkeypatch.delenv("AUTOPERI_DATA", raising=False)
     monkeypatch.setenv("AUTOPERI_CACHE", str(tmp_path))
     table = pd.DataFrame({"material_id": ["a"], "cif": [zoo()[0].to(fmt="cif")]})
-    for name in DATASETS:
+    for name in (
+        n for n in DATASETS if download.split_folds(n, "test") is None
+    ):  # others have no public file
         kept = tmp_path / "downloads" / name / "test.csv"
         kept.parent.mkdir(parents=True)
         table.to_csv(kept, index=False)
