@@ -80,6 +80,8 @@ def _labelled(
     dataset: CrystalDataset, relatives: Relatives, sizes: TargetConfig, themselves: bool
 ) -> LabelledGenes:
     """Crystals of a split that have a label."""
+    if themselves and [crystal.id for crystal in dataset] != list(relatives.ids):
+        raise SystemExit("expected a checkpoint trained on MP-20, whose labels are learned: got another")
     kin = relatives.distances(dataset, KIN, themselves)
     data = LabelledGenes(GeneBatch.from_crystals(dataset, sizes.conditions), kin)
     return data.select((~data.genes.conditions.isnan()).any(dim=1).nonzero().squeeze(1))

@@ -114,7 +114,7 @@ class TargetCritic(StandardisedGenes):
         near = _NEAR * (condition.high - condition.low) if window.low == window.high else 0.0
         low, high = window.low - near, window.high + near
         shared = (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0)
-        at_low = edges.new_tensor([float(low <= condition.low <= high)])
+        at_low = torch.tensor([float(low <= condition.low <= high)], device=edges.device)
         return torch.cat([at_low, shared / (edges[1] - edges[0])])
 
 
