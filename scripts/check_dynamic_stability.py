@@ -2,7 +2,8 @@
 
 Run: python scripts/check_dynamic_stability.py found samples --n 50 --out runs/phonons
 n of each, at random, are relaxed with symmetry kept until no force exceeds 0.005 eV/Å; what does not settle
-counts as unstable. A run that was interrupted goes on with the crystals that are left.
+counts as unstable. Beside it: the share that has none on a mesh of interpolated wave vectors either. A run
+that was interrupted goes on with the crystals that are left.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ from evaluation.options import PotentialName
 from evaluation.relaxation.batch import BatchSettings, relax_all
 from evaluation.relaxation.journal import append, read_journal
 from evaluation.settings import potential
-from evaluation.stability.phonons import PhononSettings, least_frequency
+from evaluation.stability.phonons import PhononSettings, spectrum
 
 
 def main(
@@ -35,21 +36,29 @@ def main(
     how = BatchSettings(settings.relaxation, relaxer=relaxer)
     out.mkdir(parents=True, exist_ok=True)
     journal = out / f"phonons-{by}.jsonl"
-    known = {record["key"]: record["least"] for record in read_journal(journal)}
+    known = {record["key"]: record for record in read_journal(journal)}
     print(settings)
     for path in paths:
         samples = read_structures(path, n, seed).samples
         records = list(relax_all(samples, how, out / "relaxed.jsonl"))
         for record in track([r for r in records if r["key"] not in known], description=path.name):
-            least = float("-inf")
+            found = {"key": record["key"], "id": record["id"], "least": -np.inf, "interpolated": -np.inf}
             if not record["error"] and record["converged"]:
-                least = least_frequency(Structure.from_dict(record["relaxed"]), relaxer, settings)
-            known[record["key"]] = least
-            append(journal, {"key": record["key"], "id": record["id"], "least": least})
-        found = np.array([known[record["key"]] for record in records])
-        share = mean_metric("stable", np.array(list(map(settings.stable, found))), "crystals", str(settings))
-        told = f"{share.value:.1%} [{share.low:.0%}, {share.high:.0%}] of {len(found)}"
-        print(f"{path}: {told}, {np.isinf(found).sum()} did not settle", flush=True)
+                phonons = spectrum(Structure.from_dict(record["relaxed"]), relaxer, settings)
+                found |= {"least": phonons.commensurate, "interpolated": phonons.interpolated}
+            known[record["key"]] = found
+            append(journal, found)
+        told = []
+        for column in ("least", "interpolated"):
+            least = np.array([known[record["key"]][column] for record in records])
+            stable = np.array(list(map(settings.stable, least)))
+            share = mean_metric("stable", stable, "crystals", str(settings))
+            told.append(f"{share.value:.1%} [{share.low:.0%}, {share.high:.0%}]")
+        unsettled = sum(np.isinf(known[record["key"]]["least"]) for record in records)
+        print(
+            f"{path}: {told[0]} of {len(records)}, {unsettled} did not settle; interpolated: {told[1]}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ class PhononSettings:
         most_atoms: of the supercell; the extent gives way to it.
         displacement: of an atom, Å.
         spacing: of the mesh of wave vectors: its divisions are a cell vector's share of this length, Å.
-        tolerance: frequencies below minus this are imaginary, THz; what is above may be noise of the forces.
+        tolerance: frequencies below minus this, at wave vectors that fit into the supercell, are imaginary,
+            THz; what is above may be noise of the forces.
     """
 
     relaxation: RelaxationSettings = field(
@@ -47,7 +48,7 @@ class PhononSettings:
         return (
             f"phonons by displacements of {self.displacement:g} Å in supercells of {self.extent:g} Å, "
             f"{self.most_atoms} atoms at most, after {self.relaxation}; imaginary below "
-            f"-{self.tolerance:g} THz"
+            f"-{self.tolerance:g} THz at a wave vector that fits into the supercell"
         )
 
 
@@ -58,8 +59,9 @@ class Spectrum:
     Attributes:
         frequencies: THz, those of imaginary phonons negative. [wave vectors, 3 atoms]
         weights: of the wave vectors, which add up to 1. [wave vectors]
-        commensurate: least frequency at the wave vectors that fit into the supercell, THz: what is imaginary
-            between them alone is an artefact of the interpolation, as is common near Γ.
+        commensurate: least frequency at the wave vectors that fit into the supercell, THz: those that the
+            forces determine. What is imaginary between them alone, as is common near Γ, the interpolation
+            may have invented.
     """
 
     frequencies: np.ndarray
@@ -67,8 +69,8 @@ class Spectrum:
     commensurate: float
 
     @property
-    def least(self) -> float:
-        """The least frequency, THz."""
+    def interpolated(self) -> float:
+        """The least frequency on the mesh, THz."""
         return float(self.frequencies.min())
 
     def free_energy(self, temperatures: np.ndarray) -> np.ndarray:
@@ -85,8 +87,8 @@ class Spectrum:
 def least_frequency(
     structure: Structure, relaxer: BatchRelaxer, settings: PhononSettings = PhononSettings()
 ) -> float:
-    """The least phonon frequency of `spectrum`, THz; that of an imaginary one is negative."""
-    return spectrum(structure, relaxer, settings).least
+    """The least phonon frequency of `spectrum` that the supercell determines, THz; negative if imaginary."""
+    return spectrum(structure, relaxer, settings).commensurate
 
 
 def spectrum(
@@ -131,8 +133,9 @@ def spectrum(
     assert isinstance(phonons.mesh, Mesh)
     frequencies, weights = np.array(phonons.mesh.frequencies), np.array(phonons.mesh.weights, dtype=float)
     phonons.run_qpoints(np.stack(np.meshgrid(*(np.arange(n) / n for n in times)), axis=-1).reshape(-1, 3))
-    exact = np.array(phonons.get_qpoints_dict()["frequencies"])
-    return Spectrum(frequencies, weights / weights.sum(), float(exact.min()))
+    assert phonons.qpoints is not None
+    exact = float(np.min(phonons.qpoints.frequencies))
+    return Spectrum(frequencies, weights / weights.sum(), exact)
 
 
 def repeats(structure: Structure, settings: PhononSettings) -> np.ndarray:

@@ -40,8 +40,7 @@ class QuasiharmonicSettings:
     """At which volumes phonons are computed, and how.
 
     Attributes:
-        phonons: at each volume; volumes with imaginary ones at wave vectors that fit into the supercell are
-            left out.
+        phonons: at each volume; volumes with imaginary ones are left out.
         tension: pressure below the lowest asked for down to which cells are expanded, as heat does, GPa.
         volumes: of each polymorph.
     """
@@ -147,7 +146,7 @@ class StabilityMap:
                     "pressure": c.pressure,
                     "volume": c.volume if np.isfinite(c.volume) else None,
                     "least_frequency": None if c.phonons is None else round(c.phonons.commensurate, 3),
-                    "interpolated": None if c.phonons is None else round(c.phonons.least, 3),
+                    "interpolated": None if c.phonons is None else round(c.phonons.interpolated, 3),
                     "problem": c.problem,
                 }
                 for c in points
