@@ -9,7 +9,7 @@ first paragraph of the class stands below it, and its options keep their short n
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,23 @@ def _described(command: type) -> str:
     sentence = text.partition("\n\n")[0]
     examples = re.search(r"^Examples:\n((?:    .*\n)+)", text, re.MULTILINE)
     return f"{sentence}\n\nExamples\n{examples[1].rstrip()}" if examples else sentence
+
+
+def named_windows(told: Sequence[str], already: Mapping[str, str]) -> dict[str, str]:
+    """What ``--condition NAME=WINDOW`` asks, by name, after what other options ask.
+
+    Raises:
+        ValueError: no name and window, or a name that is asked twice.
+    """
+    windows = dict(already)
+    for text in told:
+        name, sign, window = text.partition("=")
+        if not sign:
+            raise ValueError(f"expected --condition as NAME=WINDOW, e.g. band_gap=1.1:1.7: got {text!r}")
+        if name in windows:
+            raise ValueError(f"expected each condition once: got {name!r} twice")
+        windows[name] = window
+    return windows
 
 
 def asked(command: object, **content: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import OmitArgPrefixes, arg
 
 from autoperi.commands import console
-from autoperi.commands.arguments import asked
+from autoperi.commands.arguments import asked, named_windows
 from autoperi.commands.sample import Chemistry
 from autoperi.generator.settings import SampleConfig
 from evaluation.facts.levels import Level
@@ -32,7 +32,8 @@ _FEWER = 3
 class Ranges:
     """What every crystal is predicted to have: a range (1.1:1.7) or an inequality (:-1, 150:).
 
-    Conditions that the generator knows steer the draws too; all of them choose, before and after relaxation.
+    What the generator knows as a condition steers the draws; what a model predicts chooses among them, before
+    and after relaxation.
 
     Attributes:
         band_gap: eV.
@@ -40,6 +41,8 @@ class Ranges:
         bulk_modulus: GPa.
         shear_modulus: GPa.
         debye_temperature: K.
+        condition: any other that the checkpoint (autoperi train --condition) or a --model knows.
+        model: folders of models of your own (autoperi train-property); they come before the shipped ones.
     """
 
     band_gap: _Window = None
@@ -47,12 +50,23 @@ class Ranges:
     bulk_modulus: _Window = None
     shear_modulus: _Window = None
     debye_temperature: _Window = None
+    condition: Annotated[tuple[str, ...], arg(metavar="NAME=RANGE ...")] = ()
+    model: Annotated[tuple[Path, ...], arg(metavar="FOLDER ...")] = ()
 
-    def windows(self) -> "tuple[tuple[str, Window], ...]":
+    def windows(self) -> "dict[str, Window]":
         """Those that are asked for, by name; raises ValueError for what is no window."""
         from autoperi.crystals.labels import Window
 
-        return tuple((name, Window.of(text)) for name, text in vars(self).items() if text is not None)
+        apart = ("condition", "model")
+        told = {name: w for name, w in vars(self).items() if name not in apart and w is not None}
+        return {name: Window.of(text) for name, text in named_windows(self.condition, told).items()}
+
+    def predicted(self) -> "list[str]":
+        """Names of those that a model predicts; raises CheckpointError for what is no model."""
+        from property_models.model import load, shipped
+
+        known = {target for folder in self.model for target in load(folder).targets} | {*shipped()}
+        return [name for name in self.windows() if name in known]
 
 
 @dataclass(frozen=True)
@@ -184,7 +198,8 @@ class Discover:
         from autoperi.data.run_folder import content_hash
 
         known = [content_hash(name) for name in self.finds.known if Path(name).exists()]
-        fields = asked(self, checkpoint=checkpoint, hull=hull, known=" ".join(known))
+        models = " ".join(content_hash(folder) for folder in self.ranges.model)
+        fields = asked(self, checkpoint=checkpoint, hull=hull, known=" ".join(known), models=models)
         finds = {name: value for name, value in fields["finds"].items() if name not in ("draws", "budget")}
         return {**{name: value for name, value in fields.items() if name != "ray"}, "finds": finds}
 
@@ -193,11 +208,13 @@ class Discover:
         from autoperi.discovery.campaign import Campaign
         from evaluation.settings import potential
         from evaluation.stability.hull_choice import HullChoice
+        from property_models.model import shipped
         from property_models.physics.descent import shipped_descent
         from property_models.uses.screen import Predictor
 
-        windows = self.ranges.windows()
-        names = tuple(name for name, _ in windows)
+        windows, names = self.ranges.windows(), self.ranges.predicted()
+        judged = [name for name in names if name in shipped("judge")]
+        chosen_by = tuple((name, windows[name]) for name in names)
         judges = () if self.finds.judge == "none" else (self.finds.judge,)
         phonons = None if self.finds.phonons == "none" else self.finds.phonons
         for name in (*judges, phonons) if phonons else judges:
@@ -205,9 +222,10 @@ class Discover:
         if phonons:
             required("phonopy", "phonons")
         return Campaign(
-            guide=Predictor(("e_above_hull", *names), windows=windows),
-            judge=Predictor(("e_above_hull", *names), "judge", windows),
-            windows=windows,
+            guide=Predictor(("e_above_hull", *names), windows=chosen_by, own=self.ranges.model),
+            judge=Predictor(("e_above_hull", *judged), "judge", chosen_by),
+            windows=chosen_by,
+            steer=tuple((name, window) for name, window in windows.items() if name not in names),
             sure=self.finds.sure,
             stable=self.finds.stable,
             novelty=self.finds.novelty,
@@ -255,6 +273,9 @@ class Discover:
         funnel, n = found.funnel, len(found.crystals)
         rows = {"funnel": funnel.lines(), "time": f"{seconds:.0f} s, {funnel.seconds:.0f} s of a core"}
         rows["found"] = f"{n} of {self.n}, {funnel.per_hour():.0f} in an hour of a core"
+        predicted = self.ranges.predicted()
+        if steered := [name for name in self.ranges.windows() if name not in predicted]:
+            rows["not chosen by"] = f"{', '.join(steered)}: steered alone, no model predicts it (--model)"
         if found.ended != "found":
             why = "as many draws as were allowed" if found.ended == "draws" else "the time was up"
             narrow = funnel.narrowest()
@@ -270,7 +291,7 @@ class Discover:
     def _told(self, crystal: "Crystal") -> str:
         """A crystal in a line."""
         told, known = crystal.properties, crystal.provenance["akin_to"]
-        values = [f"{name} {told[f'predicted_{name}']:.3g}" for name, _ in self.ranges.windows()]
+        values = [f"{name} {told[f'predicted_{name}']:.3g}" for name in self.ranges.predicted()]
         height = f"{told['e_above_hull']:+.3f} eV/atom from the hull"
         novelty = f"{crystal.provenance['novelty']}{f' of {known}' if known else ''}"
         return ", ".join([f"{crystal.formula} ({crystal.space_group})", height, *values, novelty])

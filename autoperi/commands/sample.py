@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 from tyro.conf import OmitArgPrefixes, arg
 
 from autoperi.commands import console
-from autoperi.commands.arguments import asked
+from autoperi.commands.arguments import asked, named_windows
 from autoperi.generator.settings import SampleConfig
 
 if TYPE_CHECKING:
@@ -94,15 +94,7 @@ class Targets:
     def windows(self) -> dict[str, str]:
         """What is asked, by name; raises ValueError for what is no name and window, or is asked twice."""
         named = {name: getattr(self, name) for name in ("band_gap", "formation_energy", "e_above_hull")}
-        asked = {name: window for name, window in named.items() if window is not None}
-        for text in self.condition:
-            name, sign, window = text.partition("=")
-            if not sign:
-                raise ValueError(f"expected --condition as NAME=WINDOW, e.g. band_gap=1.1:1.7: got {text!r}")
-            if name in asked:
-                raise ValueError(f"expected each condition once: got {name!r} twice")
-            asked[name] = window
-        return asked
+        return named_windows(self.condition, {name: w for name, w in named.items() if w is not None})
 
 
 @dataclass(frozen=True)

@@ -144,8 +144,8 @@ def _end(end: object) -> float | None:
     """One end of a window, None where it is open."""
     if end is None or (isinstance(end, str) and not end.strip()):
         return None
-    if isinstance(end, bool) or not isinstance(end, (Real, str)) or math.isnan(value := float(end)):
-        raise ValueError(f"expected a number: got {end!r}")
+    if isinstance(end, bool) or not isinstance(end, (Real, str)) or not math.isfinite(value := float(end)):
+        raise ValueError(f"expected a finite number: got {end!r}")
     return value
 
 

@@ -122,17 +122,18 @@ def predict_path(
 
 @dataclass(frozen=True)
 class Predictor:
-    """Adds predictions of the shipped models to crystals; travels between processes as plain names.
+    """Adds predictions of property models to crystals; travels between processes as plain names.
 
     They are named ``predicted_<property>``, or ``judged_<property>`` by judges, ``…_uncertainty``,
     ``…_out_of_domain`` (0 or 1) and, where a window is asked about, ``…_chance`` that the value lies in it.
     Models are loaded where they are first used.
 
     Attributes:
-        properties: names in ``TARGETS``.
+        properties: names in ``TARGETS``, or targets of models of one's own.
         windows: of some of them.
         family: ``guide`` or ``judge``.
         workers: threads.
+        own: folders of models of one's own (``train_property``), which come before the shipped ones.
 
     Raises:
         ValueError, CheckpointError: on construction, see ``load``; an unknown name suggests the nearest.
@@ -142,15 +143,16 @@ class Predictor:
     family: str = "guide"
     windows: tuple[tuple[str, Window], ...] = ()
     workers: int = 1
+    own: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        _shipped(self.properties, self.family)
+        _loaded(self.properties, self.family, self.own)
 
     def __call__(self, crystals: Sequence[Crystal]) -> list[Crystal]:
         """Each crystal with what is predicted of it."""
         rows: list[dict[str, float]] = [{} for _ in crystals]
         prefix = "judged_" if self.family == "judge" else "predicted_"
-        for model in _shipped(self.properties, self.family):
+        for model in _loaded(self.properties, self.family, self.own):
             named = _named(model, crystals, workers=self.workers)
             words = [name for name in named if str(name).endswith("_reason")]
             found = named.drop(columns=words).astype(float).add_prefix(prefix)
@@ -164,8 +166,13 @@ class Predictor:
 
 
 @lru_cache(maxsize=4)
-def _shipped(properties: tuple[str, ...], family: str) -> list[PropertyModel]:
-    return _models(properties, family, None, "cpu")
+def _loaded(properties: tuple[str, ...], family: str, own: tuple[Path, ...]) -> list[PropertyModel]:
+    found, left = [], list(properties)
+    for model in map(load, own):
+        if mine := [name for name in left if name in model.targets]:
+            found.append(model.only(mine))
+            left = [name for name in left if name not in mine]
+    return [*found, *(_models(left, family, None, "cpu") if left else [])]
 
 
 def stable_within(limit: float, workers: int = 1) -> Keep:

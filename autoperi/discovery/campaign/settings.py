@@ -27,6 +27,8 @@ class Campaign:
             ``predicted_<name>_chance`` that it is met; these choose before and after relaxation.
         judge: adds ``judged_<name>``, told of what is found and never chosen by.
         windows: of properties by name.
+        steer: windows of further conditions of the generator: what is drawn is steered into them, and nothing
+            is chosen by them.
         sure: least chance that each window is met.
         stable: most energy above the hull, eV/atom, after relaxation by CHGNet with symmetry kept.
         novelty: the least level of novelty.
@@ -45,6 +47,7 @@ class Campaign:
     guide: Predict
     judge: Predict | None = None
     windows: tuple[tuple[str, Window], ...] = ()
+    steer: tuple[tuple[str, Window], ...] = ()
     sure: float = 0.0
     stable: float = 0.05
     novelty: Level = "substitution"

@@ -91,7 +91,8 @@ def drawn(campaign: Campaign, generator: CrystalGenerator, first: int, count: in
     Raises:
         ValueError: what can never be drawn is asked for.
     """
-    steered = {name: window for name, window in campaign.windows if name in generator.config.conditions}
+    known = generator.config.conditions
+    steered = {name: w for name, w in campaign.windows if name in known} | dict(campaign.steer)
     try:
         return list(
             generator.sample(

@@ -1,10 +1,14 @@
 import json
 import re
+import shutil
 
 import pandas as pd
 import pytest
 
+from autoperi.crystals.labels import Condition
 from autoperi.data.files import read_crystals
+from autoperi.generator import load, save
+from property_models.model import PRETRAINED
 from tests.autoperi.shell import command
 from tests.browser import shown
 from tests.prototypes import prototype
@@ -68,9 +72,35 @@ def test_the_best_of_several_tries_goes_on(tmp_path, sets):
     assert found.provenance["tries"] == 2
 
 
+def test_a_condition_and_a_model_of_ones_own(tmp_path, capsys, sets):
+    """What a model of one's own predicts chooses; a condition without a model steers, and that is said."""
+    conditions = {"stiffness": Condition("GPa", 0.0, 300.0), "beauty": Condition("", 0.0, 1.0)}
+    shipped = load("mp_20")
+    widened = shipped.with_conditions({**shipped.config.conditions, **conditions})
+    save(widened, tmp_path / "mine", {})
+    model = shutil.copytree(PRETRAINED / "elastic_guide", tmp_path / "model")
+    config = model / "config.json"
+    config.write_text(config.read_text().replace("bulk_modulus", "stiffness"))
+    words = ("--checkpoint", tmp_path / "mine", "--condition", "stiffness=:60", "beauty=0.5")
+    wanted = ("--n", 1, "--elements", "K", "Rb", "Cl", "Br", *words, *sets)
+    assert command("discover", *wanted, "--model", model, "--out", tmp_path / "both") == 0
+    said = capsys.readouterr().out
+    assert "beauty: steered alone, no model predicts it" in said
+    (found,) = read_crystals(tmp_path / "both")
+    assert found.properties["predicted_stiffness"] <= 60
+    assert found.provenance["target_beauty"] == 0.5
+    assert found.properties["judged_e_above_hull"] == found.properties["judged_e_above_hull"]
+    assert command("discover", *wanted, "--condition", "strength=1:", "--out", tmp_path / "no") == 2
+    assert "conditions among ['band_gap', 'beauty'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (("--band-gap", "inf"), "expected a value (1.3), a range (1.1:1.7) or an inequality"),
+        (("--condition", "band_gap"), "--condition as NAME=WINDOW"),
+        (("--band-gap", ":1", "--condition", "band_gap=:2"), "each condition once: got 'band_gap' twice"),
+        (("--model", "nowhere"), "nowhere"),
         (("--band-gap", "1.3"), "a range of band_gap, e.g. 1.1:1.5"),
         (("--band-gap", "8.5:9"), "band_gap: expected values from 0 to 8 eV"),
         (("--formula", "NaCl", "--exclude", "Na"), "Na"),
