@@ -74,16 +74,19 @@ class Optimise:
 
         began = time.perf_counter()
         model, goal = load(self.property), Goal.of(self.property, self.to, self.advanced.tolerance)
-        crystal = read_seed(self.path)
+        crystal, windows = read_seed(self.path), {self.property: goal.window}
         aim = Aim(model.fast(), distilled.load(), goal.value, goal.tolerance)
         means = Means(
-            predict=Predictor((self.property,)),
+            predict=Predictor((self.property,), windows=tuple(windows.items())),
             relax=shipped_descent(),
             lead=Descent(aim, self.advanced.steps),
             exchange=exchanged if self.substitutions else None,
         )
         with run_folder(self.out, asked(self, model=model.sha256), self.path) as folder:
-            found, scan = optimised(crystal, goal, means), substitution_scan(crystal, [model])
+            found, scan = (
+                optimised(crystal, goal, means),
+                substitution_scan(crystal, [model], windows=windows),
+            )
             table = walk_table(found)
             table.to_csv(folder.new / "walk.csv", index=False)
             scan.to_csv(folder.new / "scan.csv", index=False)

@@ -27,12 +27,21 @@ class Aim:
         potential: whose energy is the price.
         value: in the unit of the property.
         tolerance: in the same.
+
+    Raises:
+        ValueError: a negative value of what is never negative.
     """
 
     model: PropertyModel
     potential: Potential
     value: float
     tolerance: float
+
+    def __post_init__(self) -> None:
+        (target,) = self.model.targets
+        network = self.model.ensemble.config.network
+        if self.value < 0 and target in (*network.log, *network.gated):
+            raise ValueError(f"expected a value of {target} from 0 up, which alone it has: got {self.value}")
 
     def energy(self, batch: CrystalBatch) -> Float[Tensor, "crystals"]:
         """eV/atom, differentiable in the geometry."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.core import Element
 
 from autoperi.crystals.crystal import MAX_Z, Crystal
+from autoperi.crystals.labels import Window
 from autoperi.crystals.lattice import VOLUME
 from autoperi.crystals.symmetry import symmetrise
 from property_models.model import PropertyModel
@@ -68,6 +70,7 @@ def substitution_scan(
     elements: Collection[str] = (),
     *,
     sites: bool = False,
+    windows: Mapping[str, Window] = MappingProxyType({}),
 ) -> "pd.DataFrame":
     """Predicted properties of every substitution, the crystal itself in the first row.
 
@@ -76,10 +79,12 @@ def substitution_scan(
         models: of one target each.
         elements: what may come in, see ``substitutions``.
         sites: one site at a time, see ``substitutions``.
+        windows: of some of the targets.
 
     Returns:
         One row per crystal: substitution, formula, and for each target ``<target>``,
-        ``<target>_uncertainty``, ``<target>_out_of_domain`` and ``<target>_change`` against the first row.
+        ``<target>_uncertainty``, ``<target>_out_of_domain``, ``<target>_change`` against the first row and,
+        where there is a window, ``<target>_chance`` that the value lies in it.
     """
     import pandas as pd
 
@@ -88,11 +93,14 @@ def substitution_scan(
     table = pd.DataFrame({"substitution": [n for n, _ in rows], "formula": [c.formula for _, c in rows]})
     for model in models:
         (target,) = model.targets
-        found = model.predict([c for _, c in rows])
+        crystals = [c for _, c in rows]
+        found = model.predict(crystals)
         table[target] = found["value"]
         table[f"{target}_uncertainty"] = found["uncertainty"]
         table[f"{target}_out_of_domain"] = found["out_of_domain"]
         table[f"{target}_change"] = found["value"] - found["value"].iloc[0]
+        if target in windows:
+            table[f"{target}_chance"] = model.chances(crystals, [windows[target]]).squeeze(1)
     return table
 
 

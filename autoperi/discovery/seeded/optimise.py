@@ -10,6 +10,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from autoperi.crystals.crystal import Crystal, Crystals
+from autoperi.crystals.labels import Window
 from autoperi.flow.relatives import element_distances
 from autoperi.generator.choice import Predict
 from autoperi.generator.delivery import fitting
@@ -78,18 +79,14 @@ class Goal:
         """Whether the prediction is within the tolerance, and in the domain of its model."""
         return self.miss(crystal) <= self.tolerance and not self._strange(crystal)
 
-    def within(self, value: float, uncertainty: float, times: float = 1.0) -> float:
-        """Probability of being within some tolerances of the goal, of a normal distribution."""
-        ends = (self.value + sign * times * self.tolerance for sign in (1, -1))
-        high, low = (math.erf((end - value) / (math.sqrt(2) * uncertainty)) for end in ends)
-        return (high - low) / 2
+    @property
+    def window(self) -> Window:
+        """Values within the tolerance."""
+        return Window.around(self.value, self.tolerance)
 
-    def chance(self, crystal: Crystal, times: float = 1.0) -> float:
-        """Probability of a value within some tolerances, by what is predicted; 0 out of domain."""
-        name = f"predicted_{self.property}"
-        if self._strange(crystal):
-            return 0.0
-        return self.within(crystal.properties[name], crystal.properties[f"{name}_uncertainty"], times)
+    def chance(self, crystal: Crystal) -> float:
+        """Probability of a value within the tolerance, by what is predicted; 0 out of domain."""
+        return 0.0 if self._strange(crystal) else crystal.properties[f"predicted_{self.property}_chance"]
 
     def rank(self, crystal: Crystal) -> tuple[bool, float, float]:
         """Sorts what has reached the goal first, then by chance, then by distance."""
@@ -104,7 +101,8 @@ class Means:
     """What a walk goes by.
 
     Attributes:
-        predict: adds ``predicted_<property>``, ``…_uncertainty`` and ``…_out_of_domain``, by no judge.
+        predict: adds ``predicted_<property>``, ``…_chance`` of the goal's window and ``…_out_of_domain``, by
+            no judge.
         relax: down an energy.
         lead: down an energy with a price for the distance from the goal.
         exchange: of elements; None for those that the crystal has.
@@ -141,7 +139,7 @@ def optimised(crystal: Crystal, goal: Goal, means: Means) -> Crystals:
         proposed = _proposed(seeds, tried, means.exchange, number)
         tried |= {tuple(c.species.tolist()) for c in proposed}
         nearest = sorted(means.predict(proposed), key=goal.miss)
-        promising = sorted(nearest, key=lambda c: -goal.chance(c, 2.0))[:_RELAXED]
+        promising = sorted(nearest, key=lambda c: -goal.chance(c))[:_RELAXED]
         last = _led(promising, goal, means, gene)
         found += last
         seeds = sorted(last, key=goal.rank)[:_SEEDS]
@@ -208,10 +206,10 @@ def walk_table(found: Sequence[Crystal]) -> "pd.DataFrame":
 
 def likeliest(scan: "pd.DataFrame", goal: Goal) -> "tuple[int, float] | None":
     """Number and chance of the row of a substitution scan that is likeliest at the goal, if any is there."""
-    value, uncertainty = (scan[f"{goal.property}{end}"].to_numpy(float) for end in ("", "_uncertainty"))
+    value, chance = (scan[f"{goal.property}{end}"].to_numpy(float) for end in ("", "_chance"))
     known = ~scan[f"{goal.property}_out_of_domain"].fillna(True).to_numpy(bool)
     there = np.flatnonzero(known & (np.abs(value - goal.value) <= goal.tolerance)).tolist()
-    return max(((k, goal.within(value[k], uncertainty[k])) for k in there), key=lambda x: x[1], default=None)
+    return max(((k, float(chance[k])) for k in there), key=lambda x: x[1], default=None)
 
 
 def walk_picture(table: "pd.DataFrame", scan: "pd.DataFrame", goal: Goal) -> "Figure":

@@ -24,6 +24,11 @@ def crystals():
     return [symmetrise(prototype(name)) for name in ("SiO2 quartz", "TiO2 rutile", "ZnO wurtzite")]
 
 
+def test_a_gap_is_never_negative(model):
+    with pytest.raises(ValueError, match="expected a value of band_gap from 0 up"):
+        Aim(model, distilled.load(), -1.0, 0.1)
+
+
 def test_it_is_the_energy_and_a_price_for_the_miss(model):
     """Half its square within the tolerance, linear beyond, 0.05 eV/atom for one more."""
     own = crystals()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pymatgen.core import Composition, Element, Lattice, Structure
 
+from autoperi.crystals.labels import Window
 from autoperi.crystals.symmetry import symmetrise
 from property_models.model import PropertyModel
 from property_models.networks.ensemble import Ensemble, EnsembleConfig
@@ -55,8 +56,10 @@ def test_sites_are_doped_one_at_a_time():
 def test_a_scan_tells_what_changes():
     torch.manual_seed(0)
     model = PropertyModel(Ensemble(EnsembleConfig(TINY, 2)), TINY.targets)
-    table = substitution_scan(TITANATE, [model], ["Zr", "Hf"])
     (target,) = TINY.targets
+    table = substitution_scan(TITANATE, [model], ["Zr", "Hf"], windows={target: Window.of(":0")})
+    assert table[f"{target}_chance"].between(0, 1).all()
+    assert table[f"{target}_chance"].nunique() == len(table)
     assert table["substitution"].iloc[0] == "unchanged"
     assert table[f"{target}_change"].iloc[0] == 0
     assert len(table) == 1 + 6

@@ -1,4 +1,6 @@
 from dataclasses import replace
+from functools import partial
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -13,13 +15,20 @@ GOAL = Goal.of("number", 30.0)
 """Of the property below, for which rutile has 30: 22 + 8."""
 
 
-def predict(crystals):
+def predicted(crystals, goal=GOAL):
     """The sum of the atomic numbers of the sites, known to 1; nothing is known of fluorides."""
-    names = "predicted_number", "predicted_number_uncertainty", "predicted_number_out_of_domain"
-    rows = [(float(c.species.sum()), 1.0, float(9 in c.species)) for c in crystals]
-    return [
-        replace(c, properties=dict(zip(names, r, strict=True))) for c, r in zip(crystals, rows, strict=True)
-    ]
+    told = []
+    for c in crystals:
+        number = float(c.species.sum())
+        chance = NormalDist(number, 1.0)
+        values = {
+            "": number,
+            "_uncertainty": 1.0,
+            "_chance": chance.cdf(goal.window.high) - chance.cdf(goal.window.low),
+            "_out_of_domain": float(9 in c.species),
+        }
+        told.append(replace(c, properties={f"predicted_number{k}": v for k, v in values.items()}))
+    return told
 
 
 def as_is(crystals):
@@ -32,18 +41,19 @@ def exchanged(crystal, elements):
     return replace(crystal, species=np.array([elements.get(z, z) for z in crystal.species.tolist()]))
 
 
-def means(exchange=exchanged, lead=as_is):
-    """By the sum of atomic numbers."""
-    return Means(predict, as_is, lead, exchange)
+def led(goal, exchange=exchanged, lead=as_is):
+    """From rutile, by the sum of atomic numbers."""
+    return optimised(RUTILE, goal, Means(partial(predicted, goal=goal), as_is, lead, exchange))
 
 
-def test_a_goal_has_a_tenth_as_its_tolerance_and_chances_of_a_normal_distribution():
-    """One tolerance of one standard deviation: 68%; out of the domain there is none."""
+def test_a_goal_has_a_tenth_as_its_tolerance_and_the_chances_of_its_window():
+    """Out of the domain there is none."""
     assert GOAL.tolerance == 3
+    assert (GOAL.window.low, GOAL.window.high) == (27, 33)
     assert Goal.of("number", 0, 0.5).tolerance == 0.5
-    assert Goal("number", 5, 1).within(5, 1) == pytest.approx(0.6827, abs=1e-4)
-    assert Goal("number", 5, 1).within(5, 1, 2) == pytest.approx(0.9545, abs=1e-4)
-    (one,) = predict([replace(RUTILE, species=np.array([21, 9]))])
+    (one,) = predicted([RUTILE])
+    assert GOAL.chance(one) == pytest.approx(0.9973, abs=1e-4)
+    (one,) = predicted([replace(RUTILE, species=np.array([21, 9]))])
     assert GOAL.miss(one) == 0
     assert not GOAL.reached(one)
     assert GOAL.chance(one) == 0
@@ -58,7 +68,7 @@ def test_a_goal_without_a_tolerance_is_refused(value, tolerance):
 
 def test_what_is_there_already_is_not_exchanged():
     """One crystal, its elements kept."""
-    (only,) = optimised(RUTILE, GOAL, means())
+    (only,) = led(GOAL)
     assert (only.formula, only.provenance["exchanged"], only.properties["reached"]) == ("TiO2", "", 1)
     assert only.provenance["led"] == "rutile"
 
@@ -66,7 +76,7 @@ def test_what_is_there_already_is_not_exchanged():
 def test_without_substitutions_the_crystal_alone_is_led():
     """By its geometry, from where it is."""
     wide = replace(RUTILE, lattice_coords=RUTILE.lattice_coords + np.eye(6)[5] * 0.01)
-    (only,) = optimised(RUTILE, Goal.of("number", 60), means(None, lambda _: [(wide, 0.0)]))
+    (only,) = led(Goal.of("number", 60), None, lambda _: [(wide, 0.0)])
     assert only.properties["reached"] == 0
     assert np.array_equal(only.lattice_coords, wide.lattice_coords)
 
@@ -74,7 +84,7 @@ def test_without_substitutions_the_crystal_alone_is_led():
 def test_exchange_leads_to_the_goal_and_keeps_gene_and_pattern():
     """The likeliest first; each once; elements of the crystal do not meet."""
     goal = Goal.of("number", 60, 2.0)
-    found = optimised(RUTILE, goal, means())
+    found = led(goal)
     assert found[0].properties["reached"] == 1
     assert goal.miss(found[0]) == 0
     ranks = [goal.rank(c) for c in found]
@@ -92,7 +102,7 @@ def test_exchange_leads_to_the_goal_and_keeps_gene_and_pattern():
 def test_a_second_round_goes_on_from_the_first():
     """A goal that no single exchange of this kind reaches: two steps are told."""
     goal = Goal.of("number", 150.0, 2.0)
-    found = optimised(RUTILE, goal, means())
+    found = led(goal)
     assert found[0].properties["reached"] == 1
     assert found[0].provenance["round"] == 2
     assert ";" in found[0].provenance["exchanged"]
@@ -102,9 +112,7 @@ def test_what_has_another_gene_is_not_delivered():
     """Here nothing has the gene of the crystal any more."""
     cubic = symmetrise(prototype("CaF2 fluorite"))
     with pytest.raises(ValueError, match="nothing on the way from TiO2 has its gene, 136:af"):
-        optimised(
-            RUTILE, Goal.of("number", 60), means(None, lambda crystals: [(cubic, 0.0) for _ in crystals])
-        )
+        led(Goal.of("number", 60), None, lambda crystals: [(cubic, 0.0) for _ in crystals])
 
 
 def test_of_a_scan_the_likeliest_row_at_the_goal():
@@ -114,10 +122,11 @@ def test_of_a_scan_the_likeliest_row_at_the_goal():
             "substitution": list("abcd"),
             "number": [30.0, 31.0, 30.5, 50.0],
             "number_uncertainty": [2.0, 1.0, 0.1, 0.1],
+            "number_chance": [0.8, 0.9, 1.0, 0.0],
             "number_out_of_domain": pd.array([False, False, True, None], dtype="boolean"),
         }
     )
-    assert likeliest(scan, GOAL) == (1, pytest.approx(GOAL.within(31, 1)))
+    assert likeliest(scan, GOAL) == (1, 0.9)
     assert likeliest(scan, Goal.of("number", 100)) is None
-    figure = walk_picture(walk_table(optimised(RUTILE, GOAL, means())), scan, GOAL)
+    figure = walk_picture(walk_table(led(GOAL)), scan, GOAL)
     assert len(figure.axes) == 1
