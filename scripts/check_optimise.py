@@ -34,9 +34,9 @@ def main(n: int = 50, seed: int = 0, steps: int = 10) -> None:
         gap = guide.predict([crystal])["value"].item()
         goal = Goal.of("band_gap", gap - 1.5 if gap > 2.5 and number % 2 else gap + 1.5)
         lead = Descent(Aim(guide.fast(), distilled.load(), goal.value, goal.tolerance), steps)
-        predict = Predictor(("band_gap",), windows=(("band_gap", goal.window),))
+        predict = Predictor(("band_gap",), windows=(("band_gap", goal.window()),))
         by = [Means(predict, shipped_descent(), lead, way) for way in (exchanged, None)]
-        scan = substitution_scan(crystal, [guide], windows={"band_gap": goal.window})
+        scan = substitution_scan(crystal, [guide], windows={"band_gap": goal.window()})
         best = likeliest(scan, goal)
         plain = substitutions(crystal)[best[0] - 1][1] if best else None
         found = [_led(crystal, goal, means) for means in by]

@@ -74,7 +74,7 @@ class Optimise:
 
         began = time.perf_counter()
         model, goal = load(self.property), Goal.of(self.property, self.to, self.advanced.tolerance)
-        crystal, windows = read_seed(self.path), {self.property: goal.window}
+        crystal, windows = read_seed(self.path), {self.property: goal.window()}
         aim = Aim(model.fast(), distilled.load(), goal.value, goal.tolerance)
         means = Means(
             predict=Predictor((self.property,), windows=tuple(windows.items())),

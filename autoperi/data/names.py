@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 120
 """Bytes of a file's name, well below the 255 of most file systems: endings are added to it."""
+_FEW = 3
+"""Ids that stand for many."""
 _FORMULA = re.compile(r"'*[=+\-@]")
 
 
@@ -39,6 +41,12 @@ def unique_ids(ids: Iterable[str], nameless: str = "crystal") -> list[str]:
         base = name or f"{nameless}-{k:05d}"
         unique.append(base if name and first[name] == k else _numbered(base, taken, again=bool(name)))
     return unique
+
+
+def counted(ids: Sequence[str], what: str) -> str:
+    """How many there are of something, and the first few of them: ``3 without a label (a, b, c)``."""
+    few = ", ".join([*ids[:_FEW], *["…"] * (len(ids) > _FEW)])
+    return f"{len(ids)} {what}" + (f" ({one_line(few)})" if few else "")
 
 
 def file_names(ids: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from autoperi.crystals.labels import Condition
 from autoperi.data.dataset import CrystalDataset, load_dataset
+from autoperi.data.names import counted
 from autoperi.generator import CrystalGenerator, load, save
 from autoperi.genes.batch import GeneBatch
 from autoperi.genes.network import GeneNetwork, gene_loss
@@ -103,10 +104,15 @@ def add_conditions(start: str, columns: Sequence[str], data: Path, out: Path, se
         minutes = (time.monotonic() - began) / 60
         _take_over(widened, averaged_weights(folder / "best.ckpt"), conditions)
         right, wrong = _nats(network.cpu(), held_out)
+        large = f"of more than {generator.config.genes.n_max} atoms"
+        left_out = (
+            f"{len(dataset.failures)} unreadable",
+            counted(dataset.ids[~labelled].tolist(), "without a label"),
+            counted(dataset.ids[labelled & ~small].tolist(), large),
+        )
         about = {
             "crystals": f"{len(seen)} to learn from, {len(held_out)} of other compounds held out",
-            "left out": f"{len(dataset.failures)} unreadable, {int((~labelled).sum())} without a label, "
-            f"{int((labelled & ~small).sum())} of more than {generator.config.genes.n_max} atoms",
+            "left out": ", ".join(left_out),
             "held out": f"{right:.2f} nats a crystal, told its label; {wrong:.2f} told another's",
             "minutes": f"{minutes:.1f} in the last sitting",
         }

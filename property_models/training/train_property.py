@@ -12,6 +12,7 @@ import torch
 
 from autoperi.data.cache import required, versions
 from autoperi.data.dataset import CrystalDataset, load_dataset
+from autoperi.data.names import counted
 from autoperi.data.reading.rows import LABEL_NAMES
 from autoperi.data.run_folder import write_run
 from autoperi.networks.checkpoint import half_precision
@@ -80,7 +81,7 @@ class TrainedProperty:
         left_out: (id, where, reason) of rows that could not be used.
         labels: usable labels of each target in those rows; the others are missing, not finite, or have no
             logarithm where one is learned.
-        unlabelled: readable crystals without any of the labels; they are not used.
+        unlabelled: ids of readable crystals without any of the labels; they are not used.
     """
 
     model: PropertyModel
@@ -88,14 +89,14 @@ class TrainedProperty:
     rows: tuple[int, int, int]
     left_out: list[tuple[str, str, str]]
     labels: dict[str, int]
-    unlabelled: int = 0
+    unlabelled: Sequence[str] = ()
 
     def summary(self) -> dict[str, str]:
         """Counts, and the held-out figures of each target."""
         train, val, test = self.rows
         rows = {
             "crystals": f"{train} to train, {val} to calibrate, {test} to test",
-            "left out": f"{len(self.left_out)} unreadable, {self.unlabelled} without a label",
+            "left out": f"{len(self.left_out)} unreadable, {counted(self.unlabelled, 'without a label')}",
         }
         for target, found in self.figures.items():
             unit = f" {TARGETS[target].unit}" if target in TARGETS else ""
@@ -163,7 +164,7 @@ def train_property(
         claim(out / "search", _training(recipe, splits))
         recipe = best_recipe(recipe, splits.train, splits.val, out / "search", search)
     trained = train_ensemble(recipe, splits, out, workers)
-    trained = replace(trained, unlabelled=int((~labelled).sum()))
+    trained = replace(trained, unlabelled=dataset.ids[~labelled].tolist())
     counts = {"crystals": trained.rows, "unlabelled": trained.unlabelled, "labels": trained.labels}
     found = {**counts, "figures": trained.figures, "failures": trained.left_out}
     write_run(out, {"source": str(path), "recipe": repr(recipe), "model": trained.model.sha256, **found})

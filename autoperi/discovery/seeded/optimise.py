@@ -79,7 +79,6 @@ class Goal:
         """Whether the prediction is within the tolerance, and in the domain of its model."""
         return self.miss(crystal) <= self.tolerance and not self._strange(crystal)
 
-    @property
     def window(self) -> Window:
         """Values within the tolerance."""
         return Window.around(self.value, self.tolerance)

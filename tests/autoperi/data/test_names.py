@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoperi.data.names import file_names, one_line, unique_ids, with_formulas, without_formulas
+from autoperi.data.names import counted, file_names, one_line, unique_ids, with_formulas, without_formulas
 
 AWKWARD = ["a/b", "a_b", "a_b-2", "A_B", "", "..", "../x", "é" * 200, "é" * 201, "x" * 300, "a\nb", "a\rb"]
 AWKWARD += [
@@ -89,3 +89,9 @@ def test_texts_of_a_table_come_back(ids):
     text = without_formulas(pd.DataFrame({"id": ids, "n": 1})).to_csv(index=False)
     back = with_formulas(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False))
     assert back["id"].tolist() == ids
+
+
+def test_many_are_counted_and_few_named():
+    assert counted([], "left out") == "0 left out"
+    assert counted(["a", "b\n"], "left out") == "2 left out (a, b )"
+    assert counted(list("abcde"), "left out") == "5 left out (a, b, c, …)"

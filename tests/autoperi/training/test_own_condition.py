@@ -177,11 +177,14 @@ def test_what_is_unreadable_or_too_large_is_left_out(mine, tmp_path, start):
     sites = np.random.default_rng(0).random((25, 3)) / 9 + np.indices((5, 5, 1)).reshape(3, -1).T / 5
     large = Structure(Lattice.orthorhombic(14, 15, 4), ["Na"] * 25, sites)
     rows.loc[0, "cif"], rows.loc[1, "cif"] = "no crystal", large.to(fmt="cif")
-    rows.loc[2, "toughness"] = np.nan
+    rows = rows.astype({"toughness": object})
+    rows.loc[2, "toughness"] = "12,5"
     rows.to_csv(mine, index=False)
     added = add_conditions(start, ["toughness"], mine, tmp_path / "run")
     assert [row[0] for row in added.failures] == [rows.id[0]]
-    assert added.about["left out"] == "1 unreadable, 1 without a label, 1 of more than 20 atoms"
+    assert added.about["left out"] == (
+        f"1 unreadable, 1 without a label ({rows.id[2]}), 1 of more than 20 atoms ({rows.id[1]})"
+    )
 
 
 @pytest.fixture

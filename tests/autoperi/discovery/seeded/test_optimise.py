@@ -24,7 +24,7 @@ def predicted(crystals, goal=GOAL):
         values = {
             "": number,
             "_uncertainty": 1.0,
-            "_chance": chance.cdf(goal.window.high) - chance.cdf(goal.window.low),
+            "_chance": chance.cdf(goal.window().high) - chance.cdf(goal.window().low),
             "_out_of_domain": float(9 in c.species),
         }
         told.append(replace(c, properties={f"predicted_number{k}": v for k, v in values.items()}))
@@ -49,7 +49,7 @@ def led(goal, exchange=exchanged, lead=as_is):
 def test_a_goal_has_a_tenth_as_its_tolerance_and_the_chances_of_its_window():
     """Out of the domain there is none."""
     assert GOAL.tolerance == 3
-    assert (GOAL.window.low, GOAL.window.high) == (27, 33)
+    assert (GOAL.window().low, GOAL.window().high) == (27, 33)
     assert Goal.of("number", 0, 0.5).tolerance == 0.5
     (one,) = predicted([RUTILE])
     assert GOAL.chance(one) == pytest.approx(0.9973, abs=1e-4)
