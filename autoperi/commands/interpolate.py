@@ -64,14 +64,16 @@ class Interpolate:
             ends = {"from": first.id, "to": second.id, "common_group": way.group}
             folder.finish({**ends, "failures": failures, **written})
         energy = table["energy"]
-        above = energy.max() - max(energy.iloc[0], energy.iloc[-1])
+        above = f"{energy.max() - max(energy.iloc[0], energy.iloc[-1]):.3f} eV/atom at most"
         rows = {
             "from": f"{first.formula}, gene {first.gene}",
             "to": f"{second.formula}, gene {second.gene}",
             "group kept": f"{way.group} ({way.alignment.operations} operations of the primitive cell)",
             "atoms move": f"{table['distance'].max():.2f} Å (root mean square)",
             "shortest contact": f"{table['contact'].min():.2f} of the sum of covalent radii",
-            "energy above the higher end": f"{above:.3f} eV/atom at most",
+            "energy above the higher end": above
+            if energy.notna().all()
+            else "not known: an element beyond Pu",
             "formulas": ", ".join(dict.fromkeys(table["formula"])),
         }
         console.summary(f"{written['crystals']} crystals in {self.out}", rows)

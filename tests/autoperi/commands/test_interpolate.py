@@ -52,3 +52,14 @@ def test_what_has_no_path_is_one_line_and_status_2(tmp_path, capsys, files):
         told = capsys.readouterr().err
         assert said in " ".join(told.split())
         assert not (tmp_path / "out").exists()
+
+
+def test_energies_beyond_plutonium_are_not_known(tmp_path, capsys, files):
+    """Said in words, empty in the table."""
+    nitride = prototype("NaCl").copy()
+    nitride.replace_species({"Na": "Am", "Cl": "N"})
+    nitride.to(filename=str(tmp_path / "AmN.cif"))
+    words = ("interpolate", tmp_path / "AmN.cif", files("NaCl"), "--steps", 3, "--out", tmp_path / "out")
+    assert command(*words) == 0
+    assert "not known: an element beyond Pu" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "out" / "path.csv")["energy"].isna().any()
