@@ -21,7 +21,7 @@ class GeneRequest:
     """What gene and species must be; everything is optional and everything given holds at once.
 
     Raises ValueError on construction for unknown names and for fields that contradict each other; what no
-    combination of orbits can meet is refused by `gene_search.OrbitSearch`.
+    combination of orbits can meet is refused by `genes.search.OrbitSearch`.
 
     Attributes:
         space_groups: permitted ITA numbers.
