@@ -65,15 +65,15 @@ class Interpolate:
             folder.finish({**ends, "failures": failures, **written})
         energy = table["energy"]
         above = f"{energy.max() - max(energy.iloc[0], energy.iloc[-1]):.3f} eV/atom at most"
+        if energy.hasnans:
+            above = "not known: an element beyond Pu"
         rows = {
             "from": f"{first.formula}, gene {first.gene}",
             "to": f"{second.formula}, gene {second.gene}",
             "group kept": f"{way.group} ({way.alignment.operations} operations of the primitive cell)",
             "atoms move": f"{table['distance'].max():.2f} Å (root mean square)",
             "shortest contact": f"{table['contact'].min():.2f} of the sum of covalent radii",
-            "energy above the higher end": above
-            if energy.notna().all()
-            else "not known: an element beyond Pu",
+            "energy above the higher end": above,
             "formulas": ", ".join(dict.fromkeys(table["formula"])),
         }
         console.summary(f"{written['crystals']} crystals in {self.out}", rows)
