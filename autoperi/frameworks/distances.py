@@ -92,7 +92,11 @@ def contacts(crystal: Crystal, cutoff: float) -> Contacts:
 
 
 def fitted(
-    crystal: Crystal, wishes: Wishes | Callable[[Crystal], Wishes], rounds: int, steps: int
+    crystal: Crystal,
+    wishes: Wishes | Callable[[Crystal], Wishes],
+    rounds: int,
+    steps: int,
+    gain: float = 1e-6,
 ) -> tuple[Crystal, float]:
     """The crystal after steps of Levenberg and Marquardt, and the root mean square of its weighted misfits.
 
@@ -101,6 +105,7 @@ def fitted(
         wishes: what is wanted, or what is wanted of a geometry, asked anew in each round.
         rounds: of steps.
         steps: of one round at most.
+        gain: misfit, Å, by which two rounds differ when it ends.
     """
     space = _Space(crystal)
     p, misfit = space.start, np.inf
@@ -108,7 +113,7 @@ def fitted(
         before = misfit
         wanted = wishes if isinstance(wishes, Wishes) else wishes(space.crystal(p))
         p, misfit = _descended(space, p, wanted, steps)
-        if abs(before - misfit) < 1e-6:
+        if abs(before - misfit) < gain:
             break
     found = space.crystal(p)
     return replace(found, free=found.free % 1.0), misfit

@@ -31,6 +31,8 @@ _WEIGHTS = (2.0, 0.61, 0.23)
 _MOST = 0.12
 """Root mean square misfit of the distances of a framework, weighted, Å."""
 _BENDS = 3
+_GRID = 4800
+"""Parts of a free coordinate that nets are rounded to: halves, thirds, fifths and eighths are kept."""
 
 
 def framework(net: Crystal) -> Crystal:
@@ -45,7 +47,9 @@ def framework(net: Crystal) -> Crystal:
     """
     silicon = replace(net, species=np.full(net.n_sites, SILICON))
     settled, _ = fitted(silicon, _net_wishes, rounds=25, steps=2)
-    bridged = bridges(settled)
+    _bonds(settled)  # here most draws end
+    settled, _ = fitted(settled, _net_wishes, rounds=100, steps=2, gain=1e-11)
+    bridged = bridges(_rounded(settled))
     best, misfit = bridged, np.inf
     for bend in range(_BENDS):
         found, own = fitted(_bent(bridged, bend), _framework_wishes(bridged), rounds=1, steps=60)
@@ -117,13 +121,7 @@ def bridges(net: Crystal) -> Crystal:
     Raises:
         FrameworkError: a site without just four neighbours.
     """
-    near = contacts(net, _LOOSE)
-    bonded = near.distance < _BONDED
-    counts = np.bincount(near.site[bonded], minlength=net.n_sites)
-    if (counts != 4).any() or not bonded.all():
-        raise FrameworkError(f"expected four neighbours of every site: got {sorted(set(counts.tolist()))}")
-    if near.distance.min() < 2.6:
-        raise FrameworkError(f"expected sites 2.6 Å apart: got {near.distance.min():.2f} Å")
+    near = _bonds(net)
     if _directions(net) < 3:
         raise FrameworkError("expected a net that is connected in three directions: got less")
     structure = net.to_structure()
@@ -141,6 +139,29 @@ def bridges(net: Crystal) -> Crystal:
         return symmetrise(structure, SymmetriseConfig(symprec=0.01))
     except SymmetriseError as error:
         raise FrameworkError(str(error)) from error
+
+
+def _bonds(net: Crystal) -> Contacts:
+    """The four neighbours of every site; raises FrameworkError for more, for less, and for sites too near."""
+    near = contacts(net, _LOOSE)
+    bonded = near.distance < _BONDED
+    counts = np.bincount(near.site[bonded], minlength=net.n_sites)
+    if (counts != 4).any() or not bonded.all():
+        raise FrameworkError(f"expected four neighbours of every site: got {sorted(set(counts.tolist()))}")
+    if near.distance.min() < 2.6:
+        raise FrameworkError(f"expected sites 2.6 Å apart: got {near.distance.min():.2f} Å")
+    return near
+
+
+def _rounded(net: Crystal) -> Crystal:
+    """The net on a grid, fine beside the tolerance of a symmetry search.
+
+    The last digits of a draw depend on the size of its batch, and a search takes equal axes, origins and
+    images of a site by them: off the grid the same crystal would be written in other ways.
+    """
+    cell = CrystalBatch.from_crystals([net]).lattice_mask().numpy()[0] > 0
+    coords = np.where(cell, np.round(net.lattice_coords * _GRID) / _GRID, net.lattice_coords)
+    return replace(net, free=np.round(net.free * _GRID) / _GRID % 1.0, lattice_coords=coords)
 
 
 def _directions(net: Crystal) -> int:

@@ -8,8 +8,9 @@ import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from autoperi.crystals.crystal import CrystalBatch
+from autoperi.crystals.crystal import Crystal, CrystalBatch
 from autoperi.crystals.symmetry import symmetrise
+from autoperi.crystals.wyckoff import wyckoff_table
 from autoperi.data.dataset import CrystalDataset, load_dataset
 from autoperi.frameworks.net import FrameworkError, bridges, framework, nets, tetrahedral_net
 from evaluation.classes.zeolite import judge
@@ -74,6 +75,28 @@ def test_a_straight_bridge_is_bent_where_symmetry_lets_it():
 def test_nothing_is_left_to_chance(net):
     first, again = framework(displaced(net, 0.1)), framework(displaced(net, 0.1))
     assert first == again
+
+
+@pytest.mark.parametrize(
+    ("space_group", "letters", "free", "cell"),
+    [
+        (166, "i", [[0.626, 0.407, 0.84]], (0.003, 2.566)),
+        (187, "lo", [[0.59, 0.92, 0], [0.746, 0.746, 0.316]], (0.111, 2.32)),
+    ],
+)
+def test_rounding_of_a_draw_does_not_show(space_group, letters, free, cell):
+    """Single precision rounds a draw by the size of its batch: axes, sites and cell stay what they are."""
+    positions = np.array([wyckoff_table().index(space_group, letter) for letter in letters])
+    shape = np.array([-0.275, 0, 0, 0, *cell])  # hexagonal
+    drawn = Crystal(space_group, positions, np.full(len(letters), 14), np.array(free, float), shape)
+    whole, rng = framework(drawn), np.random.default_rng(0)
+    for _ in range(3):
+        moved = np.where(drawn.free > 0, drawn.free + rng.normal(0, 1e-6, drawn.free.shape), 0.0)
+        stretched = shape + np.array([0, 0, 0, 0, *rng.normal(0, 1e-6, 2)])
+        again = framework(replace(drawn, free=moved, lattice_coords=stretched))
+        assert again.wyckoff.tolist() == whole.wyckoff.tolist()
+        assert again.free == pytest.approx(whole.free, abs=1e-8)
+        assert again.lattice_coords == pytest.approx(whole.lattice_coords, abs=1e-8)
 
 
 @pytest.mark.data
