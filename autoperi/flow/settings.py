@@ -73,16 +73,17 @@ class StartSettings:
         kind: noise; relative, the training crystal of the same gene and pattern with the elements nearest
             (needs known species); auto takes the relative where there is one, else a near crystal of the same
             gene whose elements are ordered otherwise, else noise.
-        time: how far a relative is taken as it is; 1 is unchanged, 0 is noise.
+        time: how far a relative is taken as it is; 1 is unchanged, 0 is noise; by default what the checkpoint
+            finds best.
     """
 
     kind: Annotated[StartKind, arg(name="start")] = "auto"
-    time: Annotated[float, arg(name="start-time")] = 0.95
+    time: Annotated[float | None, arg(name="start-time")] = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(StartKind):
             raise ValueError(f"expected a start among {get_args(StartKind)}: got {self.kind!r}")
-        if not 0 < self.time < 1:
+        if self.time is not None and not 0 < self.time < 1:
             raise ValueError(f"expected a start time between 0 and 1: got {self.time}")
 
 

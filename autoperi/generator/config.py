@@ -23,6 +23,7 @@ class GeneratorConfig:
         conditions: the labels that gene network and velocity are conditioned on, by name.
         sites: which atoms the networks know: all, or of SiO2 frameworks the tetrahedral ones, from which
             follows where oxygen lies (`autoperi.frameworks`).
+        start_time: how far a relative is taken as it is where crystals begin from one (`StartSettings`).
     """
 
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
@@ -33,8 +34,11 @@ class GeneratorConfig:
     targets: TargetConfig | None = None
     conditions: dict[str, Condition] = field(default_factory=lambda: dict(DEFAULT_CONDITIONS))
     sites: Literal["all", "tetrahedral"] = "all"
+    start_time: float = 0.95
 
     def __post_init__(self) -> None:
         if self.velocity.latent != self.autoencoder.latent:
             expected = f"expected the autoencoder's, {self.autoencoder.latent}: got {self.velocity.latent}"
             raise ConfigError("velocity.latent", expected)
+        if not 0 < self.start_time < 1:
+            raise ConfigError("start_time", f"expected a number between 0 and 1: got {self.start_time}")

@@ -379,8 +379,9 @@ class CrystalGenerator(nn.Module):
         descent: Descent | None,
     ) -> Crystals:
         """Whole crystals of genes, in their order, each from the noise of its key."""
+        relatives, time = self.relatives(), self.config.start_time
         drawn = drawn_geometry(
-            self.flow, self.relatives(), genes, keys, seed, targets, config, progress, guide, descent
+            self.flow, relatives, time, genes, keys, seed, targets, config, progress, guide, descent
         )
         origin = {"checkpoint": self.name, "sha256": self.sha256}
         return Crystals(

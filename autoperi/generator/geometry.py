@@ -37,6 +37,7 @@ def silent(stage: Stage, crystals: int) -> None:
 def drawn_geometry(
     flow: FlowModel,
     relatives: Relatives | None,
+    start_time: float,
     genes: Sequence[Crystal],
     keys: Sequence[tuple[int, ...]],
     seed: int,
@@ -49,7 +50,8 @@ def drawn_geometry(
     """Whole crystals of genes, in their order, each from the noise of its key.
 
     Try j of a gene begins from its j-th nearest relative, from fresh noise where there are no more. The
-    first try is what a single one would be.
+    first try is what a single one would be. How far relatives are taken as they are is ``start_time`` where
+    the settings do not say.
 
     Raises:
         ValueError: several tries and no descent that would tell the better one.
@@ -60,11 +62,12 @@ def drawn_geometry(
             "property_models.physics.descent.shipped_descent()"
         )
     settings = config.flow
-    begun = [starts(genes, relatives, settings.start, rank) for rank in range(config.tries)]
+    kind, time = settings.start.kind, settings.start.time or start_time
+    begun = [starts(genes, relatives, kind, time, rank) for rank in range(config.tries)]
     variants = [gene for own in begun for gene in own.genes]
     begins = [begin for own in begun for begin in own.begins]
     noises = [(*key, _TRY, rank) if rank else key for rank in range(config.tries) for key in keys]
-    late = np.array([begin.time for begin in begins]) >= settings.start.time
+    late = np.array([begin.time for begin in begins]) >= time
     order = np.lexsort((np.array([-g.n_sites * g.n_atoms for g in variants]), late))
     size = max(1, min(settings.batch_size, math.ceil(len(variants) / config.workers)))
     parts = [order[i : i + size].tolist() for i in range(0, len(order), size)]

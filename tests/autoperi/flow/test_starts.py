@@ -26,8 +26,8 @@ def relatives(rock_salt):
 def test_auto_takes_a_relative_where_there_is_one(rock_salt, relatives):
     """And says in the provenance which; the others begin from noise."""
     fluorite = symmetrise(prototype("CaF2 fluorite"))
-    begun = starts([fluorite, rock_salt], relatives, StartSettings())
-    assert [begin.time for begin in begun.begins] == [0.0, StartSettings().time]
+    begun = starts([fluorite, rock_salt], relatives, "auto", 0.95)
+    assert [begin.time for begin in begun.begins] == [0.0, 0.95]
     assert begun.genes[0].provenance["start"] == "noise"
     told = begun.genes[1].provenance
     assert (told["start"], told["relative"], told["distance"]) == ("relative", "NaCl", 0.0)
@@ -39,38 +39,37 @@ def test_auto_takes_elements_ordered_otherwise_where_there_is_no_relative():
     known = replace(symmetrise(prototype("SrTiO3 perovskite")), id="SrTiO3")
     asked = replace(known, species=np.where(known.species == 22, 38, known.species))  # Sr on both sites
     relatives = Relatives.from_crystals([known])
-    begun = starts([asked], relatives, StartSettings(time=0.8))
+    begun = starts([asked], relatives, "auto", 0.8)
     assert [begin.time for begin in begun.begins] == [pytest.approx(0.4096)]
     told = begun.genes[0].provenance
     assert (told["start"], told["relative"]) == ("rearranged", "SrTiO3")
     assert begun.genes[0].species.tolist() == asked.species.tolist()
     np.testing.assert_allclose(begun.genes[0].free, known.free, atol=1e-4)
     with pytest.raises(ValueError, match="is a relative of Sr2O3 with gene 221:abc"):
-        starts([asked], relatives, StartSettings("relative"))
+        starts([asked], relatives, "relative", 0.8)
 
 
 @pytest.mark.parametrize(("kind", "known"), [("noise", True), ("auto", False)])
 def test_noise_where_asked_or_nothing_else_is_there(rock_salt, relatives, kind, known):
     """A checkpoint without relatives, or one that is told to leave them."""
-    begun = starts([rock_salt], relatives if known else None, StartSettings(kind))
+    begun = starts([rock_salt], relatives if known else None, kind, 0.95)
     assert begun.begins == [NOISE]
 
 
 def test_unknown_species_begin_from_noise(rock_salt, relatives):
     """Who has no elements has no relatives."""
     open_gene = replace(rock_salt, species=np.array([0, 11]))
-    assert starts([open_gene], relatives, StartSettings()).begins == [NOISE]
+    assert starts([open_gene], relatives, "auto", 0.95).begins == [NOISE]
 
 
 def test_relatives_that_are_not_there_are_refused(rock_salt, relatives):
     """Asked for one, nothing else is delivered."""
-    asked = StartSettings("relative")
     with pytest.raises(ValueError, match="carries no relatives"):
-        starts([rock_salt], None, asked)
+        starts([rock_salt], None, "relative", 0.95)
     genes = [symmetrise(prototype("CaF2 fluorite")), rock_salt, symmetrise(prototype("CsCl"))]
     both = "no training crystal is a relative of CaF2 with gene 225:ac, CsCl with gene 221:ab: use"
     with pytest.raises(ValueError, match=both):
-        starts(genes, relatives, asked)
+        starts(genes, relatives, "relative", 0.95)
 
 
 @pytest.mark.parametrize("wrong", [{"kind": "elsewhere"}, {"time": 0.0}, {"time": 1.0}, {"time": nan}])
@@ -86,7 +85,7 @@ def test_a_relative_is_nearly_kept(rock_salt, relatives):
     from tests.autoperi.small import tiny_model
 
     model = tiny_model(torch.float64)
-    begun = starts([rock_salt], relatives, StartSettings(time=0.999))
+    begun = starts([rock_salt], relatives, "auto", 0.999)
     drawn = model.draw(begun.genes, 0, begins=begun.begins)[0]
     assert drawn.space_group == rock_salt.space_group
     assert drawn.wyckoff.tolist() == rock_salt.wyckoff.tolist()

@@ -8,7 +8,7 @@ import pytest
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.flow.relatives import Relatives
-from autoperi.flow.settings import FlowSettings, Restart, Solver
+from autoperi.flow.settings import FlowSettings, Restart, Solver, StartSettings
 from autoperi.generator.geometry import drawn_geometry, silent
 from autoperi.generator.settings import SampleConfig
 from tests.autoperi.small import tiny_model
@@ -33,11 +33,13 @@ def salts() -> list[Crystal]:
     ]
 
 
-def draw(model, salts, config, descent=None):
+def draw(model, salts, config, descent=None, start_time=0.95):
     """The last of the salts, whose relatives are the others."""
     relatives, targets = Relatives.from_crystals(salts[:2]), model.velocity.conditions.targets([{}])
     genes, keys = salts[2:], [(0,)]
-    (drawn,) = drawn_geometry(model, relatives, genes, keys, 0, targets, config, silent, None, descent)
+    (drawn,) = drawn_geometry(
+        model, relatives, start_time, genes, keys, 0, targets, config, silent, None, descent
+    )
     return drawn
 
 
@@ -76,3 +78,11 @@ def test_tries_without_an_energy_are_refused(model, salts):
         draw(model, salts, SampleConfig(tries=2))
     with pytest.raises(ValueError, match="expected 1 to 64 tries: got 0"):
         SampleConfig(tries=0)
+
+
+def test_how_far_relatives_are_kept_is_the_checkpoints_choice_unless_said(model, salts):
+    """What is asked for goes first."""
+    usual = SampleConfig(flow=QUICK)
+    said = replace(usual, flow=replace(QUICK, start=StartSettings(time=0.8)))
+    assert draw(model, salts, usual, start_time=0.8) == draw(model, salts, said)
+    assert draw(model, salts, usual, start_time=0.8) != draw(model, salts, usual)
