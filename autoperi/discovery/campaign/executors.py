@@ -1,6 +1,7 @@
 """Who works on the shards: processes of this machine, or a Ray cluster. The crystals are the same."""
 
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -15,6 +16,8 @@ Executor = Callable[[bytes, Sequence[int]], Iterator[Shard]]
 """Shards of a pickled campaign by their numbers, in the order in which they are done; ends when closed."""
 _RETRIES = 5
 """Of a shard whose node or process has died."""
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
+"""What gRPC begins with (RFC 9113, 3.4): a preface and SETTINGS, frames of type 4, answered in kind."""
 
 
 def in_processes(workers: int = 1) -> Executor:
@@ -57,7 +60,11 @@ def _answers(address: str) -> None:
     if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise ValueError(f"expected a Ray cluster as HOST:PORT, auto or local: got {address!r}")
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()
+        with socket.create_connection((host, int(port)), timeout=10) as answering:
+            if "RAY_USE_TLS" not in os.environ:
+                answering.sendall(_HELLO)
+                if answering.recv(4)[3:] != b"\x04":
+                    raise OSError("something else listens there")
     except OSError as error:
         raise ValueError(
             f"no Ray cluster answers at {address} ({error}): give the address that `ray start --head` told"

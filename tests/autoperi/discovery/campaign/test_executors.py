@@ -1,4 +1,6 @@
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
@@ -39,6 +41,15 @@ def test_where_nothing_answers_nothing_is_waited_for(address, told):
         executors.on_ray(address)
 
 
+def test_what_listens_and_is_no_cluster_is_not_waited_for():
+    """A web server, say."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(ValueError, match="something else listens there"):
+            executors.on_ray(f"127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
 def test_a_machine_without_a_cluster_says_how_to_begin_one():
     with pytest.raises(ValueError, match="no Ray cluster runs on this machine: begin with `ray start"):
         next(executors.on_ray("auto")(b"", [0]))
@@ -61,7 +72,7 @@ def test_a_node_that_dies_costs_its_shards_time(cluster, monkeypatch):
     """All shards come, each as it would have come from anywhere."""
     monkeypatch.setattr(executors, "searched", slow)
     found = {}
-    for one in executors.on_ray("auto")(b"", list(range(12))):
+    for one in executors.on_ray(cluster.address)(b"", list(range(12))):
         found[one.number] = one
         if len(found) == 3:
             (node,) = cluster.worker_nodes
