@@ -29,8 +29,9 @@ class Optimise:
     """Lead a crystal to a value of a property; the gene (space group, Wyckoff letters) stays.
 
     Down the gradient of the shipped guide in free coordinates and cell, against the energy that it costs;
-    with --substitutions elements are exchanged too. A plain scan of all single substitutions stands beside
-    it. Exit status 3 if the guide does not see the goal reached; what came nearest is written all the same.
+    with --substitutions elements are exchanged too. What the guide and, of gaps and formation energies, the
+    critic of mp_20 both think likely comes first. A plain scan of all single substitutions stands beside it.
+    Exit status 3 if the guide does not see the goal reached; what came nearest is written all the same.
 
     Examples:
         autoperi optimise perovskite.cif --property band_gap --to 2.0 --substitutions --out led
@@ -59,12 +60,15 @@ class Optimise:
         from autoperi.discovery.seeded import (
             Goal,
             Means,
+            foretold_by,
             likeliest,
             optimised,
             read_seed,
             walk_picture,
             walk_table,
         )
+        from autoperi.generator import load as load_generator
+        from autoperi.generator.loading import USUAL
         from property_models.model import load
         from property_models.physics.descent import Descent, shipped_descent
         from property_models.potentials import distilled
@@ -74,6 +78,7 @@ class Optimise:
 
         began = time.perf_counter()
         model, goal = load(self.property), Goal.of(self.property, self.to, self.advanced.tolerance)
+        generator = load_generator(USUAL)
         crystal, windows = read_seed(self.path), {self.property: goal.window()}
         aim = Aim(model.fast(), distilled.load(), goal.value, goal.tolerance)
         means = Means(
@@ -81,8 +86,10 @@ class Optimise:
             relax=shipped_descent(),
             lead=Descent(aim, self.advanced.steps),
             exchange=exchanged if self.substitutions else None,
+            foretell=foretold_by(generator, goal),
         )
-        with run_folder(self.out, asked(self, model=model.sha256), self.path) as folder:
+        content = {"model": model.sha256, "critic": generator.sha256}
+        with run_folder(self.out, asked(self, **content), self.path) as folder:
             found, scan = (
                 optimised(crystal, goal, means),
                 substitution_scan(crystal, [model], windows=windows),

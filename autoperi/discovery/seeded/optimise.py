@@ -12,9 +12,11 @@ from ase.data import chemical_symbols
 from autoperi.crystals.crystal import Crystal, Crystals
 from autoperi.crystals.labels import Window
 from autoperi.flow.relatives import element_distances
+from autoperi.generator import CrystalGenerator
 from autoperi.generator.choice import Predict
 from autoperi.generator.delivery import fitting
 from autoperi.generator.geometry import Descent
+from autoperi.genes.critics.kin import KIN
 from autoperi.genes.request import GeneRequest
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 Exchange = Callable[[Crystal, dict[int, int]], Crystal]
 """The crystal with some elements exchanged for others, its volume fitted to them."""
+Foretell = Callable[[Sequence[Crystal]], Sequence[float]]
+"""Chances of a goal."""
 
 _ELEMENTS = [z for z in range(1, 84) if z not in (2, 10, 18, 36, 43, 54, 61)]
 """What may come in: neither noble gases nor what is radioactive."""
@@ -35,7 +39,7 @@ _ROUNDS, _SEEDS = 2, 2
 _SHORTEST = 0.5
 """Å between atoms, below which they have met."""
 _SURE = 0.5
-"""Chance of being there from which no further round is made."""
+"""How likely the goal is reached where no further round is made."""
 
 
 class NothingLedError(ValueError):
@@ -87,9 +91,13 @@ class Goal:
         """Probability of a value within the tolerance, by what is predicted; 0 out of domain."""
         return 0.0 if self._strange(crystal) else crystal.properties[f"predicted_{self.property}_chance"]
 
+    def likely(self, crystal: Crystal) -> float:
+        """The chance, times what the critic foretells where one does: they seldom err together."""
+        return self.chance(crystal) * crystal.properties.get("foretold", 1.0)
+
     def rank(self, crystal: Crystal) -> tuple[bool, float, float]:
-        """Sorts what has reached the goal first, then by chance, then by distance."""
-        return not self.reached(crystal), -self.chance(crystal), self.miss(crystal)
+        """Sorts what has reached the goal first, then what is likely, then by distance."""
+        return not self.reached(crystal), -self.likely(crystal), self.miss(crystal)
 
     def _strange(self, crystal: Crystal) -> bool:
         return crystal.properties[f"predicted_{self.property}_out_of_domain"] != 0
@@ -105,24 +113,39 @@ class Means:
         relax: down an energy.
         lead: down an energy with a price for the distance from the goal.
         exchange: of elements; None for those that the crystal has.
+        foretell: chance of the goal from gene and species alone, by a critic; None without one.
     """
 
     predict: Predict
     relax: Descent
     lead: Descent
     exchange: Exchange | None = None
+    foretell: Foretell | None = None
+
+
+def foretold_by(generator: CrystalGenerator, goal: Goal) -> Foretell | None:
+    """The chances that the critic of a generator gives a goal, if it knows the property."""
+    critic, relatives = generator.targets, generator.relatives()
+    if critic is None or relatives is None or goal.property not in critic.names:
+        return None
+
+    def foretell(crystals: Sequence[Crystal]) -> list[float]:
+        kin, windows = relatives.distances(crystals, KIN), {goal.property: goal.window()}
+        return critic.chances(crystals, kin, windows).squeeze(1).tolist()
+
+    return foretell
 
 
 def optimised(crystal: Crystal, goal: Goal, means: Means) -> Crystals:
     """Crystals of one gene on the way from a crystal to a goal, those there first, the likeliest ahead.
 
     The crystal itself is led down the gradient in the latent coordinates s and z; h has no say where elements
-    are told. If elements may be exchanged and the model is not sure of the goal, whole elements give way to
-    others, one for any or two for the likest ones. The most promising are relaxed and led on, and a second
-    round begins from the likeliest of the first.
+    are told. If elements may be exchanged and it is not likely that the goal is reached, whole elements give
+    way to others, one for any or two for the likest ones. The most promising are relaxed and led on, and a
+    second round begins from the likeliest of the first.
 
     Their properties: what is predicted, ``chance`` of being within the tolerance and ``reached`` (0 or 1), by
-    the same model. In provenance ``exchanged`` and ``round``.
+    the same model, and the chance that a critic has ``foretold``. In provenance ``exchanged`` and ``round``.
 
     Raises:
         NothingLedError: nothing on the way has the gene of the crystal.
@@ -132,13 +155,13 @@ def optimised(crystal: Crystal, goal: Goal, means: Means) -> Crystals:
     found = _led([start], goal, means, gene)
     tried, seeds = {tuple(start.species.tolist())}, [start]
     for number in range(1, _ROUNDS + 1):
-        sure = any(goal.reached(c) and goal.chance(c) >= _SURE for c in found)
+        sure = any(goal.reached(c) and goal.likely(c) >= _SURE for c in found)
         if means.exchange is None or sure or not seeds:
             break
         proposed = _proposed(seeds, tried, means.exchange, number)
         tried |= {tuple(c.species.tolist()) for c in proposed}
-        nearest = sorted(means.predict(proposed), key=goal.miss)
-        promising = sorted(nearest, key=lambda c: -goal.chance(c))[:_RELAXED]
+        nearest = sorted(_foretold(means.predict(proposed), means), key=goal.miss)
+        promising = sorted(nearest, key=lambda c: -goal.likely(c))[:_RELAXED]
         last = _led(promising, goal, means, gene)
         found += last
         seeds = sorted(last, key=goal.rank)[:_SEEDS]
@@ -158,8 +181,16 @@ def _led(crystals: Sequence[Crystal], goal: Goal, means: Means, gene: GeneReques
     kept = [c for c in led if not isinstance(fitting(c, gene), str) and c.to_structure().is_valid(_SHORTEST)]
     return [
         replace(c, properties={**c.properties, "chance": goal.chance(c), "reached": float(goal.reached(c))})
-        for c in means.predict([replace(c, properties={}) for c in kept])
+        for c in _foretold(means.predict([replace(c, properties={}) for c in kept]), means)
     ]
+
+
+def _foretold(crystals: Sequence[Crystal], means: Means) -> list[Crystal]:
+    if means.foretell is None or not crystals:
+        return list(crystals)
+    chances = means.foretell(crystals)
+    found = zip(crystals, chances, strict=True)
+    return [replace(c, properties={**c.properties, "foretold": chance}) for c, chance in found]
 
 
 def _proposed(

@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 
 from autoperi.crystals.symmetry import symmetrise
-from autoperi.discovery.seeded import Goal, Means, likeliest, optimised, walk_picture, walk_table
+from autoperi.discovery.seeded import (
+    Goal,
+    Means,
+    foretold_by,
+    likeliest,
+    optimised,
+    walk_picture,
+    walk_table,
+)
+from autoperi.generator import load
 from tests.prototypes import prototype
 
 RUTILE = replace(symmetrise(prototype("TiO2 rutile")), id="rutile")
@@ -97,6 +106,31 @@ def test_exchange_leads_to_the_goal_and_keeps_gene_and_pattern():
     table = walk_table(found)
     assert table["round"].max() == 1
     assert table["exchanged"].iloc[0] != ""
+
+
+def test_what_the_critic_thinks_unlikely_comes_later():
+    """Here it knows of nothing but oxides."""
+    goal = Goal.of("number", 60, 2.0)
+
+    def foretell(crystals):
+        return [0.9 if 8 in c.species else 0.01 for c in crystals]
+
+    means = Means(partial(predicted, goal=goal), as_is, as_is, exchanged, foretell)
+    first = optimised(RUTILE, goal, means)[0]
+    assert first.properties["foretold"] == 0.9
+    assert 8 in first.species
+    assert 8 not in led(goal)[0].species
+
+
+def test_the_critic_of_the_generator_foretells_gaps():
+    """Rock salt has a wide one, copper none; of moduli it knows nothing."""
+    generator = load("mp_20")
+    salt, metal = (symmetrise(prototype(name)) for name in ("NaCl", "Cu fcc"))
+    foretell = foretold_by(generator, Goal.of("band_gap", 5.0, 1.0))
+    wide, none = foretell([salt, metal])
+    assert wide > 0.5
+    assert none < 0.01
+    assert foretold_by(generator, Goal.of("bulk_modulus", 100.0)) is None
 
 
 def test_a_second_round_goes_on_from_the_first():
