@@ -1,0 +1,1 @@
+"""Polymers: chains of repeat units written as SMILES, wound to helices and packed to crystals."""

@@ -1,0 +1,235 @@
+"""Packings of stiff chains: cells, setting angles, shifts along the axis, and how a second chain stands."""
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoperi.polymers.conformations import Chain
+from autoperi.polymers.force_field import far_energies
+from autoperi.polymers.parameters import Parameters
+
+MOST_ATOMS = 120
+"""Of a cell with two chains; larger chains stand in cells of one."""
+_CUTOFF = 7.0
+_PAIRS = 1e6
+"""Pairs of atoms that are computed at once."""
+_STARTS, _STEPS = 32, 60
+_VOLUMES = {
+    1: 5.1,
+    6: 13.9,
+    7: 11.8,
+    8: 11.4,
+    9: 11.2,
+    14: 37.3,
+    15: 29.5,
+    16: 25.2,
+    17: 25.8,
+    35: 32.7,
+    53: 46.2,
+}
+"""Of atoms in molecular crystals, Å³ (Hofmann, Acta Cryst. B 58, 489, 2002)."""
+_ALIKE = [(0, 1), (1, -1), (1, 0), (1, 1), (0, 2), (2, 0)]
+_OTHERS = [(i, j) for i in range(-2, 2) for j in range(-2, 2) if i in (-1, 0) or j in (-1, 0)]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrangement:
+    """How the second chain of a cell comes from the first.
+
+    Attributes:
+        name: of the operation.
+        second: the operation without its shift; None where a cell has one chain. [3]: its diagonal
+        oblique: whether the base of the cell need not be a rectangle.
+        sheared: whether neighbours may be shifted along the axis.
+        shifts: along the axis, in periods, that the second chain may have; None for all.
+    """
+
+    name: str
+    second: tuple[int, int, int] | None
+    oblique: bool = False
+    sheared: bool = False
+    shifts: tuple[float, ...] | None = None
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the second chain is a mirror image."""
+        return self.second is not None and prod(self.second) < 0
+
+
+ARRANGEMENTS = (
+    Arrangement("one chain", None, oblique=True, sheared=True),
+    Arrangement("screw along the chain", (-1, -1, 1), oblique=True),
+    Arrangement("inversion", (-1, -1, -1), oblique=True, sheared=True),
+    Arrangement("screw across the chain", (1, -1, -1)),
+    Arrangement("glide along the chain", (-1, 1, 1), shifts=(0.0, 0.5)),
+    Arrangement("glide across the chain", (1, 1, -1), oblique=True),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """Chains in a cell, stiff.
+
+    Attributes:
+        cell: rows in Å, the last along z. [3, 3]
+        positions: Å, [chains, units, atoms, 3].
+        directions: 1 for a chain whose units follow each other up the axis, else -1. [chains]
+        energy: between chains, of a unit, kcal/mol.
+        arrangement: its name.
+    """
+
+    cell: np.ndarray
+    positions: np.ndarray
+    directions: tuple[int, ...]
+    energy: float
+    arrangement: str
+
+
+def packings(chain: Chain, field: Parameters, mirrors: bool, most: int, seed: int = 0) -> list[Packing]:
+    """The packings of least energy, of each arrangement at least one, lowest first.
+
+    Args:
+        chain: how it is wound.
+        field: its parameters.
+        mirrors: whether a mirror image of the chain may stand beside it.
+        most: packings of all arrangements together.
+        seed: of the places from which the search begins.
+    """
+    search = _Search(chain, field)
+    found: list[list[Packing]] = []
+    for arrangement in ARRANGEMENTS:
+        fits = arrangement.second is None or 2 * search.n <= MOST_ATOMS
+        if fits and (mirrors or not arrangement.mirrors):
+            found.append(search.lowest(arrangement, seed))
+    first = sorted((some[0] for some in found), key=lambda p: p.energy)
+    others = sorted((p for some in found for p in some[1:]), key=lambda p: p.energy)
+    return sorted([*first[:most], *others[: max(0, most - len(first))]], key=lambda p: p.energy)
+
+
+class _Search:
+    def __init__(self, chain: Chain, field: Parameters) -> None:
+        self.chain, self.units = chain, chain.units
+        x = torch.from_numpy(chain.positions().reshape(-1, 3))
+        self.x, self.period = x.float(), float(chain.period)
+        self.n = len(x)
+        tiled = lambda v: torch.from_numpy(np.tile(v, (chain.units, chain.units))).float()  # noqa: E731
+        charges = np.tile(field.charges, chain.units)
+        self.radius, self.depth = tiled(field.far_radius), tiled(field.far_depth)
+        self.charges = torch.from_numpy(charges[:, None] * charges).float()
+        self.repeats = max(0, int(np.ceil(_CUTOFF / self.period - 0.5)))
+        volume = sum(_VOLUMES[int(z)] for z in field.numbers) * chain.units
+        self.area = 1.05 * volume / self.period
+        self.reach = _CUTOFF + 2 * float(self.x[:, :2].norm(dim=1).max())
+        pairs = self.n**2 * (2 * self.repeats + 1) * (len(_ALIKE) + len(_OTHERS))
+        self.starts = int(np.clip(_PAIRS / pairs, 6, _STARTS))
+
+    def lowest(self, arrangement: Arrangement, seed: int) -> list[Packing]:
+        """The lowest two that differ."""
+        p = self.begun(arrangement, np.random.default_rng(seed)).requires_grad_()
+        scale = torch.tensor([0.12, 0.12, 0.02, 0.08, 0.12, 0.12, 0.12])
+        free = torch.tensor(
+            [
+                1,
+                1,
+                arrangement.oblique,
+                1,
+                *[arrangement.sheared] * 2,
+                arrangement.second is not None and arrangement.shifts is None,
+            ]
+        )
+        optimizer = torch.optim.Adam([p], lr=1.0)
+        for step in range(_STEPS):
+            optimizer.param_groups[0]["lr"] = 1.0 if step < _STEPS // 2 else 2 * (1 - step / _STEPS) + 0.02
+            optimizer.zero_grad()
+            total = self.energies(self.values, p * scale, free, arrangement)
+            total.sum().backward()
+            optimizer.step()
+        with torch.no_grad():
+            energies = self.energies(self.values, p * scale, free, arrangement)
+            values = self.values + p * scale * free
+        order = torch.argsort(energies).tolist()
+        kept = [order[0]]
+        for k in order[1:]:
+            if all(abs(float(energies[k] - energies[o])) > 0.05 * self.units for o in kept):
+                kept.append(k)
+                break
+        return [self.packing(values[k], float(energies[k]), arrangement) for k in kept]
+
+    def begun(self, arrangement: Arrangement, random: np.random.Generator) -> Tensor:
+        n, chains = self.starts, 1 if arrangement.second is None else 2
+        gamma = (
+            random.uniform(np.radians(65), np.radians(115), n)
+            if arrangement.oblique
+            else np.full(n, np.pi / 2)
+        )
+        aspect = np.exp(random.uniform(-0.6, 0.6, n))
+        base = np.sqrt(self.area * chains / np.sin(gamma))
+        shear = random.uniform(-0.5, 0.5, (2, n)) * self.period * arrangement.sheared
+        if arrangement.second is None:
+            shift = np.zeros(n)
+        elif arrangement.shifts is None:
+            shift = random.uniform(0, self.period, n)
+        else:
+            shift = random.choice(arrangement.shifts, n) * self.period
+        turn = random.uniform(0, 2 * np.pi, n)
+        columns = [base * aspect, base / aspect, gamma, turn, *shear, shift]
+        self.values = torch.from_numpy(np.stack(columns, axis=1)).float()
+        return torch.zeros_like(self.values)
+
+    def energies(self, values: Tensor, moved: Tensor, free: Tensor, arrangement: Arrangement) -> Tensor:
+        """Between chains, of a chain, [starts]."""
+        a, b, gamma, turn, shear_a, shear_b, shift = (values + moved * free).T
+        zero = torch.zeros_like(a)
+        first = torch.stack([a, zero, shear_a], 1)
+        second = torch.stack([b * torch.cos(gamma), b * torch.sin(gamma), shear_b], 1)
+        here = self.turned(turn)
+        ways, weights = torch.tensor(_ALIKE, dtype=a.dtype), [1.0] * len(_ALIKE)
+        away = ways @ torch.stack([first, second], 1)
+        there = here[:, None] + away[:, :, None]
+        if arrangement.second is not None:
+            up = torch.stack([zero, zero, shift], 1)[:, None]
+            ways = torch.tensor(_OTHERS, dtype=a.dtype) + 0.5
+            weights += [0.5] * len(_OTHERS)
+            others = ways @ torch.stack([first, second], 1) + up
+            image = here * torch.tensor(arrangement.second, dtype=here.dtype)
+            away = torch.cat([away, others], 1)
+            there = torch.cat([there, image[:, None] + others[:, :, None]], 1)
+        start, way = torch.nonzero(away[..., :2].norm(dim=2) < self.reach, as_tuple=True)
+        between = self.between(here[start], there[start, way]) * torch.tensor(weights)[way]
+        return torch.zeros_like(a).index_add(0, start, between)
+
+    def turned(self, turn: Tensor) -> Tensor:
+        cos, sin = torch.cos(turn)[:, None], torch.sin(turn)[:, None]
+        x, y, z = self.x.T
+        return torch.stack([cos * x - sin * y, sin * x + cos * y, z + 0 * cos], 2)
+
+    def between(self, here: Tensor, there: Tensor) -> Tensor:
+        """Of two chains each, [rows]; positions [rows, atoms, 3]."""
+        d = there[:, None] - here[:, :, None]
+        across = d[..., 0] ** 2 + d[..., 1] ** 2
+        up = d[..., 2] - self.period * torch.round(d[..., 2].detach() / self.period)
+        along = up[..., None] + self.period * torch.arange(-self.repeats, self.repeats + 1)
+        square = across[..., None] + along**2
+        row, i, j, k = torch.nonzero(square < _CUTOFF**2, as_tuple=True)
+        distance = square[row, i, j, k].clamp(min=0.25).sqrt()
+        kind = i * self.n + j
+        radius, depth, charges = (v.flatten()[kind] for v in (self.radius, self.depth, self.charges))
+        pairs = far_energies(distance, radius, depth, charges, _CUTOFF)
+        return torch.zeros(len(here)).index_add(0, row, pairs)
+
+    def packing(self, values: Tensor, energy: float, arrangement: Arrangement) -> Packing:
+        a, b, gamma, turn, shear_a, shear_b, shift = values.double().tolist()
+        cell = np.array(
+            [[a, 0, shear_a], [b * np.cos(gamma), b * np.sin(gamma), shear_b], [0, 0, self.period]]
+        )
+        wound = self.chain.positions()
+        spin = np.array([[np.cos(turn), np.sin(turn), 0], [-np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+        chains, directions = [wound @ spin], [1]
+        if arrangement.second is not None:
+            away = 0.5 * (cell[0] + cell[1]) + [0, 0, shift]
+            chains.append(chains[0] * arrangement.second + away)
+            directions.append(arrangement.second[2])
+        return Packing(cell, np.stack(chains), tuple(directions), energy / self.units, arrangement.name)
