@@ -29,9 +29,9 @@ from autoperi.polymers.crystal import PolymerCrystal, base_of
 
 PUBLISHED = {
     Polymer("polyethylene", "*CC*"): (62, 7.42, 4.95, 2.55, 0.995),
-    Polymer("PTFE", "*C(F)(F)C(F)(F)*", "15/7"): (None, 9.80, 5.66, 19.50, 2.302),
     Polymer("PVDF", "*CC(F)(F)*"): (38, 8.58, 4.91, 2.56, 1.972),
     Polymer("PPS", "*Sc1ccc(cc1)*"): (60, 8.67, 5.61, 10.26, 1.440),
+    Polymer("PTFE", "*C(F)(F)C(F)(F)*", "15/7"): (None, 9.80, 5.66, 19.50, 2.302),
 }
 
 

@@ -152,11 +152,11 @@ def joined(units: "list[Chem.Mol]") -> "Chem.Mol":
 
 
 def _unit(mol: "Chem.Mol") -> RepeatUnit:
+    smiles, mol = _plain(mol), Chem.AddHs(mol)
     stereo = list(Chem.FindPotentialStereo(mol))
     centres = [info for info in stereo if info.type == Chem.StereoType.Atom_Tetrahedral]
     said = any(info.specified != Chem.StereoSpecified.Unspecified for info in centres)
     chiral = said and _ring(mol) != _ring(_mirrored(mol))
-    smiles = _plain(mol)
     for info in stereo:
         if info.specified != Chem.StereoSpecified.Unspecified:
             continue
@@ -166,7 +166,6 @@ def _unit(mol: "Chem.Mol") -> RepeatUnit:
             bond = mol.GetBondWithIdx(info.centeredOn)
             bond.SetStereoAtoms(info.controllingAtoms[0], info.controllingAtoms[2])
             bond.SetStereo(Chem.BondStereo.STEREOTRANS)
-    mol = Chem.AddHs(mol)
     return RepeatUnit(smiles, mol, _way(mol)[1:-1], chiral, len(centres))
 
 
