@@ -25,13 +25,14 @@ def main(
     seed: int = 0,
     by: PotentialName = "chgnet",
 ) -> int:
-    """Of `starts` random placements the n lowest as rigid bodies are relaxed."""
+    """Of `starts` random placements n are relaxed, the lowest of each basin first."""
     relaxer, crystal = potential(by), surfaces.read_structure(path)
     slab = surfaces.slab_for_molecules(crystal, surfaces.miller_index(plane)) if plane else crystal
     surface, molecule = surfaces.prepared(slab, relaxer), surfaces.Adsorbate.of(adsorbate, relaxer)
     tried = surfaces.random_placements(surface.structure, molecule, starts, seed)
-    lowest = surfaces.rigidly_descended(surface.structure, molecule, tried, relaxer)[:n]
-    table = surfaces.save(surfaces.adsorb(surface, molecule, lowest, relaxer), out)
+    low = surfaces.rigidly_descended(surface.structure, molecule, tried, relaxer)
+    chosen = surfaces.basins_first(surface.structure, molecule, low)[:n]
+    table = surfaces.save(surfaces.adsorb(surface, molecule, chosen, relaxer), out)
     console.out.print(table.to_string(float_format="{:.3f}".format))
     return 0
 

@@ -47,7 +47,8 @@ def main(
             for kind in ("rigid", "sites"):
                 began = time.process_time()
                 if kind == "rigid":
-                    placed = surfaces.rigidly_descended(bare, molecule, tried, relaxer)[:n]
+                    low = surfaces.rigidly_descended(bare, molecule, tried, relaxer)
+                    placed = surfaces.basins_first(bare, molecule, low)[:n]
                 else:
                     placed = surfaces.by_sites(bare, molecule, n, seed)
                 found = surfaces.adsorb(surface, molecule, placed, relaxer)

@@ -2,7 +2,13 @@
 
 from autoperi.discovery.surfaces.adsorbates import Adsorbate
 from autoperi.discovery.surfaces.adsorption import Adsorbed, Surface, adsorb, prepared, save
-from autoperi.discovery.surfaces.placement import Placement, by_sites, random_placements, rigidly_descended
+from autoperi.discovery.surfaces.placement import (
+    Placement,
+    basins_first,
+    by_sites,
+    random_placements,
+    rigidly_descended,
+)
 from autoperi.discovery.surfaces.slabs import (
     SlabSettings,
     cut,
@@ -21,6 +27,7 @@ __all__ = [
     "Surface",
     "SurfaceEnergy",
     "adsorb",
+    "basins_first",
     "by_sites",
     "cut",
     "low_planes",

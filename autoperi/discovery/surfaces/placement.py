@@ -24,6 +24,9 @@ _TOUCH = 1.2
 """Sums of covalent radii at which a molecule that is lowered touches."""
 _FMAX = 0.05
 """Force, and torque over the molecule's radius, at which a descent ends, eV/Å."""
+_NEAREST = 5
+"""Atoms of the slab whose distances tell where an atom of the molecule is."""
+_ALIKE = 0.3  # Å
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,29 @@ def rigidly_descended(
         if active:
             descent.step(forces)
     return sorted((body.placement() for body in bodies), key=lambda placement: placement.energy)
+
+
+def basins_first(slab: Structure, adsorbate: Adsorbate, placements: Sequence[Placement]) -> list[Placement]:
+    """The lowest placement of each basin, lowest first, and then what lies in the same basins.
+
+    Two lie in one basin where the distances of the molecule's atoms from the nearest of the slab are the
+    same to 0.3 Å, whichever of the equivalent places of the surface, or of alike atoms, that is.
+    """
+    seen: list[np.ndarray] = []
+    first, again = [], []
+    for placement in sorted(placements, key=lambda placement: placement.energy):
+        around = _surroundings(slab, adsorbate, placement)
+        new = all(np.abs(around - other).max() > _ALIKE for other in seen)
+        (first if new else again).append(placement)
+        seen += [around] * new
+    return first + again
+
+
+def _surroundings(slab: Structure, adsorbate: Adsorbate, placement: Placement) -> np.ndarray:
+    """Distances from the nearest slab atoms, sorted; alike atoms of the molecule in the order of theirs."""
+    frac = slab.lattice.get_fractional_coords(placement.positions(adsorbate))
+    near = np.sort(slab.lattice.get_all_distances(frac, slab.frac_coords), axis=1)[:, :_NEAREST]
+    return near[np.lexsort((*near.T[::-1].round(1), adsorbate.numbers))]
 
 
 class _Body:

@@ -9,7 +9,13 @@ from pymatgen.core import Lattice, Structure
 from scipy.spatial.transform import Rotation
 
 from autoperi.discovery.surfaces.adsorbates import Adsorbate
-from autoperi.discovery.surfaces.placement import by_sites, random_placements, rigidly_descended
+from autoperi.discovery.surfaces.placement import (
+    Placement,
+    basins_first,
+    by_sites,
+    random_placements,
+    rigidly_descended,
+)
 from autoperi.discovery.surfaces.slabs import slab_for_molecules, standing
 from evaluation.relaxation.chgnet import CHGNET, chgnet
 from evaluation.relaxation.potential import BatchRelaxer, Forces
@@ -92,3 +98,16 @@ def test_places_are_uniform_over_the_cell():
     for axis, length in ((0, 4), (1, 6)):
         counts, _ = np.histogram(centres[:, axis], bins=4, range=(0, length))
         assert counts.min() > 70
+
+
+def test_what_lies_in_one_basin_comes_once_before_the_others():
+    """Water upright on an atom, and on the next one with its hydrogens exchanged; then farther up."""
+    flip, nowhere = Rotation.from_rotvec([0, 0, np.pi]), Rotation.identity()
+    top = SLAB.cart_coords[SLAB.frac_coords[:, 2] > SLAB.frac_coords[:, 2].max() - 1e-3]
+    up = np.array([0, 0, 2.2])
+    placed = [
+        Placement(top[0] + up, nowhere, -2.0),
+        Placement(top[1] + up, flip, -1.9),
+        Placement(top[0] + 1.5 * up, nowhere, -1.0),
+    ]
+    assert [p.energy for p in basins_first(SLAB, WATER, placed)] == [-2.0, -1.0, -1.9]
