@@ -139,10 +139,10 @@ def foretold_by(generator: CrystalGenerator, goal: Goal) -> Foretell | None:
 def optimised(crystal: Crystal, goal: Goal, means: Means) -> Crystals:
     """Crystals of one gene on the way from a crystal to a goal, those there first, the likeliest ahead.
 
-    The crystal itself is led down the gradient in the latent coordinates s and z; h has no say where elements
-    are told. If elements may be exchanged and it is not likely that the goal is reached, whole elements give
-    way to others, one for any or two for the likest ones. The most promising are relaxed and led on, and a
-    second round begins from the likeliest of the first.
+    The crystal itself is led down the gradient in the latent coordinates s and z, unless it is there; h has
+    no say where elements are told. If elements may be exchanged and it is not likely that the goal is
+    reached, whole elements give way to others, one for any or two for the likest ones. The most promising are
+    relaxed, led on if need be, and a second round begins from the likeliest of the first.
 
     Their properties: what is predicted, ``chance`` of being within the tolerance and ``reached`` (0 or 1), by
     the same model, and the chance that a critic has ``foretold``. In provenance ``exchanged`` and ``round``.
@@ -160,7 +160,7 @@ def optimised(crystal: Crystal, goal: Goal, means: Means) -> Crystals:
             break
         proposed = _proposed(seeds, tried, means.exchange, number)
         tried |= {tuple(c.species.tolist()) for c in proposed}
-        nearest = sorted(_foretold(means.predict(proposed), means), key=goal.miss)
+        nearest = sorted(_told(proposed, goal, means), key=goal.miss)
         promising = sorted(nearest, key=lambda c: -goal.likely(c))[:_RELAXED]
         last = _led(promising, goal, means, gene)
         found += last
@@ -174,23 +174,29 @@ def optimised(crystal: Crystal, goal: Goal, means: Means) -> Crystals:
 
 
 def _led(crystals: Sequence[Crystal], goal: Goal, means: Means, gene: GeneRequest) -> list[Crystal]:
-    """Crystals relaxed where elements were exchanged, and led on, with predictions; those of the gene."""
+    """Crystals relaxed where elements were exchanged, with predictions; led on unless they are there already.
+
+    What a gradient has led there a judge confirms less often than what was there by itself.
+    """
     new = crystals[0].provenance["round"] if crystals else 0
-    relaxed = [c for c, _ in means.relax(crystals)] if new else crystals
-    led = [c for c, _ in means.lead(relaxed)]
-    kept = [c for c in led if not isinstance(fitting(c, gene), str) and c.to_structure().is_valid(_SHORTEST)]
-    return [
-        replace(c, properties={**c.properties, "chance": goal.chance(c), "reached": float(goal.reached(c))})
-        for c in _foretold(means.predict([replace(c, properties={}) for c in kept]), means)
-    ]
+    relaxed = _told(_sound(means.relax(crystals), gene) if new else crystals, goal, means)
+    led = means.lead([c for c in relaxed if not goal.reached(c)])
+    return [c for c in relaxed if goal.reached(c)] + _told(_sound(led, gene), goal, means)
 
 
-def _foretold(crystals: Sequence[Crystal], means: Means) -> list[Crystal]:
-    if means.foretell is None or not crystals:
-        return list(crystals)
-    chances = means.foretell(crystals)
-    found = zip(crystals, chances, strict=True)
-    return [replace(c, properties={**c.properties, "foretold": chance}) for c, chance in found]
+def _sound(moved: Sequence[tuple[Crystal, float]], gene: GeneRequest) -> list[Crystal]:
+    """Those of the gene, their atoms apart."""
+    kept = [crystal for crystal, _ in moved if not isinstance(fitting(crystal, gene), str)]
+    return [crystal for crystal in kept if crystal.to_structure().is_valid(_SHORTEST)]
+
+
+def _told(crystals: Sequence[Crystal], goal: Goal, means: Means) -> list[Crystal]:
+    """With what is predicted, the chance of the goal and what is foretold of it."""
+    found = means.predict([replace(c, properties={}) for c in crystals])
+    more = [{"chance": goal.chance(c), "reached": float(goal.reached(c))} for c in found]
+    if means.foretell and found:
+        more = [{**row, "foretold": p} for row, p in zip(more, means.foretell(found), strict=True)]
+    return [replace(c, properties={**c.properties, **row}) for c, row in zip(found, more, strict=True)]
 
 
 def _proposed(
