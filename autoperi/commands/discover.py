@@ -279,8 +279,9 @@ class Discover:
         if found.ended != "found":
             why = "as many draws as were allowed" if found.ended == "draws" else "the time was up"
             narrow = funnel.narrowest()
-            at = f"; fewest passed: {narrow.stage} ({narrow.left} of {narrow.entered})" if narrow else ""
-            rows["ended"] = f"{why}{at}; more --draws or --budget go on from here"
+            rows["ended"] = f"{why}; more --draws or --budget go on from here"
+            if narrow:
+                rows["fewest passed"] = f"{narrow.stage} ({narrow.left} of {narrow.entered})"
             if missed := funnel.missed():
                 told = ", ".join(f"{name} by {far:.3g}" for name, far in missed.items())
                 rows["nearest"] = f"no crystal came into the range: {told} at least"
@@ -289,9 +290,9 @@ class Discover:
         console.summary(f"crystals found in {self.out}", rows)
 
     def _told(self, crystal: "Crystal") -> str:
-        """A crystal in a line."""
+        """A crystal in a line: where it lies above or below the hull, what is predicted, and its kin."""
         told, known = crystal.properties, crystal.provenance["akin_to"]
         values = [f"{name} {told[f'predicted_{name}']:.3g}" for name in self.ranges.predicted()]
-        height = f"{told['e_above_hull']:+.3f} eV/atom from the hull"
-        novelty = f"{crystal.provenance['novelty']}{f' of {known}' if known else ''}"
-        return ", ".join([f"{crystal.formula} ({crystal.space_group})", height, *values, novelty])
+        place = f"{crystal.formula} ({crystal.space_group}) at {told['e_above_hull']:+.3f} eV/atom"
+        novelty = f"{crystal.provenance['novelty']}{f' of {str(known).split()[0]}' if known else ''}"
+        return ", ".join([place, *values, novelty])
