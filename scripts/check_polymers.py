@@ -35,7 +35,7 @@ PUBLISHED = {
 }
 
 
-def main(out: Path, potentials: tuple[Literal["chgnet", "sevennet"], ...] = (), steps: int = 200) -> None:
+def main(out: Path, potentials: tuple[Literal["chgnet", "sevennet"], ...] = (), steps: int = 300) -> None:
     """A line for each polymer and potential, and how far it is from the published one."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def compared(polymer: str, by: str, found: list[float], wanted: list[float]) -> 
 
 
 def relaxed(one: PolymerCrystal, name: str, steps: int) -> list[float]:
-    """What a potential with dispersion makes of a crystal, cell and all, until 0.03 eV/Å."""
+    """What a potential with dispersion makes of a crystal, cell and all, until 0.01 eV/Å."""
     from dftd3.ase import DFTD3  # type: ignore
 
     if name == "chgnet":
@@ -102,7 +102,7 @@ def relaxed(one: PolymerCrystal, name: str, steps: int) -> list[float]:
     atoms: Atoms = one.crystal.to_ase()
     axis = int(np.abs(atoms.cell.lengths() - one.period).argmin())
     atoms.calc = SumCalculator([base, DFTD3(method="PBE", damping="d3bj")])
-    LBFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=0.03, steps=steps)  # type: ignore
+    LBFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=0.01, steps=steps)  # type: ignore
     cell = atoms.cell.array[[(axis + 1) % 3, (axis + 2) % 3, axis]]
     density = atoms.get_masses().sum() / atoms.get_volume() * 1.66054
     return [*base_of(cell)[:2], float(np.linalg.norm(cell[2])), density]

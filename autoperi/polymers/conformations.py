@@ -148,7 +148,8 @@ def _turned(mol: "Chem.Mol", way: list[int], angles: Angles, glide: bool) -> np.
     for place in range(1, len(way) - 2):
         if (angle := angles[place % length]) is not None:
             sign = -1 if glide and place // length % 2 else 1
-            rdMolTransforms.SetDihedralDeg(turned.GetConformer(), *way[place - 1 : place + 3], sign * angle)
+            i, j, k, l = way[place - 1 : place + 3]  # noqa: E741
+            rdMolTransforms.SetDihedralDeg(turned.GetConformer(), i, j, k, l, sign * angle)
     return turned.GetConformer().GetPositions()
 
 

@@ -54,13 +54,15 @@ class Bonded:
     def _stretched(self, x: Tensor) -> Tensor:
         index, numbers = self.bonds
         constant, length = numbers.T
-        d = (x[index[:, 1]] - x[index[:, 0]]).norm(dim=1) - length
+        i, j = _ends(x, index)
+        d = (j - i).norm(dim=1) - length
         return (0.5 * 143.9325 * constant * d**2 * (1 - 2 * d + 7 / 3 * d**2)).sum()
 
     def _bent(self, x: Tensor) -> Tensor:
         index, numbers = self.angles
         constant, angle, linear, first, second, one, two = numbers.T
-        u, v = x[index[:, 0]] - x[index[:, 1]], x[index[:, 2]] - x[index[:, 1]]
+        i, j, k = _ends(x, index)
+        u, v = i - j, k - j
         a, b = u.norm(dim=1), v.norm(dim=1)
         cos = ((u * v).sum(1) / (a * b)).clamp(-1 + 1e-9, 1 - 1e-9)
         d = torch.arccos(cos) * _DEGREES - angle
@@ -70,7 +72,7 @@ class Bonded:
 
     def _out_of_plane(self, x: Tensor) -> Tensor:
         index, numbers = self.planes
-        i, j, k, l = x[index].unbind(1)  # noqa: E741
+        i, j, k, l = _ends(x, index)  # noqa: E741
         normal = torch.linalg.cross(i - j, k - j)
         away = l - j
         sine = (normal * away).sum(1) / (normal.norm(dim=1) * away.norm(dim=1))
@@ -79,12 +81,17 @@ class Bonded:
 
     def _turned(self, x: Tensor) -> Tensor:
         index, numbers = self.torsions
-        i, j, k, l = x[index].unbind(1)  # noqa: E741
+        i, j, k, l = _ends(x, index)  # noqa: E741
         m, n = torch.linalg.cross(i - j, k - j), torch.linalg.cross(j - k, l - k)
         cos = ((m * n).sum(1) / (m.norm(dim=1) * n.norm(dim=1)).clamp(min=1e-9)).clamp(-1, 1)
         first, second, third = numbers.T
         double, triple = 2 * cos**2 - 1, (4 * cos**2 - 3) * cos
         return 0.5 * (first * (1 + cos) + second * (1 - double) + third * (1 + triple)).sum()
+
+
+def _ends(x: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+    """Positions of the atoms of terms, [terms, 3] each."""
+    return x.index_select(0, index.flatten()).reshape(*index.shape, 3).unbind(1)
 
 
 def near_energies(distance: Tensor, radius: Tensor, depth: Tensor, charges: Tensor, near: Tensor) -> Tensor:

@@ -212,10 +212,10 @@ class _Search:
         across = d[..., 0] ** 2 + d[..., 1] ** 2
         up = d[..., 2] - self.period * torch.round(d[..., 2].detach() / self.period)
         along = up[..., None] + self.period * torch.arange(-self.repeats, self.repeats + 1)
-        square = across[..., None] + along**2
-        row, i, j, k = torch.nonzero(square < _CUTOFF**2, as_tuple=True)
-        distance = square[row, i, j, k].clamp(min=0.25).sqrt()
-        kind = i * self.n + j
+        square = (across[..., None] + along**2).flatten()
+        close = torch.nonzero(square < _CUTOFF**2).flatten()
+        distance = square.index_select(0, close).clamp(min=0.25).sqrt()
+        row, kind = close // (square.numel() // len(here)), close // along.shape[-1] % self.n**2
         radius, depth, charges = (v.flatten()[kind] for v in (self.radius, self.depth, self.charges))
         pairs = far_energies(distance, radius, depth, charges, _CUTOFF)
         return torch.zeros(len(here)).index_add(0, row, pairs)

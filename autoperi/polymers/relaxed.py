@@ -97,8 +97,9 @@ class _Crystal:
         """Of a unit."""
         cell, x = self.geometry(p)
         atoms = x.reshape(self.count, -1, 3)
-        along = (atoms[self.rows] + self.over[:, None, None] * cell[2]).reshape(-1, 3)
-        d = (x[self.second] + self.image @ cell - x[self.first]).square().sum(1).clamp(min=1e-6).sqrt()
+        along = (atoms.index_select(0, self.rows) + self.over[:, None, None] * cell[2]).reshape(-1, 3)
+        apart = x.index_select(0, self.second) - x.index_select(0, self.first)
+        d = (apart + self.image @ cell).square().sum(1).clamp(min=1e-6).sqrt()
         pairs = far_energies(d, *self.of_pair).sum() + near_energies(d[self.few], *self.of_few).sum()
         return (self.bonded.energy(along) + pairs) / self.count + tail(
             self.field, torch.linalg.det(cell).abs() / self.count

@@ -51,8 +51,8 @@ class RepeatUnit:
 
         Raises:
             ImportError: RDKit is not installed.
-            PolymerError: not one piece with just two attachment points by single bonds, charges or
-                radicals, elements or surroundings that MMFF94 does not know, more than `MOST_ATOMS`.
+            PolymerError: not one piece with just two attachment points by single bonds, charges, radicals
+                or isotopes, elements or surroundings that MMFF94 does not know, more than `MOST_ATOMS`.
         """
         required("rdkit", "polymers")
         return _unit(_shortest(_parsed(smiles)))
@@ -71,6 +71,7 @@ def _parsed(smiles: str) -> "Chem.Mol":
         raise PolymerError(f"expected one piece {said}, of {len(Chem.GetMolFrags(mol))}")
     single = all(
         end.GetDegree() == 1
+        and not end.GetTotalNumHs()
         and end.GetBonds()[0].GetBondType() == Chem.BondType.SINGLE
         and end.GetNeighbors()[0].GetAtomicNum() > 0
         for end in ends
@@ -84,6 +85,10 @@ def _parsed(smiles: str) -> "Chem.Mol":
             )
         if atom.GetFormalCharge() and not _balanced(atom):
             raise PolymerError(f"expected no charged atoms: got {atom.GetSymbol()} in {smiles!r}")
+        if atom.GetAtomicNum() and atom.GetIsotope():
+            raise PolymerError(
+                f"expected no isotopes: got {atom.GetIsotope()}{atom.GetSymbol()} in {smiles!r}"
+            )
         if atom.GetNumRadicalElectrons():
             raise PolymerError(f"expected no radicals: got {atom.GetSymbol()} in {smiles!r}")
     for end, number in zip(ends, (_HEAD, _TAIL), strict=True):

@@ -21,6 +21,8 @@ pytest.importorskip("rdkit", reason="rdkit is not installed")
         ("*C[CH]*", "no radicals"),
         ("*=CC=*", "single bond"),
         ("**", "single bond"),
+        ("[*H]C*", "single bond"),
+        ("*C([2H])*", "no isotopes: got 2H"),
         (f"*{'C' * 67}*", "200 atoms or fewer: got 201"),
     ],
 )
