@@ -17,6 +17,10 @@ _CUTOFF = 7.0
 _PAIRS = 1e6
 """Pairs of atoms that are computed at once."""
 _STARTS, _STEPS = 32, 60
+_STEP = torch.tensor([0.12, 0.12, 0.02, 0.08, 0.12, 0.12, 0.12])
+"""First steps of the search in Å and radians, in the order of `_Search.begun`."""
+_APART = 0.05
+"""kcal/mol of a unit by which two packings of one arrangement differ."""
 _VOLUMES = {
     1: 5.1,
     6: 13.9,
@@ -88,25 +92,24 @@ class Packing:
     arrangement: str
 
 
-def packings(chain: Chain, field: Parameters, mirrors: bool, most: int, seed: int = 0) -> list[Packing]:
-    """The packings of least energy, of each arrangement at least one, lowest first.
+def packings(chain: Chain, field: Parameters, mirrors: bool, most: int) -> list[Packing]:
+    """The packings of least energy, lowest first: the best of each arrangement before any second one.
 
     Args:
         chain: how it is wound.
         field: its parameters.
         mirrors: whether a mirror image of the chain may stand beside it.
         most: packings of all arrangements together.
-        seed: of the places from which the search begins.
     """
     search = _Search(chain, field)
-    found: list[list[Packing]] = []
-    for arrangement in ARRANGEMENTS:
-        fits = arrangement.second is None or 2 * search.n <= MOST_ATOMS
-        if fits and (mirrors or not arrangement.mirrors):
-            found.append(search.lowest(arrangement, seed))
+    found = [
+        search.lowest(arrangement)
+        for arrangement in ARRANGEMENTS
+        if (arrangement.second is None or 2 * search.n <= MOST_ATOMS) and (mirrors or not arrangement.mirrors)
+    ]
     first = sorted((some[0] for some in found), key=lambda p: p.energy)
     others = sorted((p for some in found for p in some[1:]), key=lambda p: p.energy)
-    return sorted([*first[:most], *others[: max(0, most - len(first))]], key=lambda p: p.energy)
+    return sorted([*first, *others][:most], key=lambda p: p.energy)
 
 
 class _Search:
@@ -126,45 +129,32 @@ class _Search:
         pairs = self.n**2 * (2 * self.repeats + 1) * (len(_ALIKE) + len(_OTHERS))
         self.starts = int(np.clip(_PAIRS / pairs, 6, _STARTS))
 
-    def lowest(self, arrangement: Arrangement, seed: int) -> list[Packing]:
-        """The lowest two that differ."""
-        p = self.begun(arrangement, np.random.default_rng(seed)).requires_grad_()
-        scale = torch.tensor([0.12, 0.12, 0.02, 0.08, 0.12, 0.12, 0.12])
-        free = torch.tensor(
-            [
-                1,
-                1,
-                arrangement.oblique,
-                1,
-                *[arrangement.sheared] * 2,
-                arrangement.second is not None and arrangement.shifts is None,
-            ]
-        )
-        optimizer = torch.optim.Adam([p], lr=1.0)
-        for step in range(_STEPS):
-            optimizer.param_groups[0]["lr"] = 1.0 if step < _STEPS // 2 else 2 * (1 - step / _STEPS) + 0.02
+    def lowest(self, arrangement: Arrangement) -> list[Packing]:
+        """The lowest and, where there is one, the next that differs."""
+        sheared, shifted = arrangement.sheared, arrangement.second is not None and arrangement.shifts is None
+        step = _STEP * torch.tensor([1, 1, arrangement.oblique, 1, sheared, sheared, shifted])
+        start = self.begun(arrangement)
+        moved = torch.zeros_like(start, requires_grad=True)
+        optimizer = torch.optim.Adam([moved], lr=1.0)
+        for number in range(_STEPS):
+            done = number / _STEPS
+            optimizer.param_groups[0]["lr"] = 1.0 if done < 0.5 else 2 * (1 - done) + 0.02
             optimizer.zero_grad()
-            total = self.energies(self.values, p * scale, free, arrangement)
-            total.sum().backward()
+            self.energies(start + moved * step, arrangement).sum().backward()
             optimizer.step()
         with torch.no_grad():
-            energies = self.energies(self.values, p * scale, free, arrangement)
-            values = self.values + p * scale * free
+            values = start + moved * step
+            energies = self.energies(values, arrangement)
         order = torch.argsort(energies).tolist()
-        kept = [order[0]]
-        for k in order[1:]:
-            if all(abs(float(energies[k] - energies[o])) > 0.05 * self.units for o in kept):
-                kept.append(k)
-                break
-        return [self.packing(values[k], float(energies[k]), arrangement) for k in kept]
+        apart = [k for k in order if float(energies[k] - energies[order[0]]) > _APART * self.units]
+        return [self.packing(values[k], float(energies[k]), arrangement) for k in (order[0], *apart[:1])]
 
-    def begun(self, arrangement: Arrangement, random: np.random.Generator) -> Tensor:
-        n, chains = self.starts, 1 if arrangement.second is None else 2
-        gamma = (
-            random.uniform(np.radians(65), np.radians(115), n)
-            if arrangement.oblique
-            else np.full(n, np.pi / 2)
-        )
+    def begun(self, arrangement: Arrangement) -> Tensor:
+        """Sides of the base, its angle, setting angle, both shears and shift, at random, [starts, 7]."""
+        n, chains, random = self.starts, 1 if arrangement.second is None else 2, np.random.default_rng(0)
+        gamma = np.full(n, np.pi / 2)
+        if arrangement.oblique:
+            gamma = random.uniform(np.radians(65), np.radians(115), n)
         aspect = np.exp(random.uniform(-0.6, 0.6, n))
         base = np.sqrt(self.area * chains / np.sin(gamma))
         shear = random.uniform(-0.5, 0.5, (2, n)) * self.period * arrangement.sheared
@@ -176,12 +166,11 @@ class _Search:
             shift = random.choice(arrangement.shifts, n) * self.period
         turn = random.uniform(0, 2 * np.pi, n)
         columns = [base * aspect, base / aspect, gamma, turn, *shear, shift]
-        self.values = torch.from_numpy(np.stack(columns, axis=1)).float()
-        return torch.zeros_like(self.values)
+        return torch.from_numpy(np.stack(columns, axis=1)).float()
 
-    def energies(self, values: Tensor, moved: Tensor, free: Tensor, arrangement: Arrangement) -> Tensor:
+    def energies(self, values: Tensor, arrangement: Arrangement) -> Tensor:
         """Between chains, of a chain, [starts]."""
-        a, b, gamma, turn, shear_a, shear_b, shift = (values + moved * free).T
+        a, b, gamma, turn, shear_a, shear_b, shift = values.T
         zero = torch.zeros_like(a)
         first = torch.stack([a, zero, shear_a], 1)
         second = torch.stack([b * torch.cos(gamma), b * torch.sin(gamma), shear_b], 1)
