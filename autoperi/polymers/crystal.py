@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Structure
 from autoperi.crystals.crystal import Crystal
 from autoperi.crystals.symmetry import symmetrise
 from autoperi.polymers.conformations import Chain
-from autoperi.polymers.packing import Packing, packings
+from autoperi.polymers.packing import VOLUMES, Packing, packings
 from autoperi.polymers.parameters import Parameters, parameters
 from autoperi.polymers.relaxed import ROUNDS, Relaxed, near_pairs, relaxed
 from autoperi.polymers.repeat_unit import PolymerError, RepeatUnit
@@ -24,6 +24,8 @@ _CLASH = 0.7
 """Atoms of two chains, or far along one, nearer than this times the sum of their radii clash."""
 _HYDROGEN_BOND = 1.5
 """Å, the same for hydrogen and nitrogen, oxygen or fluorine."""
+_LOOSE = 1.25
+"""Times the volume that its atoms have in molecular crystals: what takes more is no crystal."""
 _PACKINGS, _KEPT = 6, 4
 """Packings of a chain whose descent is begun, and those of least energy that are brought to rest."""
 _SAME = 0.01
@@ -142,7 +144,7 @@ def _distinct(found: list[_Found]) -> list[_Found]:
 
 
 def fault_of(at_rest: Relaxed, packing: Packing, field: Parameters) -> str:
-    """What is wrong with a crystal: bonds other than those of the repeat unit, or a clash; else nothing."""
+    """What is wrong with a crystal: bonds other than the repeat unit has, a clash, a void; else nothing."""
     chain_count, units, atoms, _ = at_rest.positions.shape
     first, second, image = near_pairs(at_rest.cell, at_rest.positions.reshape(-1, 3), 4.0)
     place = np.indices((chain_count, units, atoms)).reshape(3, -1)
@@ -166,7 +168,12 @@ def fault_of(at_rest: Relaxed, packing: Packing, field: Parameters) -> str:
     polar = ((a == 1) & np.isin(b, (7, 8, 9))) | ((b == 1) & np.isin(a, (7, 8, 9)))
     least = np.where(polar, _HYDROGEN_BOND, _CLASH * (vdw_radii[a] + vdw_radii[b]))
     clash = np.flatnonzero((bonds > 3) & (distance < least))
-    return f"{told(clash[0])} clash" if clash.size else ""
+    if clash.size:
+        return f"{told(clash[0])} clash"
+    volume = float(abs(np.linalg.det(at_rest.cell))) / (chain_count * units)
+    usual = sum(VOLUMES[int(z)] for z in field.numbers)
+    loose = f"a unit takes {volume:.0f} Å³, where its atoms usually take {usual:.0f}"
+    return loose if volume > _LOOSE * usual else ""
 
 
 def base_of(cell: np.ndarray) -> tuple[float, float, float]:

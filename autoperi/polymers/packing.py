@@ -19,9 +19,13 @@ _PAIRS = 1e6
 _STARTS, _STEPS = 32, 60
 _STEP = torch.tensor([0.12, 0.12, 0.02, 0.08, 0.12, 0.12, 0.12])
 """First steps of the search in Å and radians, in the order of `_Search.begun`."""
+_STEEPEST = 20.0
+"""kcal/mol of a step: where atoms overlap, slopes are cut to this, so that steps stay long afterwards."""
+_PRESSURE = 0.03
+"""kcal/mol/Å³ (2 GPa), during the search alone, so that chains do not part."""
 _APART = 0.05
 """kcal/mol of a unit by which two packings of one arrangement differ."""
-_VOLUMES = {
+VOLUMES = {
     1: 5.1,
     6: 13.9,
     7: 11.8,
@@ -123,7 +127,7 @@ class _Search:
         self.radius, self.depth = tiled(field.far_radius), tiled(field.far_depth)
         self.charges = torch.from_numpy(charges[:, None] * charges).float()
         self.repeats = max(0, int(np.ceil(_CUTOFF / self.period - 0.5)))
-        volume = sum(_VOLUMES[int(z)] for z in field.numbers) * chain.units
+        volume = sum(VOLUMES[int(z)] for z in field.numbers) * chain.units
         self.area = 1.05 * volume / self.period
         self.reach = _CUTOFF + 2 * float(self.x[:, :2].norm(dim=1).max())
         pairs = self.n**2 * (2 * self.repeats + 1) * (len(_ALIKE) + len(_OTHERS))
@@ -135,12 +139,17 @@ class _Search:
         step = _STEP * torch.tensor([1, 1, arrangement.oblique, 1, sheared, sheared, shifted])
         start = self.begun(arrangement)
         moved = torch.zeros_like(start, requires_grad=True)
-        optimizer = torch.optim.Adam([moved], lr=1.0)
+        optimizer = torch.optim.Adam([moved], lr=1.0, betas=(0.8, 0.9))
         for number in range(_STEPS):
             done = number / _STEPS
             optimizer.param_groups[0]["lr"] = 1.0 if done < 0.5 else 2 * (1 - done) + 0.02
             optimizer.zero_grad()
-            self.energies(start + moved * step, arrangement).sum().backward()
+            values = start + moved * step
+            volume = values[:, 0] * values[:, 1] * torch.sin(values[:, 2]) * self.period
+            pressed = _PRESSURE * volume / (1 if arrangement.second is None else 2)
+            (self.energies(values, arrangement) + pressed).sum().backward()
+            steep = moved.grad.norm(dim=1, keepdim=True)  # type: ignore[union-attr]
+            moved.grad *= (_STEEPEST / steep.clamp(min=1e-9)).clamp(max=1.0)  # type: ignore[operator]
             optimizer.step()
         with torch.no_grad():
             values = start + moved * step

@@ -40,7 +40,7 @@ def test_a_crystal_at_rest_has_no_fault(polyethylene):
     assert fault_of(*polyethylene) == ""
 
 
-def test_clashes_broken_and_new_bonds_are_named(polyethylene):
+def test_clashes_voids_broken_and_new_bonds_are_named(polyethylene):
     at_rest, packing, field = polyethylene
     across = np.array([[0.72], [0.72], [1.0]])
     axis = at_rest.positions.mean((1, 2), keepdims=True)
@@ -48,6 +48,8 @@ def test_clashes_broken_and_new_bonds_are_named(polyethylene):
     assert "clash" in fault_of(crowded, packing, field)
     longer = replace(at_rest, cell=at_rest.cell * [[1], [1], [1.6]])
     assert "bonded in the repeat unit" in fault_of(longer, packing, field)
+    apart = replace(at_rest, cell=at_rest.cell * [[1.5], [1], [1]])
+    assert "a unit takes" in fault_of(apart, packing, field)
     merged = replace(at_rest, cell=at_rest.cell * [[0.3], [0.3], [1]])
     assert "are not bonded in the repeat unit" in fault_of(merged, packing, field)
 
