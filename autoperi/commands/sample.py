@@ -161,6 +161,7 @@ class Sample:
         generator = load(self._checkpoint(), self.device)
         loaded = time.perf_counter()
         request, conditions = self.chemistry_and_symmetry.request(), self.targets.windows()
+        self._refuse(generator, request)
         with run_folder(self.out, asked(self, checkpoint=generator.sha256)) as folder:
             drawing = Drawing(folder.path / "parts", self.n)
             guide = self._guide(generator)
@@ -210,6 +211,23 @@ class Sample:
                 "is drawn by its shipped checkpoint"
             )
         return of_class(self.kind)
+
+    def _refuse(self, generator: "CrystalGenerator", request: "GeneRequest") -> None:
+        """Raise ValueError for what a class does not have, and for densities of what networks do not see."""
+        from autoperi.generator.delivery import unseen
+        from autoperi.generator.frameworks import net_request, refuse_nets
+
+        if self.output.log_likelihood:
+            refuse_nets(generator.config)
+        if self.kind is not None:
+            nets = generator.config.sites == "tetrahedral"
+            own = net_request(request, None, None) if nets else request
+            if strange := unseen(own, generator.empirical_genes()):
+                seen = " (of tetrahedral sites, a third of the atoms)" if nets else ""
+                raise ValueError(
+                    f"expected what class {self.kind!r} has: {'; '.join(strange)}{seen}; without --class "
+                    "inorganic crystals of any kind are drawn"
+                )
 
     def _predictor(self) -> "Callable[[Sequence[Crystal]], list[Crystal]] | None":
         """What adds predictions to crystals; refuses unknown names before anything is drawn."""

@@ -41,9 +41,10 @@ def windows_within(asked: Mapping[str, Asked] | None, known: Mapping[str, Condit
     windows: dict[str, Window] = {}
     for name, one in sorted((asked or {}).items()):
         if name not in known:
+            among = f"among {sorted(known)}" if known else "of no kind: this checkpoint has none"
             raise ValueError(
-                f"expected conditions among {sorted(known)}: got {name!r}; `autoperi train --condition` adds "
-                "one of your own"
+                f"expected conditions {among}: got {name!r}; `autoperi train --condition` adds one of your "
+                "own"
             )
         try:
             windows[name] = Window.of(one).within(known[name])

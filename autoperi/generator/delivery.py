@@ -96,6 +96,8 @@ def unseen(request: GeneRequest, training: EmpiricalGenes) -> list[str]:
     strange = [chemical_symbols[z] for z in elements if named is not False and z in set(named)]
     if strange:
         out.append(f"no training crystal holds {', '.join(strange)}")
+    elif not training.elements() & set(np.flatnonzero(request.permitted()).tolist()):
+        out.append("no training crystal holds an element that may appear")
     sizes = training.n_atoms()
     low, high = request.n_atoms or (1, int(sizes.max()))
     if not ((sizes >= low) & (sizes <= high)).any():

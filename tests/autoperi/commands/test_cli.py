@@ -12,6 +12,8 @@ from autoperi.commands.train import Parts
 from autoperi.data.files import read_crystals
 from autoperi.training.recipe import Stage
 from tests.autoperi.shell import command
+from tests.evaluation.classes.test_zeolite import sodalite
+from tests.evaluation.crystals import diamond, perovskite
 from tests.prototypes import prototype
 
 
@@ -143,8 +145,37 @@ def test_encode_skips_names_and_fails(tmp_path):
     assert set(table["element"]) == {"Na", "Cl"}
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "structure", "sites"),
+    [
+        ("perovskite", perovskite(), ["Ti", "Sr", "O"]),
+        ("carbon", diamond("C", 3.567), ["C"]),
+        ("zeolite", sodalite(), ["Si"]),
+    ],
+)
+def test_classes_are_encoded_and_others_left_out(tmp_path, capsys, checkpoint, structure, sites):
+    """Of frameworks the tetrahedral sites; what is none is named, and alone is an error."""
+    (tmp_path / "one").mkdir()
+    structure.to(filename=str(tmp_path / "one" / "one.cif"))
+    asked = ("--checkpoint", checkpoint, "--out", tmp_path / "out")
+    assert command("encode", tmp_path / "one", *asked) == 0
+    table = pd.read_csv(tmp_path / "out" / "latents.csv")
+    assert sorted(table["element"]) == sorted(sites)
+    assert table.filter(like="mean_").notna().all(axis=None)
+    if checkpoint == "zeolite":
+        prototype("NaCl").to(filename=str(tmp_path / "one" / "salt.cif"))
+        assert command("encode", tmp_path / "one", "--checkpoint", checkpoint, "--out", tmp_path / "two") == 1
+        assert "salt" in capsys.readouterr().err
+        (tmp_path / "one" / "one.cif").unlink()
+        assert command("encode", tmp_path / "one", "--checkpoint", checkpoint, "--out", tmp_path / "no") == 2
+        assert "expected SiO2 frameworks in" in capsys.readouterr().err
+
+
 SHIPPED = (
     ("mp_20", "critic of genes"),
+    ("perovskite", "perov_5/train"),
+    ("carbon", "carbon_24/train"),
+    ("zeolite", "zeolites/train"),
     ("band_gap_judge", "gate_accuracy"),
     ("distilled_chgnet", "forces"),
 )

@@ -114,6 +114,10 @@ def test_what_no_training_crystal_has_is_said(shipped, fields, text):
     assert line.startswith("no training crystal")
     assert not unseen(GeneRequest(formula="BaTiO3", n_atoms=(5, 20)), shipped.empirical_genes())
     assert not unseen(GeneRequest(denied_elements=["O"]), shipped.empirical_genes())
+    carbon = load("carbon").empirical_genes()
+    assert unseen(GeneRequest(denied_elements=["C"]), carbon) == [
+        "no training crystal holds an element that may appear"
+    ]
 
 
 @pytest.mark.parametrize(("n", "seed", "text"), [(10**9, 0, "at most 1000000"), (1, -1, "seed of 0 or more")])
