@@ -225,7 +225,7 @@ def test_targets_are_drawn_from_windows_by_seed_and_number(generator):
     [
         ({"colour": 1.0}, r"expected conditions among .*band_gap.*: got 'colour'"),
         ({"band_gap": float("nan")}, "band_gap: expected a value"),
-        ({"band_gap": float("inf")}, "band_gap: expected values from 0 to 8 eV"),
+        ({"band_gap": float("inf")}, "band_gap: expected a value"),
         ({"e_above_hull": "0.4:0.6"}, "e_above_hull: expected values from 0 to 0.5 eV/atom"),
     ],
 )
