@@ -63,7 +63,8 @@ class Recipe:
         for name in ("stability", "targets"):
             if self.start is None and getattr(self.generator, name):
                 raise ConfigError(
-                    f"generator.{name}", f"no stage fits it: use scripts/train_{name}.py after training"
+                    f"generator.{name}",
+                    f"no stage fits it: use scripts/shipped/train_{name}.py after training",
                 )
 
     def fit(self, stage: Stage) -> FitConfig:

@@ -47,7 +47,7 @@ def with_hypothetical(
     Args:
         splits: of MP-20, with the labels that are learned.
         wbm: its table; rows of odd number are never read as training data.
-        draws: folder of ``labels-*.jsonl`` (`scripts/label_draws.py`), for formation energies.
+        draws: folder of ``labels-*.jsonl`` (`scripts/shipped/label_draws.py`), for formation energies.
         potential: whose energies of the draws are learned.
         shown: forms of the draws.
     """
@@ -99,7 +99,7 @@ def labelled_draws(
     files = sorted(folder.glob("labels-*.jsonl"))
     if not files:
         raise ValueError(
-            f"expected labels-*.jsonl in {folder}: found none; scripts/label_draws.py writes them"
+            f"expected labels-*.jsonl in {folder}: found none; scripts/shipped/label_draws.py writes them"
         )
     column = "formation_energy" if potential == "chgnet" else f"formation_energy_{potential}"
     crystals = []

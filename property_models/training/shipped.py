@@ -32,8 +32,8 @@ def train_shipped(
         out: folder of the training.
         data_dir: folder of the data sets.
         workers: members trained at once.
-        draws: labelled draws (`scripts/label_draws.py`): energies are learned from them and half of WBM
-            as well.
+        draws: labelled draws (`scripts/shipped/label_draws.py`): energies are learned from them and half of
+            WBM as well.
         potential: whose energies of the draws are learned.
 
     Raises:

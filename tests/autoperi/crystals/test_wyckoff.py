@@ -55,7 +55,7 @@ def test_positions_are_those_of_pyxtal(group):
 
 def test_table_is_what_the_builder_builds():
     """The shipped file is reproduced bit for bit by the code that made it, for a few groups' rows."""
-    from scripts import build_wyckoff_table
+    from scripts.shipped import build_wyckoff_table
 
     for group in (2, 47, 148, 194, 227):
         cell = TABLE.primitive[group].numpy()
@@ -137,7 +137,7 @@ def test_systems_cover_all_groups():
 @pytest.mark.parametrize("group", SOME)
 def test_relabellings_hold_every_change_of_origin(group):
     """What a shift or inversion of the origin makes of each position, worked out from points alone."""
-    from scripts import build_wyckoff_table
+    from scripts.shipped import build_wyckoff_table
 
     cell = TABLE.primitive[group].numpy()
     found = operations_from_number(group, setting=Setting.standard(), primitive=False)

@@ -16,7 +16,7 @@ pytest.importorskip("rdkit", reason="rdkit is not installed")
 
 
 def test_orthorhombic_polyethylene_is_among_the_crystals():
-    """Within 5% of the measured cell (Bunn 1939); `scripts/check_polymers.py` has more."""
+    """Within 5% of the measured cell (Bunn 1939); `scripts/checks/polymers.py` has more."""
     found = polymer_crystals("p", "*CC*")
     assert found[0].energy == 0
     assert [c.energy for c in found] == sorted(c.energy for c in found)

@@ -11,7 +11,7 @@ from autoperi.flow.velocity import VelocityConfig, VelocityNetwork, base_point
 from autoperi.networks.autoencoder import Autoencoder
 from autoperi.networks.config import build
 from autoperi.training.kin import Kin
-from scripts.train_flow_by_clock import carry_on, train
+from scripts.shipped.train_flow_by_clock import carry_on, train
 from tests.autoperi.small import TINY_AUTOENCODER, TINY_VELOCITY, largest, small_batch
 from tests.autoperi.training.tiny import training_set
 
