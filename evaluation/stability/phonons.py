@@ -26,8 +26,8 @@ class PhononSettings:
         most_atoms: of the supercell; the extent gives way to it.
         displacement: of an atom, Å.
         spacing: of the mesh of wave vectors: its divisions are a cell vector's share of this length, Å.
-        tolerance: frequencies below minus this, at wave vectors that fit into the supercell, are imaginary,
-            THz; what is above may be noise of the forces.
+        tolerance: frequencies below minus this are imaginary, THz; what is above may be noise of the forces.
+            They count at wave vectors that fit into the supercell, and at halves of the reciprocal ones.
     """
 
     relaxation: RelaxationSettings = field(
@@ -48,7 +48,7 @@ class PhononSettings:
         return (
             f"phonons by displacements of {self.displacement:g} Å in supercells of {self.extent:g} Å, "
             f"{self.most_atoms} atoms at most, after {self.relaxation}; imaginary below "
-            f"-{self.tolerance:g} THz at a wave vector that fits into the supercell"
+            f"-{self.tolerance:g} THz at wave vectors that fit into the supercell and at halves"
         )
 
 
@@ -59,14 +59,14 @@ class Spectrum:
     Attributes:
         frequencies: THz, those of imaginary phonons negative. [wave vectors, 3 atoms]
         weights: of the wave vectors, which add up to 1. [wave vectors]
-        commensurate: least frequency at the wave vectors that fit into the supercell, THz: those that the
-            forces determine. What is imaginary between them alone, as is common near Γ, the interpolation
-            may have invented.
+        decisive: least frequency, THz, at the wave vectors that fit into the supercell, which the forces
+            determine, and at halves of the reciprocal vectors, where octahedra tilt and which odd supercells
+            lack. What is imaginary elsewhere alone, near Γ most often, the interpolation may have invented.
     """
 
     frequencies: np.ndarray
     weights: np.ndarray
-    commensurate: float
+    decisive: float
 
     @property
     def interpolated(self) -> float:
@@ -87,8 +87,8 @@ class Spectrum:
 def least_frequency(
     structure: Structure, relaxer: BatchRelaxer, settings: PhononSettings = PhononSettings()
 ) -> float:
-    """The least phonon frequency of `spectrum` that the supercell determines, THz; negative if imaginary."""
-    return spectrum(structure, relaxer, settings).commensurate
+    """The least phonon frequency of `spectrum` that decides, THz; negative if imaginary."""
+    return spectrum(structure, relaxer, settings).decisive
 
 
 def spectrum(
@@ -132,10 +132,15 @@ def spectrum(
     phonons.run_mesh(mesh, is_gamma_center=True)
     assert isinstance(phonons.mesh, Mesh)
     frequencies, weights = np.array(phonons.mesh.frequencies), np.array(phonons.mesh.weights, dtype=float)
-    phonons.run_qpoints(np.stack(np.meshgrid(*(np.arange(n) / n for n in times)), axis=-1).reshape(-1, 3))
+    phonons.run_qpoints(np.concatenate([_grid(times), _grid(np.full(3, 2))]))
     assert phonons.qpoints is not None
-    exact = float(np.min(phonons.qpoints.frequencies))
-    return Spectrum(frequencies, weights / weights.sum(), exact)
+    decisive = float(np.min(phonons.qpoints.frequencies))
+    return Spectrum(frequencies, weights / weights.sum(), decisive)
+
+
+def _grid(divisions: np.ndarray) -> np.ndarray:
+    """Wave vectors of a mesh that holds Γ, [wave vectors, 3]."""
+    return np.stack(np.meshgrid(*(np.arange(n) / n for n in divisions)), axis=-1).reshape(-1, 3)
 
 
 def repeats(structure: Structure, settings: PhononSettings) -> np.ndarray:

@@ -145,7 +145,7 @@ class StabilityMap:
                 {
                     "pressure": c.pressure,
                     "volume": c.volume if np.isfinite(c.volume) else None,
-                    "least_frequency": None if c.phonons is None else round(c.phonons.commensurate, 3),
+                    "least_frequency": None if c.phonons is None else round(c.phonons.decisive, 3),
                     "interpolated": None if c.phonons is None else round(c.phonons.interpolated, 3),
                     "problem": c.problem,
                 }
@@ -312,14 +312,14 @@ def _compressed(
                     "how": str(settings.phonons),
                     "frequencies": made.frequencies.round(6).tolist(),
                     "weights": made.weights.tolist(),
-                    "commensurate": made.commensurate,
+                    "decisive": made.decisive,
                 }
                 if journal:
                     append(journal, phonons)
             arrays = np.array(phonons["frequencies"]), np.array(phonons["weights"])
-            made = Spectrum(*arrays, phonons["commensurate"])
+            made = Spectrum(*arrays, phonons["decisive"])
             units = _formula_units(structure.composition)
-            least = f"{made.commensurate:.2f} THz"
+            least = f"{made.decisive:.2f} THz"
             found[record["id"]].append(
                 Compressed(
                     pressure,
@@ -327,7 +327,7 @@ def _compressed(
                     record["energy_per_atom"] * len(structure) / units,
                     units,
                     made,
-                    "" if settings.phonons.stable(made.commensurate) else f"imaginary phonons, {least}",
+                    "" if settings.phonons.stable(made.decisive) else f"imaginary phonons, {least}",
                 )
             )
     return found

@@ -36,16 +36,16 @@ def main(
     how = BatchSettings(settings.relaxation, relaxer=relaxer)
     out.mkdir(parents=True, exist_ok=True)
     journal = out / f"phonons-{by}.jsonl"
-    known = {record["key"]: record for record in read_journal(journal)}
+    known = {r["key"]: r for r in read_journal(journal) if r["how"] == str(settings)}
     print(settings)
     for path in paths:
         samples = read_structures(path, n, seed).samples
         records = list(relax_all(samples, how, out / "relaxed.jsonl"))
         for record in track([r for r in records if r["key"] not in known], description=path.name):
-            found = {"key": record["key"], "id": record["id"], "least": -np.inf, "interpolated": -np.inf}
+            found = {"key": record["key"], "how": str(settings), "least": -np.inf, "interpolated": -np.inf}
             if not record["error"] and record["converged"]:
                 phonons = spectrum(Structure.from_dict(record["relaxed"]), relaxer, settings)
-                found |= {"least": phonons.commensurate, "interpolated": phonons.interpolated}
+                found |= {"least": phonons.decisive, "interpolated": phonons.interpolated}
             known[record["key"]] = found
             append(journal, found)
         told = []

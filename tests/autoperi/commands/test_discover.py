@@ -56,9 +56,10 @@ def test_what_is_out_of_reach_ends_with_status_three(tmp_path, capsys, sets):
     wanted = ("discover", "--n", 1, "--formula", "NaCl", "--bulk-modulus", "5000:", *sets, "--out", out)
     assert command(*wanted, "--draws", 1) == 3
     said = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in said.splitlines() if "│" in line) <= 100
+    said = " ".join(said.replace("│", " ").split())  # a narrow terminal folds it
     assert "as many draws as were allowed" in said
-    assert re.search(r"fewest passed │ on target \(0 of", said)
-    assert max(len(line.rstrip()) for line in said.splitlines()) <= 100
+    assert "fewest passed on target (0 of" in said
     assert re.search(r"no crystal came into the range: bulk_modulus by 4\.9\d?e\+03 at least", said)
     assert pd.read_csv(out / "discovered.csv").empty
     assert (out / "shards" / "000000.json").exists()

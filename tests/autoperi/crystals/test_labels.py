@@ -34,7 +34,22 @@ def test_a_window_is_read_as_it_is_written(asked, low, high, target):
 
 @pytest.mark.parametrize(
     "asked",
-    ["", ":", "wide", "1:2:3", "nan", "1.1:nan", float("nan"), None, True, (1, 2, 3), (None, None), [1, 2]],
+    [
+        "",
+        ":",
+        "wide",
+        "1:2:3",
+        "nan",
+        "inf",
+        "1:-inf",
+        "1.1:nan",
+        float("nan"),
+        None,
+        True,
+        (1, 2, 3),
+        (None, None),
+        [1, 2],
+    ],
 )
 def test_what_is_no_window_is_refused(asked):
     with pytest.raises(ValueError, match=r"expected a value \(1.3\), a range .* got"):
@@ -46,7 +61,7 @@ def test_a_window_upside_down_is_refused():
         Window.of("2:1")
 
 
-@pytest.mark.parametrize("asked", ["9", "-0.1", "inf", "-inf", "7:9", "-1:", 1e308])
+@pytest.mark.parametrize("asked", ["9", "-0.1", "7:9", "-1:", 1e308])
 def test_what_lies_beyond_the_model_is_refused(asked):
     with pytest.raises(ValueError, match="from 0 to 8 eV, which the model was made for: got"):
         Window.of(asked).within(GAP)
